@@ -1,0 +1,26 @@
+"""crest: a WebSocket server for Python, as fast as the best C++ one, made for broadcast."""
+
+from crest._version import __version__
+from crest.app import App
+from crest.connection import WebSocketConnection
+from crest.exceptions import ConfigurationError, CrestError, HandshakeError, ListenError
+from crest.http import Request, Response
+from crest.io.inbox import ErrorText
+from crest.server import WebSocketServer
+from crest.wire.codes import CloseCode, Opcode
+
+__all__ = [
+    "App",
+    "CloseCode",
+    "ConfigurationError",
+    "CrestError",
+    "ErrorText",
+    "HandshakeError",
+    "ListenError",
+    "Opcode",
+    "Request",
+    "Response",
+    "WebSocketConnection",
+    "WebSocketServer",
+    "__version__",
+]

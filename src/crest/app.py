@@ -1,0 +1,253 @@
+"""`App`: what is served where, and running it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Literal, NoReturn, TypeVar
+
+from crest.exceptions import ConfigurationError, ListenError
+from crest.http import Request
+from crest.listener import Listener
+from crest.server import WebSocketServer, check_path, unmounted
+from crest.static import StaticFiles
+
+Page = TypeVar("Page", bound=Callable[[Request], Any])
+
+logger = logging.getLogger("crest")
+
+
+class App:
+    """What one program serves: WebSocketServers, and the few plain HTTP pages beside them.
+
+    Args:
+        open_timeout: Seconds that a client has to send a request, from the moment it connects.
+        shutdown_timeout: Seconds that clients and handlers have to end when the app is shut down.
+        max_header_size: Bytes that the head of a request may have; a longer one gets 431.
+        max_headers: Header fields that a request may have; more get 431.
+    """
+
+    def __init__(
+        self,
+        *,
+        open_timeout: float = 10.0,
+        shutdown_timeout: float = 10.0,
+        max_header_size: int = 16384,
+        max_headers: int = 100,
+    ) -> None:
+        self.open_timeout = open_timeout
+        self.shutdown_timeout = shutdown_timeout
+        self.max_header_size = max_header_size
+        self.max_headers = max_headers
+        self.routes: dict[str, Callable[[Request], Any]] = {}
+        self.static_files: list[tuple[str, StaticFiles]] = []
+        self._mounts: list[tuple[str, WebSocketServer]] = []
+        caller = sys._getframe(1)
+        self._made_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+
+    def __repr__(self) -> str:
+        return f"<App made at {self._made_at}>"
+
+    # ---- What is served ------------------------------------------------------------------------------------------
+
+    def mount(self, path: str, server: WebSocketServer) -> None:
+        """Serve a WebSocketServer at a path, whatever its own is.
+
+        Raises:
+            TypeError, ValueError: No path, or no WebSocketServer.
+        """
+        if not isinstance(server, WebSocketServer):
+            raise TypeError(f"mount() takes a WebSocketServer, not {type(server).__name__}")
+        self._mounts.append((check_path(path), server))
+        unmounted.discard(server)
+
+    def get(self, path: str) -> Callable[[Page], Page]:
+        """Register, as a decorator, the handler of plain GET and HEAD requests for a path.
+
+        The handler, plain or async, takes the `Request` and returns `str` (sent as HTML), `bytes`, a `dict` (sent as JSON)
+        or a `Response`. Registering a path again replaces its handler.
+        """
+        check_path(path)
+
+        def register(handler: Page) -> Page:
+            if not callable(handler):
+                raise TypeError(f"a handler must be callable, not {type(handler).__name__}")
+            self.routes[path] = handler
+            return handler
+
+        return register
+
+    def static(self, prefix: str, directory: str | os.PathLike[str]) -> None:
+        """Serve the files below a directory, by GET and HEAD; handlers of `get` go first.
+
+        Raises:
+            ValueError: `directory` is none.
+        """
+        self.static_files.append((check_path(prefix).rstrip("/") + "/", StaticFiles(directory)))
+        self.static_files.sort(key=lambda each: -len(each[0]))
+
+    # ---- Running -------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        host: str | None = "127.0.0.1",
+        port: int = 8000,
+        *,
+        open_timeout: float | None = None,
+        shutdown_timeout: float | None = None,
+        loop: Literal["auto", "uvloop", "asyncio"] = "auto",
+        log_level: int | str = "INFO",
+    ) -> None:
+        """Serve until SIGINT or SIGTERM, then shut down gracefully. Blocks.
+
+        Logs to stderr, unless the program has set up logging itself. If it can not listen it says so in one line and exits
+        with code 1.
+
+        Args:
+            host: Address or name to listen on; None for all interfaces.
+            port: Port to listen on; 0 for any that is free.
+            open_timeout, shutdown_timeout: Instead of the App's own.
+            loop: "uvloop", "asyncio", or "auto": uvloop where it is installed.
+            log_level: Of the `crest` logger, if logging was not set up.
+        """
+        if not logging.getLogger().handlers and not logger.handlers:
+            logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+            logger.setLevel(log_level)
+        try:
+            with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
+                runner.run(self.serve(host, port, open_timeout=open_timeout, shutdown_timeout=shutdown_timeout))
+        except ListenError as error:
+            _give_up(str(error))
+
+    async def serve(
+        self,
+        host: str | None = "127.0.0.1",
+        port: int = 8000,
+        *,
+        open_timeout: float | None = None,
+        shutdown_timeout: float | None = None,
+    ) -> None:
+        """Like `run`, inside a loop that already runs. Cancelling it shuts down gracefully too.
+
+        Raises:
+            ListenError: The address can not be bound.
+        """
+        stopped = asyncio.Event()
+        listener: Listener | None = None
+
+        def stop() -> None:
+            if stopped.is_set() and listener is not None:
+                listener.hurry()
+            stopped.set()
+
+        with _signals(stop):
+            async with self.listening(
+                host, port, open_timeout=open_timeout, shutdown_timeout=shutdown_timeout
+            ) as listener:
+                await stopped.wait()
+
+    @asynccontextmanager
+    async def listening(
+        self,
+        host: str | None = "127.0.0.1",
+        port: int = 0,
+        *,
+        open_timeout: float | None = None,
+        shutdown_timeout: float | None = None,
+        direct: bool = True,
+    ) -> AsyncIterator[Listener]:
+        """Serve while the context lasts; `host` and `port` of what it gives are the bound address.
+
+        Args:
+            direct: False sends everything through the event loop's transports, as TLS does.
+
+        Raises:
+            ListenError: The address can not be bound.
+            ConfigurationError: Two servers have one path, or a server runs in another app already.
+        """
+        listener = Listener(
+            self,
+            self._servers(),
+            open_timeout=self.open_timeout if open_timeout is None else open_timeout,
+            shutdown_timeout=self.shutdown_timeout if shutdown_timeout is None else shutdown_timeout,
+            max_header_size=self.max_header_size,
+            max_headers=self.max_headers,
+            direct=direct,
+        )
+        for server in listener.servers.values():
+            server.served_by = self
+        try:
+            await listener.start(host, port)
+            yield listener
+        finally:
+            try:
+                await listener.stop()
+            finally:
+                for server in listener.servers.values():
+                    server.served_by = None
+
+    def _servers(self) -> dict[str, WebSocketServer]:
+        """The WebSocketServer of each path; those that nobody has mounted are this app's from now on."""
+        if len({server.path for server in unmounted}) < len(unmounted):
+            gc.collect()  # a server that nobody uses any more, but for a cycle through its handlers, is no conflict
+        found: dict[str, WebSocketServer] = {}
+        fresh = [(server.path, server) for server in list(unmounted)]
+        for path, server in [*self._mounts, *fresh]:
+            if found.setdefault(path, server) is not server:
+                raise ConfigurationError(f"two servers at {path!r}: {found[path]!r} and {server!r}")
+            if server.served_by is not None:
+                raise ConfigurationError(f"{server!r} runs in {server.served_by!r} already, and not in {self!r} as well")
+        for path, server in fresh:
+            self.mount(path, server)
+        return found
+
+
+@contextmanager
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Have SIGINT and SIGTERM call `stop` on the running loop; in another thread than the main one, nothing does."""
+    loop = asyncio.get_running_loop()
+    before: dict[signal.Signals, Any] = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            previous = signal.getsignal(number)
+            try:
+                loop.add_signal_handler(number, stop)
+            except NotImplementedError:  # Windows
+                signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+            before[number] = previous
+        except (ValueError, RuntimeError):
+            break
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            try:
+                loop.remove_signal_handler(number)
+            except NotImplementedError:
+                pass
+            signal.signal(number, previous)
+
+
+def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if name not in ("auto", "uvloop", "asyncio"):
+        raise ValueError(f"loop must be 'auto', 'uvloop' or 'asyncio', not {name!r}")
+    if name != "asyncio":
+        try:
+            import uvloop
+        except ImportError:
+            if name == "uvloop":
+                raise
+        else:
+            return uvloop.new_event_loop
+    return asyncio.new_event_loop
+
+
+def _give_up(reason: str) -> NoReturn:
+    print(f"crest: {reason}", file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,76 @@
+"""What a handler holds: the connection's sending side, and who is at the other end."""
+
+from __future__ import annotations
+
+import os
+from itertools import count
+from types import SimpleNamespace
+from typing import Any
+
+from crest.http import Request
+from crest.io.outbox import Outbox
+from crest.wire.handshake import parse_head
+
+_numbers = count(1)
+_process = ""
+
+
+def _name_process() -> None:
+    """Choose what sets this process's connections apart from those of all others: workers, hosts, earlier runs."""
+    global _process
+    _process = os.urandom(8).hex()
+
+
+_name_process()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_name_process)
+
+
+class WebSocketConnection(Outbox):
+    """One WebSocket connection; handlers get it, nobody else makes one.
+
+    `send`, `send_binary`, `close`, `ping`, `is_open`, `buffered`, `latency` and `dropped` are the `Outbox`'s.
+
+    Attributes:
+        subprotocol: The subprotocol that was agreed on (RFC 6455 section 1.9), or None.
+        user: What authentication returned; None without authentication.
+    """
+
+    __slots__ = ("_client", "_head", "_number", "_request", "_scheme", "_state", "subprotocol", "user")
+
+    def __init__(self, head: bytes, client: tuple[str, int] | None, scheme: str, subprotocol: str | None) -> None:
+        # The raw head is kept, not what was parsed of it: most connections are never asked, and it is a tenth as large.
+        self._head = head
+        self._client = client
+        self._scheme = scheme
+        self._number = next(_numbers)
+        self._request: Request | None = None
+        self._state: SimpleNamespace | None = None
+        self.subprotocol = subprotocol
+        self.user: Any = None
+
+    def __repr__(self) -> str:
+        return f"<WebSocketConnection {self.get_id()} {'open' if self.is_open() else 'closed'}>"
+
+    def get_id(self) -> str:
+        """The connection's name: unique among all connections of all workers and all runs, and safe to log."""
+        return f"{_process}-{self._number:x}"
+
+    @property
+    def request(self) -> Request:
+        """The request that opened the connection: path, query, headers, cookies, client address."""
+        if self._request is None:
+            self._request = Request(parse_head(self._head), self._client, self._scheme)
+        return self._request
+
+    @property
+    def remote_address(self) -> tuple[str, int] | None:
+        """Address and port of the TCP peer; None where there is none (a Unix socket)."""
+        return self._client
+
+    @property
+    def state(self) -> SimpleNamespace:
+        """A namespace for the application's own use."""
+        if self._state is None:
+            self._state = SimpleNamespace()
+        return self._state

@@ -1,0 +1,69 @@
+"""What the connections of one server share: its handlers, its limits, and while a loop serves it, its fan-out."""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING
+
+from crest.io.fanout cimport Fanout
+from crest.io.outbox cimport as_bytes, utf8_of
+from crest.io.turn cimport Turn
+from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_TEXT
+
+
+@cython.final
+cdef class Hub:
+    """Handlers and limits of one server.
+
+    Args:
+        max_message_size: bytes, see `FrameReader`.
+        max_fragments: frames, see `FrameReader`.
+        max_backlog: bytes, see `Fanout`.
+        drop: see `Fanout`.
+        max_queue: messages that may wait for an async handler before the socket is no longer read.
+        close_timeout: seconds for the peer to answer a close frame, and for handlers to end after the connection.
+    """
+
+    def __cinit__(self, *, max_message_size, max_fragments, max_backlog, bint drop, max_queue, double close_timeout):
+        self.max_message_size = max_message_size
+        self.max_fragments = max_fragments
+        self.max_backlog = max_backlog
+        self.drop = drop
+        self.max_queue = max_queue
+        self.close_timeout = close_timeout
+
+    def open(self, Turn turn not None):
+        """A loop begins to serve this server's connections."""
+        self.fanout = Fanout(turn, max_backlog=self.max_backlog, drop=self.drop)
+
+    def close(self):
+        """No loop serves it any more."""
+        self.fanout = None
+
+    def connections(self):
+        """A list of the connections that are open."""
+        cdef Fanout fanout = self.fanout
+        return [] if fanout is None else list(fanout.members)
+
+    def connection_count(self):
+        cdef Fanout fanout = self.fanout
+        return 0 if fanout is None else len(fanout.members)
+
+    def broadcast(self, text not None):
+        """See `WebSocketServer.broadcast`."""
+        cdef Py_ssize_t size
+        cdef const char* data = utf8_of("broadcast", text, &size)
+        cdef Fanout fanout = self.fanout
+        if fanout is not None:
+            if fanout.turn.elsewhere():
+                fanout.turn.call_from_elsewhere(self.broadcast, text)
+            else:
+                fanout.publish(OPCODE_TEXT, data, size)
+
+    def broadcast_binary(self, data not None):
+        """See `WebSocketServer.broadcast_binary`."""
+        cdef bytes copy = as_bytes("broadcast", data)
+        cdef Fanout fanout = self.fanout
+        if fanout is not None:
+            if fanout.turn.elsewhere():
+                fanout.turn.call_from_elsewhere(self.broadcast_binary, copy)
+            else:
+                fanout.publish(OPCODE_BINARY, PyBytes_AS_STRING(copy), len(copy))

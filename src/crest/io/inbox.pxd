@@ -1,0 +1,30 @@
+# What waits to be handled on one connection; see inbox.pyx.
+
+from crest.io.hub cimport Hub
+from crest.io.outbox cimport Outbox, Owner
+
+# What a handler is called for.
+cdef enum Event:
+    CONNECT
+    MESSAGE
+    BINARY
+    CLOSE
+    ERROR
+
+
+cdef class Inbox(Owner):
+    cdef Hub hub
+    cdef Outbox connection
+    cdef object queue           # deque of (Event, argument, argument), behind what `task` awaits; None: nothing waits
+    cdef object task            # awaits handlers; None: the next event is handled at once
+    cdef bint abandoned         # messages that wait are not handled any more: there was time enough
+    cdef bint deaf              # nor are they since close() was called here
+
+    cdef bint is_full(self) noexcept
+    cdef int deliver(self, Event event, object first, object second) except -1
+    cdef object call(self, Event event, object first, object second)
+    cdef object handler_failed(self, Event event, str name, BaseException error)
+    cdef int await_result(self, Event event, object awaitable) except -1
+    cdef int abandon(self) except -1
+    cdef int has_room(self) except -1
+    cdef int idle(self) except -1

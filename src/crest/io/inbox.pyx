@@ -1,0 +1,148 @@
+"""What waits to be handled on one connection, and how handlers are called.
+
+Events reach the handlers one at a time, in order. A plain function is called directly; what an `async def` returns is
+awaited in a task, and until it has ended, further events of this connection wait here. The reading side is told when too
+many do (`is_full`) and when there is room again (`has_room`). What a handler raises goes to `on_error`, or else to the log,
+and never further: no handler can stop the server, nor reach another connection.
+"""
+
+from asyncio import CancelledError
+from collections import deque
+from inspect import isawaitable
+import logging
+
+from crest.io.hub cimport Hub
+from crest.io.outbox cimport Outbox, Owner
+from crest.wire.rfc6455 cimport CLOSE_INTERNAL_ERROR
+
+logger = logging.getLogger("crest")
+
+
+class ErrorText(str):
+    """What `on_error` gets: a text that says what went wrong and where.
+
+    Attributes:
+        exception: what a handler raised; None when the error was the peer's.
+    """
+
+    __slots__ = ("exception",)
+
+    exception: BaseException | None
+
+    def __new__(cls, text, exception=None):
+        self = super().__new__(cls, text)
+        self.exception = exception
+        return self
+
+
+cdef class Inbox(Owner):
+    """The events of one connection on their way to the handlers of its hub."""
+
+    cdef int has_room(self) except -1:
+        """At most half of `max_queue` events wait; reading may go on."""
+        raise NotImplementedError
+
+    cdef int idle(self) except -1:
+        """The last event that waited has been handled."""
+        raise NotImplementedError
+
+    cdef bint is_full(self) noexcept:
+        return self.queue is not None and len(self.queue) >= self.hub.max_queue
+
+    cdef int deliver(self, Event event, object first, object second) except -1:
+        """Handle an event: now, or when those before it have been handled."""
+        if self.task is not None:
+            if self.queue is None:
+                self.queue = deque()
+            self.queue.append((event, first, second))
+            return 0
+        result = self.call(event, first, second)
+        if result is not None:
+            self.await_result(event, result)
+        return 0
+
+    cdef object call(self, Event event, object first, object second):
+        """Call the handler of an event; returns what has to be awaited, or None."""
+        cdef Hub hub = self.hub
+        if self.deaf and (event == MESSAGE or event == BINARY):
+            return None
+        if event == MESSAGE:
+            handler = hub.on_message
+        elif event == BINARY:
+            handler = hub.on_binary
+        elif event == CONNECT:
+            handler = hub.on_connect
+        elif event == CLOSE:
+            handler = hub.on_close
+        else:
+            handler = hub.on_error
+        if handler is None:
+            if event == ERROR:
+                logger.info("%s: %s", self.connection.get_id(), first)
+            return None
+        try:
+            if event == CONNECT:
+                result = handler(self.connection)
+            elif event == CLOSE:
+                result = handler(self.connection, first, second)
+            else:
+                result = handler(self.connection, first)
+            if result is None or result is True or result is False or not isawaitable(result):
+                return None
+            return result
+        except BaseException as error:
+            return self.handler_failed(event, name_of(handler), error)
+
+    cdef object handler_failed(self, Event event, str name, BaseException error):
+        """A handler raised: tell on_error; without one, or when it was on_error that raised, log it and close with 1011.
+        Returns what has to be awaited, or None."""
+        text = f"handler {name} raised {type(error).__name__}: {error}"
+        if event != ERROR and self.hub.on_error is not None:
+            return self.call(ERROR, ErrorText(text, error), None)
+        logger.error("%s: %s", self.connection.get_id(), text, exc_info=error)
+        self.close(CLOSE_INTERNAL_ERROR, "internal error")
+        return None
+
+    cdef int await_result(self, Event event, object awaitable) except -1:
+        """An async handler has begun: events wait until it, and those that came meanwhile, have ended."""
+        self.task = self.connection.feed.turn.loop.create_task(self._work(event, awaitable))
+        return 0
+
+    async def _work(self, int event, awaitable):
+        while True:
+            while awaitable is not None:
+                try:
+                    await awaitable
+                    awaitable = None
+                except GeneratorExit:
+                    raise
+                except BaseException as error:
+                    if self.abandoned and isinstance(error, CancelledError):
+                        logger.warning("%s: handler %s was cancelled, %g s after the connection ended",
+                                       self.connection.get_id(), name_of(awaitable), self.hub.close_timeout)
+                        self.task.uncancel()
+                        awaitable = None
+                    else:
+                        awaitable = self.handler_failed(<Event>event, name_of(awaitable), error)
+                        event = ERROR
+            if self.queue is not None and len(self.queue) <= self.hub.max_queue // 2:
+                self.has_room()
+            if not self.queue:
+                break
+            event, first, second = self.queue.popleft()
+            if self.abandoned and event != CLOSE:
+                continue
+            awaitable = self.call(<Event>event, first, second)
+        self.task = None
+        self.idle()
+
+    cdef int abandon(self) except -1:
+        """The connection has ended, and its handlers have had the time to: cancel what runs, skip what waits but on_close."""
+        self.abandoned = True
+        if self.task is not None:
+            self.task.cancel()
+        return 0
+
+
+cdef str name_of(handler):
+    return getattr(handler, "__qualname__", None) or repr(handler)

@@ -1,0 +1,93 @@
+# What waits to be sent on one connection; see outbox.pyx.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from crest.io.turn cimport Block, Pending, Turn
+
+cdef extern from "net.h" nogil:
+    ctypedef struct crest_piece:
+        void* owner
+        const char* data
+        size_t size
+    ptrdiff_t crest_send(int fd, const crest_piece* pieces, size_t count)
+    void crest_prefetch(const void* address)
+    const ptrdiff_t CREST_WOULD_BLOCK
+    const ptrdiff_t CREST_BROKEN
+
+cdef enum State:
+    CONNECTING      # no transport yet
+    OPEN
+    CLOSING         # a close frame has been sent or will be: nothing more is accepted
+    CLOSED          # the transport is gone
+
+cdef class Owner:
+    """Whom an outbox tells, and asks to end the connection: the connection's Protocol."""
+    cdef int close(self, int code, str reason) except -1
+    cdef int fail(self, int code, str error) except -1
+    cdef int drained(self) except -1
+
+
+cdef class Feed(Pending):
+    """A stream of shared bytes that many outboxes send; fanout.pyx fills it. Positions count bytes, and only grow."""
+    cdef Turn turn
+    cdef readonly uint64_t max_backlog
+    cdef readonly bint drop                 # the backlog policy: drop the newest message, or else close
+    cdef uint64_t start                     # up to here everyone has everything, or has it among its pieces
+    cdef uint64_t end
+    cdef int catch_up(self, Outbox outbox) except -1
+    cdef int leave(self, Outbox outbox) except -1
+
+
+cdef class Outbox(Pending):
+    cdef Owner owner
+    cdef Feed feed
+    cdef object transport
+    cdef crest_piece* pieces
+    cdef uint32_t first, count, room        # pieces[first:first + count] wait
+    cdef uint32_t slot                      # in the fan-out
+    cdef int fd                             # -1: everything goes through the transport
+    cdef uint8_t state
+    cdef bint blocked                       # the transport has bytes queued: it will say when they are gone
+    cdef bint limited                       # the transport's buffer limits are set
+    cdef bint tell_drained                  # owner.drained() is owed
+    cdef bint overflowed
+    cdef uint32_t handed                    # bytes that the transport has, at most
+    cdef uint32_t ping_serial
+    cdef size_t queued                      # bytes in pieces
+    cdef size_t posted                      # bytes on their way from other threads
+    cdef uint64_t seen                      # position in the feed
+    cdef readonly uint64_t dropped          # messages, by the backlog policy
+    cdef double pinged, pong_delay          # seconds: loop time of the last ping, its round trip
+
+    cdef int attach(self, Owner owner, Feed feed, object transport) except -1
+    cdef int detach(self) except -1
+    cdef int stop(self) except -1
+    cdef size_t waiting(self) noexcept
+    cdef bint push_message(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
+    cdef bint push_frame(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
+    cdef int push_bytes(self, const char* data, size_t size) except -1
+    cdef int push_close(self, int code, bytes reason) except -1
+    cdef int push_piece(self, object owner, const char* data, size_t size) except -1
+    cdef int overflow(self, uint64_t messages) except -1
+    cdef int hand_over(self) except -1
+    cdef int resume(self) except -1
+    cdef int broken(self) except -1
+    cdef int pong(self, bytes payload) except -1
+
+    cdef bint post(self, uint8_t opcode, size_t size, object owner) except -1
+    cdef int output_due(self) except -1
+    cdef int make_room(self) except -1
+    cdef int append(self, const char* header, size_t header_size, const char* data, size_t size) except -1
+    cdef Block tail(self, size_t needed)
+    cdef int consume(self, size_t size) except -1
+    cdef int discard(self) except -1
+    cdef int settle(self) except -1
+    cdef int limit_transport(self) except -1
+
+
+cdef inline bint is_ready(Outbox outbox) noexcept nogil:
+    """Whether bytes may go straight to the socket: nothing waits that must go before."""
+    return outbox.count == 0 and not outbox.blocked and outbox.fd >= 0
+
+cdef const char* utf8_of(str method, object text, Py_ssize_t* size) except NULL
+cdef bytes as_bytes(str method, object data)

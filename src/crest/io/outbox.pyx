@@ -1,0 +1,513 @@
+"""The sending side of one connection: what waits to be sent, in the order of the calls.
+
+An `Outbox` owns a queue of pieces of memory and the bound on it; `connection.py` makes it what a handler holds. It does not
+read, and does not know how a connection opens or ends: its `Owner` does.
+
+- Within a turn of the loop, small frames are written one behind the other into the turn's arena: one piece, however many.
+- A large `str` or `bytes` is not copied: its own memory is a piece.
+- `flush` writes past the transport with send(2) as long as the transport has nothing queued. What the kernel does not take
+  stays here, but for one slice that is handed to the transport: it says, by resume_writing, when there is room again.
+  Without a socket to write to (TLS, or a loop where that is not possible) the transport gets everything, slice by slice.
+- Broadcasts are not here. They stand in the `Feed`, up to whose end they are pulled in (`catch_up`) before anything of this
+  connection's own, so that the order of the calls is kept.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memmove
+
+from crest.io.turn cimport Block, Turn
+from crest.wire.frames cimport MAX_SERVER_HEADER, write_header
+from crest.wire.rfc6455 cimport (
+    CLOSE_NO_STATUS_RECEIVED,
+    CLOSE_TRY_AGAIN_LATER,
+    MAX_CLOSE_REASON,
+    OPCODE_BINARY,
+    OPCODE_CLOSE,
+    OPCODE_PING,
+    OPCODE_TEXT,
+    is_wire_close_code,
+)
+
+cdef extern from "Python.h":
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+
+cdef size_t COPIED = 8192           # bytes: a payload up to this is copied behind its header, a larger one is referenced
+cdef size_t FLUSHED_AT = 1 << 16    # bytes: with so much waiting, the end of the turn is not waited for
+cdef size_t SLICE = 1 << 16         # bytes: the most that the transport gets at a time
+cdef size_t LEAST_BLOCK = 1024      # bytes: for what a blocked connection must copy aside; the next ones double
+
+
+cdef class Owner:
+    cdef int close(self, int code, str reason) except -1:
+        """Start the closing handshake; no-op when it has begun."""
+        raise NotImplementedError
+
+    cdef int fail(self, int code, str error) except -1:
+        """Fail the connection (RFC 6455 section 7.1.7); no-op when it has ended."""
+        raise NotImplementedError
+
+    cdef int drained(self) except -1:
+        """The kernel has taken everything; told once for each `tell_drained`."""
+        raise NotImplementedError
+
+
+cdef class Feed(Pending):
+    cdef int catch_up(self, Outbox outbox) except -1:
+        """Give the outbox pieces for all that it has not seen."""
+        raise NotImplementedError
+
+    cdef int leave(self, Outbox outbox) except -1:
+        raise NotImplementedError
+
+
+cdef class Outbox(Pending):
+    """The sending side of one connection."""
+
+    def __cinit__(self):
+        self.fd = -1
+        self.state = CONNECTING
+        self.pong_delay = -1
+
+    def __dealloc__(self):
+        self.discard()
+        PyMem_Free(self.pieces)
+
+    # ---- What a handler calls ------------------------------------------------------------------------------------
+
+    def send(self, text not None):
+        """Send one text message (RFC 6455 section 5.6). Never blocks; may be called from any thread.
+
+        Args:
+            text: `str`.
+
+        Returns:
+            True when the message was accepted; False when the connection is not open any more, or the backlog policy
+            (`max_backlog`, `on_backlog`) refused it.
+
+        Raises:
+            TypeError: for anything but `str`; bytes go through `send_binary`.
+            UnicodeEncodeError: for a lone surrogate, which UTF-8 can not carry.
+        """
+        cdef Py_ssize_t size
+        cdef const char* data = utf8_of("send", text, &size)
+        return self.push_message(OPCODE_TEXT, data, size, text)
+
+    def send_binary(self, data not None):
+        """Send one binary message (RFC 6455 section 5.6). Never blocks; may be called from any thread.
+
+        Args:
+            data: any bytes-like object; a mutable one may be changed as soon as the call returns.
+
+        Returns:
+            As `send`.
+
+        Raises:
+            TypeError: for anything that is not bytes-like; text goes through `send`.
+        """
+        cdef bytes copy = as_bytes("send", data)
+        return self.push_message(OPCODE_BINARY, PyBytes_AS_STRING(copy), len(copy), copy)
+
+    def ping(self):
+        """Send a ping (RFC 6455 section 5.5.2); the answer sets `latency`. May be called from any thread.
+
+        Returns:
+            As `send`.
+        """
+        cdef char payload[4]
+        if self.state != OPEN:
+            return False
+        if self.feed.turn.elsewhere():
+            return self.feed.turn.call_from_elsewhere(self.ping)
+        self.ping_serial += 1
+        self.pinged = self.feed.turn.loop.time()
+        memcpy(payload, &self.ping_serial, 4)
+        return self.push_frame(OPCODE_PING, payload, 4, None)
+
+    def close(self, code=1000, reason=""):
+        """Start the closing handshake (RFC 6455 section 7.1.2). May be called from any thread.
+
+        What was sent before still goes out. Closing twice, or when the peer was first, does nothing.
+
+        Args:
+            code: 1000-1003, 1007-1014 or 3000-4999.
+            reason: `str` of at most 123 bytes of UTF-8, for the peer.
+
+        Raises:
+            TypeError, ValueError: for a code or a reason that a close frame can not carry.
+        """
+        check_close(code, reason)
+        if self.state != OPEN:
+            return
+        if self.feed.turn.elsewhere():
+            self.feed.turn.call_from_elsewhere(self.close, code, reason)
+        else:
+            self.owner.close(code, reason)
+
+    def is_open(self):
+        """Whether messages can be sent: True from `on_connect` until closing starts."""
+        return self.state == OPEN
+
+    @property
+    def buffered(self):
+        """Bytes that were sent and that the kernel has not taken yet."""
+        cdef uint64_t unseen = 0
+        if self.state == OPEN:
+            unseen = self.feed.end - max(self.seen, self.feed.start)
+        return self.waiting() + unseen
+
+    @property
+    def latency(self):
+        """Seconds from the last answered ping to its pong; None before the first."""
+        return None if self.pong_delay < 0 else self.pong_delay
+
+    # ---- Messages ------------------------------------------------------------------------------------------------
+
+    cdef bint push_message(self, uint8_t opcode, const char* data, size_t size, object owner) except -1:
+        if self.state != OPEN:
+            return False
+        if self.feed.turn.elsewhere():
+            return self.post(opcode, size, owner)
+        return self.push_frame(opcode, data, size, owner)
+
+    cdef bint post(self, uint8_t opcode, size_t size, object owner) except -1:
+        """Send from another thread: the loop's own does it, soon."""
+        if self.blocked and self.waiting() + self.posted + size > self.feed.max_backlog and self.feed.drop:
+            self.dropped += 1
+            return False
+        self.posted += size
+        if self.feed.turn.call_from_elsewhere(self._push_posted, opcode, owner, size):
+            return True
+        self.posted -= size
+        return False
+
+    def _push_posted(self, int opcode, owner, size_t size):
+        self.posted -= size
+        if opcode == OPCODE_TEXT:
+            self.send(owner)
+        else:
+            self.send_binary(owner)
+
+    cdef bint push_frame(self, uint8_t opcode, const char* data, size_t size, object owner) except -1:
+        """Queue a frame; False when it was refused. `owner` is the immutable object whose memory `data` is; without one,
+        `size` is at most COPIED."""
+        cdef char header[MAX_SERVER_HEADER]
+        cdef size_t header_size
+        if self.state != OPEN:
+            return False
+        if self.seen < self.feed.end:
+            self.feed.catch_up(self)
+        if self.blocked and self.waiting() + size + MAX_SERVER_HEADER > self.feed.max_backlog:
+            self.overflow(1)
+            return False
+        header_size = write_header(<uint8_t*>header, opcode, size)
+        if size <= COPIED:
+            self.append(header, header_size, data, size)
+        else:
+            self.append(header, header_size, NULL, 0)
+            self.push_piece(owner, data, size)
+        self.output_due()
+        return True
+
+    cdef int output_due(self) except -1:
+        """See that what was queued goes out: at once if it is much, else at the end of the turn."""
+        if self.blocked:
+            return 0
+        if self.queued >= FLUSHED_AT:
+            self.flush()
+        else:
+            self.feed.turn.add(self)
+        return 0
+
+    cdef int push_bytes(self, const char* data, size_t size) except -1:
+        """Queue bytes that are not a message, and are not subject to the backlog policy."""
+        self.append(data, size, NULL, 0)
+        self.output_due()
+        return 0
+
+    cdef int push_close(self, int code, bytes reason) except -1:
+        """Queue a close frame, the last there will be; CLOSE_NO_STATUS_RECEIVED stands for one without a code."""
+        cdef uint8_t frame[MAX_SERVER_HEADER + 2]
+        self.stop()
+        if code == CLOSE_NO_STATUS_RECEIVED:
+            write_header(frame, OPCODE_CLOSE, 0)
+            self.append(<char*>frame, 2, NULL, 0)
+        else:
+            write_header(frame, OPCODE_CLOSE, 2 + len(reason))
+            frame[2] = <uint8_t>(code >> 8)
+            frame[3] = <uint8_t>code
+            self.append(<char*>frame, 4, PyBytes_AS_STRING(reason), len(reason))
+        return self.output_due()
+
+    cdef int pong(self, bytes payload) except -1:
+        """The peer answered a ping; an answer to an older one, or to none, says nothing."""
+        if len(payload) == 4 and memcmp(PyBytes_AS_STRING(payload), &self.ping_serial, 4) == 0 and self.pinged:
+            self.pong_delay = self.feed.turn.loop.time() - self.pinged
+        return 0
+
+    # ---- Bounds --------------------------------------------------------------------------------------------------
+
+    cdef size_t waiting(self) noexcept:
+        """Bytes that were queued and not taken by the kernel, as far as is known."""
+        return self.queued + self.handed
+
+    cdef int overflow(self, uint64_t messages) except -1:
+        """So many messages did not fit: the backlog policy decides."""
+        self.dropped += messages
+        if self.feed.drop or self.overflowed:
+            return 0
+        self.overflowed = True
+        self.stop()
+        # Handlers run from the loop, never within a send or a broadcast.
+        self.feed.turn.loop.call_soon(self._close_overflowed)
+        return 0
+
+    def _close_overflowed(self):
+        if self.owner is not None:
+            self.owner.fail(CLOSE_TRY_AGAIN_LATER, f"the peer reads too slowly: max_backlog is {self.feed.max_backlog} bytes")
+
+    # ---- The queue -----------------------------------------------------------------------------------------------
+
+    cdef int push_piece(self, object owner, const char* data, size_t size) except -1:
+        """Queue memory that `owner` keeps alive; None: it lies in the turn's arena."""
+        cdef crest_piece* last
+        cdef void* held = NULL if owner is None else <void*>owner
+        self.queued += size
+        if self.count:
+            last = self.pieces + self.first + self.count - 1
+            if last.owner == held and last.data + last.size == data:
+                last.size += size
+                return 0
+        if self.first + self.count == self.room:
+            self.make_room()
+        last = self.pieces + self.first + self.count
+        last.owner = held
+        last.data = data
+        last.size = size
+        if held != NULL:
+            Py_INCREF(owner)
+        self.count += 1
+        return 0
+
+    cdef int make_room(self) except -1:
+        cdef uint32_t room
+        cdef crest_piece* grown
+        if self.first > self.room // 2:
+            memmove(self.pieces, self.pieces + self.first, self.count * sizeof(crest_piece))
+            self.first = 0
+            return 0
+        room = max(4, self.room * 2)
+        grown = <crest_piece*>PyMem_Realloc(self.pieces, room * sizeof(crest_piece))
+        if grown == NULL:
+            raise MemoryError
+        self.pieces = grown
+        self.room = room
+        return 0
+
+    cdef int append(self, const char* header, size_t header_size, const char* data, size_t size) except -1:
+        """Copy header and payload behind what waits: into the turn's arena, if they may leave with this turn."""
+        cdef Turn turn = self.feed.turn
+        cdef size_t needed = header_size + size
+        cdef Block block = turn.arena
+        cdef char* target
+        if not self.blocked:
+            target = turn.reserve(needed)
+        if self.blocked:  # before, or since reserve() flushed
+            block = self.tail(needed)
+            target = block.data + block.used
+        memcpy(target, header, header_size)
+        if size:
+            memcpy(target + header_size, data, size)
+        block.used += needed
+        return self.push_piece(None if block is turn.arena else block, target, needed)
+
+    cdef Block tail(self, size_t needed):
+        """A block of this outbox's own with room for `needed` bytes: the last piece's, if it has it."""
+        cdef Block block = None
+        cdef crest_piece* last
+        cdef size_t room = LEAST_BLOCK
+        if self.count:
+            last = self.pieces + self.first + self.count - 1
+            if last.owner != NULL and type(<object>last.owner) is Block and (<Block>last.owner).writer == <void*>self:
+                block = <Block>last.owner
+                if block.room - block.used >= needed:
+                    return block
+                room = min(block.room * 2, SLICE)
+        block = Block(max(needed, room))
+        block.writer = <void*>self
+        return block
+
+    cdef int consume(self, size_t size) except -1:
+        """The first `size` bytes are gone."""
+        cdef crest_piece* piece
+        self.queued -= size
+        while self.count:
+            piece = self.pieces + self.first
+            if size < piece.size:
+                piece.data += size
+                piece.size -= size
+                return 0
+            size -= piece.size
+            self.first += 1
+            self.count -= 1
+            if piece.owner != NULL:
+                Py_DECREF(<object>piece.owner)
+        self.first = 0
+        if self.room > 4:
+            PyMem_Free(self.pieces)
+            self.pieces = NULL
+            self.room = 0
+        return 0
+
+    cdef int discard(self) except -1:
+        """Forget what waits: there is nobody to send it to."""
+        if self.queued:
+            self.consume(self.queued)
+        return 0
+
+    cdef int settle(self) except -1:
+        """Copy what lies in the arena aside: the turn ends, and the kernel did not take it."""
+        cdef crest_piece* piece
+        cdef Block block
+        cdef uint32_t i
+        for i in range(self.first, self.first + self.count):
+            piece = self.pieces + i
+            if piece.owner == NULL:
+                block = Block(max(piece.size, LEAST_BLOCK))
+                block.writer = <void*>self
+                memcpy(block.data, piece.data, piece.size)
+                block.used = piece.size
+                Py_INCREF(block)
+                piece.owner = <void*>block
+                piece.data = block.data
+        return 0
+
+    # ---- The kernel and the transport ----------------------------------------------------------------------------
+
+    cdef int flush(self) except -1:
+        cdef ptrdiff_t sent
+        if self.transport is None:
+            return self.discard()
+        if self.state == OPEN and self.seen < self.feed.end:
+            self.feed.catch_up(self)
+        while self.count and not self.blocked:
+            if self.fd >= 0:
+                sent = crest_send(self.fd, self.pieces + self.first, self.count)
+                if sent == CREST_BROKEN:
+                    return self.broken()
+                if sent > 0:
+                    self.consume(sent)
+                    continue
+            self.hand_over()
+        if self.count:
+            self.settle()
+        elif self.tell_drained and not self.blocked:
+            self.tell_drained = False
+            self.owner.drained()
+        return 0
+
+    cdef int hand_over(self) except -1:
+        """Give the transport a slice, so that it waits for the kernel and says when there is room."""
+        cdef size_t size = min(self.queued, SLICE)
+        cdef size_t at = 0, part
+        cdef uint32_t i = self.first
+        cdef bytes data = PyBytes_FromStringAndSize(NULL, size)
+        while at < size:
+            part = min(self.pieces[i].size, size - at)
+            memcpy(PyBytes_AS_STRING(data) + at, self.pieces[i].data, part)
+            at += part
+            i += 1
+        self.consume(size)
+        self.limit_transport()
+        self.handed = size
+        self.transport.write(data)
+        if not self.blocked:
+            self.handed = 0
+        return 0
+
+    cdef int limit_transport(self) except -1:
+        """Have the transport call pause_writing whenever it holds anything."""
+        if not self.limited:
+            self.limited = True
+            self.transport.set_write_buffer_limits(0)
+        return 0
+
+    cdef int resume(self) except -1:
+        """The transport has nothing queued any more."""
+        self.blocked = False
+        self.handed = 0
+        return self.flush()
+
+    cdef int broken(self) except -1:
+        """The kernel says that the connection is gone. The reading side will find out too, behind what the peer sent
+        before, perhaps a close frame."""
+        self.stop()
+        return self.discard()
+
+    # ---- Life ----------------------------------------------------------------------------------------------------
+
+    cdef int attach(self, Owner owner, Feed feed, object transport) except -1:
+        """The connection is open: what is pushed goes to this transport."""
+        cdef Turn turn = feed.turn
+        self.owner = owner
+        self.feed = feed
+        self.transport = transport
+        self.state = OPEN
+        if transport.get_write_buffer_size():
+            self.limit_transport()
+        if turn.direct and transport.get_extra_info("ssl_object") is None:
+            socket = transport.get_extra_info("socket")
+            if socket is not None:
+                self.fd = socket.fileno()
+        return 0
+
+    cdef int stop(self) except -1:
+        """Accept no more; what was accepted, broadcasts of this turn included, still goes out."""
+        if self.state == OPEN:
+            self.state = CLOSING
+            self.feed.leave(self)
+        return 0
+
+    cdef int detach(self) except -1:
+        """The transport is gone."""
+        self.stop()
+        self.state = CLOSED
+        self.fd = -1
+        self.transport = None
+        self.owner = None
+        return self.discard()
+
+
+cdef const char* utf8_of(str method, text, Py_ssize_t* size) except NULL:
+    """The UTF-8 of a str, in memory of the str's own."""
+    if not isinstance(text, str):
+        raise TypeError(f"{method}() takes str, not {type(text).__name__}; {method}_binary() takes bytes")
+    return PyUnicode_AsUTF8AndSize(text, size)
+
+
+cdef bytes as_bytes(str method, data):
+    """A bytes-like object as bytes: itself if it is bytes, else a copy."""
+    if type(data) is bytes:
+        return data
+    try:
+        return bytes(memoryview(data))
+    except TypeError:
+        raise TypeError(f"{method}_binary() takes a bytes-like object, not {type(data).__name__}; "
+                        f"{method}() takes str") from None
+
+
+def check_close(code, reason):
+    """Raise TypeError or ValueError unless a close frame can carry this code and reason (RFC 6455 section 7.4)."""
+    if not isinstance(code, int):
+        raise TypeError(f"close code must be int, not {type(code).__name__}")
+    if not isinstance(reason, str):
+        raise TypeError(f"close reason must be str, not {type(reason).__name__}")
+    if not 0 <= code <= 0xFFFF or not is_wire_close_code(code):
+        raise ValueError(f"close code {code} may not be sent; 1000-1003, 1007-1014 and 3000-4999 may")
+    size = len(reason.encode())
+    if size > MAX_CLOSE_REASON:
+        raise ValueError(f"close reason has {size} bytes of UTF-8, at most {MAX_CLOSE_REASON} fit into a close frame")

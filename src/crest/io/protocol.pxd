@@ -1,0 +1,32 @@
+# One connection's transport callbacks; see protocol.pyx.
+
+from crest.io.inbox cimport Inbox
+from crest.io.turn cimport Turn
+from crest.wire.frames cimport FrameReader
+
+
+cdef class Protocol(Inbox):
+    cdef readonly Turn turn
+    cdef readonly object transport      # None before and after the connection
+    cdef object site
+    cdef object opening                 # reads the opening handshake; None once it is over
+    cdef object timer
+    cdef FrameReader reader
+    cdef bytes unread                   # what the reader's chunk lies in, while the inbox is full
+    cdef bint into_body                 # the transport reads straight into a message
+    cdef bint paused                    # the transport does not read
+    cdef bint close_sent
+    cdef bint ended                     # on_close is on its way: what still comes is thrown away
+    cdef bint lost                      # the transport is gone
+
+    cdef int read(self) except -1
+    cdef int read_frames(self) except -1
+    cdef int hold(self) except -1
+    cdef int unpause(self) except -1
+    cdef bint is_closing(self) except -1
+    cdef int chunk_read(self) except -1
+    cdef int send_close(self, int code, str reason) except -1
+    cdef int peer_closed(self, int code, str reason) except -1
+    cdef int finish(self, int code, str reason) except -1
+    cdef int linger(self) except -1
+    cdef int set_timer(self, double seconds, object callback) except -1

@@ -1,0 +1,352 @@
+"""One connection between asyncio and the wire: transport callbacks to frames to events.
+
+`Protocol` owns the life of one TCP connection. Its bytes go to an `opening` (of the floor above) until that calls `upgrade`;
+from then on it feeds the frame reader, answers control frames, and hands messages to its inbox, which calls the handlers.
+It knows the closing handshake (RFC 6455 section 7), and nothing of routes, HTTP or users.
+
+Its end, step by step: somebody sends the first close frame (`close`, `peer_closed`, `fail`) or the transport is lost; the
+reading ends and on_close is delivered (`finish`), once; when all is sent, the writing half is shut down, so that the peer
+can still read it, and the peer's end of stream is awaited for `close_timeout` (`linger`); `connection_lost` comes last.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t
+
+from asyncio import BufferedProtocol
+
+from crest.io.hub cimport Hub
+from crest.io.inbox cimport BINARY, CLOSE, CONNECT, ERROR, MESSAGE, Inbox
+from crest.io.outbox cimport Outbox
+from crest.io.turn cimport Turn
+from crest.wire.frames cimport FAIL, NEED_DATA, FrameReader
+from crest.wire.rfc6455 cimport (
+    CLOSE_ABNORMAL_CLOSURE,
+    CLOSE_GOING_AWAY,
+    CLOSE_MESSAGE_TOO_BIG,
+    CLOSE_UNSUPPORTED_DATA,
+    MAX_CLOSE_REASON,
+    OPCODE_BINARY,
+    OPCODE_CLOSE,
+    OPCODE_PING,
+    OPCODE_PONG,
+    OPCODE_TEXT,
+)
+
+from crest.io.inbox import ErrorText
+
+cdef extern from "Python.h":
+    object PyMemoryView_FromMemory(char* memory, Py_ssize_t size, int flags)
+    char* PyByteArray_AS_STRING(bytearray data) noexcept
+    const int PyBUF_WRITE
+
+# Payload bytes that must be awaited for them to be received where they belong instead of in the shared buffer.
+cdef size_t DIRECT = 1 << 18
+
+# Seconds that a plain HTTP client has to read a last response and close, before the connection is cut.
+cdef double OPENING_LINGER = 5
+
+
+cdef class Protocol(Inbox):
+    """The asyncio protocol of one connection; `ServerProtocol` is what a transport gets.
+
+    Args:
+        turn: of the loop that the connection belongs to.
+        site: whom the connection reports to: `site.opened(protocol)` returns the opening, an object with
+            `data_received(bytes)`, `resume_writing()`, `connection_lost()` and `stop()`; `site.ended(protocol)` is called when the
+            connection is gone and its handlers have ended.
+    """
+
+    def __cinit__(self, Turn turn not None, site):
+        self.turn = turn
+        self.site = site
+
+    # ---- asyncio's callbacks -------------------------------------------------------------------------------------
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.opening = self.site.opened(self)
+
+    def get_buffer(self, Py_ssize_t sizehint):
+        cdef size_t room = 0
+        cdef uint8_t* where
+        self.into_body = False
+        if self.reader is not None and self.unread is None and not self.ended:
+            try:
+                where = self.reader.direct(DIRECT, &room)
+            except MemoryError:
+                self.fail(CLOSE_MESSAGE_TOO_BIG, "there is no memory for the message")
+            else:
+                if where != NULL:
+                    self.into_body = True
+                    return PyMemoryView_FromMemory(<char*>where, room, PyBUF_WRITE)
+        return self.turn.read_buffer
+
+    def buffer_updated(self, Py_ssize_t size):
+        cdef char* data = PyByteArray_AS_STRING(self.turn.read_buffer)
+        cdef FrameReader reader = self.reader
+        if reader is None:
+            if self.opening is not None:
+                self.opening.data_received(PyBytes_FromStringAndSize(data, size))
+        elif not self.ended:
+            if self.into_body:
+                reader.wrote(size)
+            elif self.unread is None:
+                reader.attach(<uint8_t*>data, size)
+            else:
+                # A transport that was told to pause may have had this underway.
+                self.unread = PyBytes_FromStringAndSize(<char*>reader.at, reader.end - reader.at) + data[:size]
+                reader.attach(<uint8_t*>PyBytes_AS_STRING(self.unread), len(self.unread))
+            self.read()
+
+    def eof_received(self):
+        """The peer has closed its half: so does the transport, when this returns None."""
+        return None
+
+    def pause_writing(self):
+        if self.connection is not None:
+            self.connection.blocked = True
+
+    def resume_writing(self):
+        if self.connection is not None:
+            self.connection.resume()
+        elif self.opening is not None:
+            self.opening.resume_writing()
+
+    def connection_lost(self, error):
+        self.lost = True
+        self.set_timer(0, None)
+        self.transport = None
+        if self.opening is not None:
+            self.opening.connection_lost()
+            self.opening = None
+        if self.connection is not None:
+            self.connection.detach()
+            self.read()  # what came before counts, a close frame above all
+        if self.task is None:
+            self.idle()
+        else:
+            self.set_timer(self.hub.close_timeout, self._abandon)
+
+    # ---- The opening hands over ----------------------------------------------------------------------------------
+
+    def upgrade(self, Outbox connection not None, Hub hub not None, bytes response not None, bytes rest not None):
+        """The opening handshake is accepted: from now on this is a WebSocket.
+
+        Args:
+            connection: what handlers get.
+            hub: of the server whose connection it is.
+            response: to be sent first.
+            rest: bytes that came behind the request.
+        """
+        self.opening = None
+        self.hub = hub
+        self.connection = connection
+        self.reader = FrameReader(max_message_size=hub.max_message_size, max_fragments=hub.max_fragments)
+        connection.attach(self, hub.fanout, self.transport)
+        hub.fanout.join(connection)
+        self.turn.corked = connection  # until read() has come to its end
+        connection.push_bytes(PyBytes_AS_STRING(response), len(response))
+        self.deliver(CONNECT, None, None)
+        if rest:
+            self.unread = rest
+            self.reader.attach(<uint8_t*>PyBytes_AS_STRING(rest), len(rest))
+        self.read()
+
+    # ---- Reading -------------------------------------------------------------------------------------------------
+
+    cdef int read(self) except -1:
+        """Read what the chunk has. What handlers send to this connection meanwhile leaves at the end, in one write."""
+        cdef Turn turn = self.turn
+        cdef Outbox connection = self.connection
+        turn.corked = connection
+        try:
+            self.read_frames()
+        except MemoryError:
+            self.fail(CLOSE_MESSAGE_TOO_BIG, "there is no memory for the message")
+        finally:
+            turn.corked = None
+            if connection.count or connection.tell_drained:
+                connection.flush()
+            if not turn.due:
+                turn.arena.used = 0
+        return 0
+
+    cdef int read_frames(self) except -1:
+        cdef FrameReader reader = self.reader
+        cdef int event
+        while not self.ended:
+            if self.is_full() and not self.deaf:
+                return self.hold()
+            payload = reader.next()
+            event = reader.event
+            if self.deaf and (event == OPCODE_TEXT or event == OPCODE_BINARY):
+                continue
+            if event == OPCODE_TEXT:
+                if self.hub.on_message is None and self.hub.on_binary is not None:
+                    self.fail(CLOSE_UNSUPPORTED_DATA, "a text message, but only on_binary is registered")
+                else:
+                    self.deliver(MESSAGE, payload, None)
+            elif event == OPCODE_BINARY:
+                if self.hub.on_binary is None and self.hub.on_message is not None:
+                    self.fail(CLOSE_UNSUPPORTED_DATA, "a binary message, but only on_message is registered")
+                else:
+                    self.deliver(BINARY, payload, None)
+            elif event == NEED_DATA:
+                return self.chunk_read()
+            elif event == OPCODE_PING:
+                self.connection.push_frame(OPCODE_PONG, PyBytes_AS_STRING(payload), len(<bytes>payload), payload)
+            elif event == OPCODE_PONG:
+                self.connection.pong(payload)
+            elif event == OPCODE_CLOSE:
+                self.peer_closed(reader.close_code, payload)
+            else:
+                self.fail(reader.close_code, payload)
+        return 0
+
+    cdef int hold(self) except -1:
+        """Too many messages wait for their handler: keep the rest of the chunk, and read no more."""
+        cdef FrameReader reader = self.reader
+        if self.unread is None and reader.at != reader.end:
+            self.unread = PyBytes_FromStringAndSize(<char*>reader.at, reader.end - reader.at)
+            reader.attach(<uint8_t*>PyBytes_AS_STRING(self.unread), len(self.unread))
+        if not self.paused and not self.is_closing():
+            self.paused = True
+            self.transport.pause_reading()
+        return 0
+
+    cdef int unpause(self) except -1:
+        if self.paused and not self.is_closing():
+            self.paused = False
+            self.transport.resume_reading()
+        return 0
+
+    cdef bint is_closing(self) except -1:
+        """Whether the transport has ended or is about to: it takes no more orders."""
+        return self.lost or self.transport.is_closing()
+
+    cdef int chunk_read(self) except -1:
+        """The chunk is used up: go on reading, or end where nothing more can come."""
+        self.unread = None
+        if self.lost:
+            return self.finish(CLOSE_ABNORMAL_CLOSURE, "")
+        return self.unpause()
+
+    cdef int has_room(self) except -1:
+        if (self.paused or self.lost) and not self.ended:
+            self.read()
+        return 0
+
+    # ---- Closing -------------------------------------------------------------------------------------------------
+
+    cdef int close(self, int code, str reason) except -1:
+        if self.close_sent or self.ended or self.lost:
+            return 0
+        self.deaf = True
+        self.send_close(code, reason)
+        self.set_timer(self.hub.close_timeout, self._abort)
+        if self.paused:
+            self.turn.loop.call_soon(self._read_on)
+        return 0
+
+    cdef int send_close(self, int code, str reason) except -1:
+        cdef bytes encoded = reason.encode()[:MAX_CLOSE_REASON]
+        self.close_sent = True
+        return self.connection.push_close(code, encoded.decode(errors="ignore").encode())
+
+    cdef int peer_closed(self, int code, str reason) except -1:
+        """The peer's close frame: answer it with the same code (section 5.5.1), unless this is the answer."""
+        if not self.close_sent:
+            self.send_close(code, reason)
+        self.finish(code, reason)
+        return self.linger()
+
+    cdef int fail(self, int code, str error) except -1:
+        if self.ended:
+            return 0
+        if not self.close_sent:
+            self.send_close(code, error)
+        self.deliver(ERROR, ErrorText(error), None)
+        self.finish(code, error)
+        return self.linger()
+
+    cdef int finish(self, int code, str reason) except -1:
+        if self.ended:
+            return 0
+        self.ended = True
+        self.unread = None
+        return self.deliver(CLOSE, code, reason)
+
+    cdef int linger(self) except -1:
+        """Close the TCP connection such that the peer gets all that was sent. To close the socket now, with bytes of the
+        peer's unread, would reset the connection, and the reset can overtake the close frame."""
+        if self.lost:
+            return 0
+        self.set_timer(self.hub.close_timeout, self._abort)
+        self.unpause()
+        if self.connection.count or self.connection.blocked:
+            self.connection.tell_drained = True
+            return 0
+        return self.drained()
+
+    cdef int drained(self) except -1:
+        if self.is_closing():
+            return 0
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+        return 0
+
+    cdef int set_timer(self, double seconds, callback) except -1:
+        """Call it in so many seconds, and nothing that was set before; None: nothing."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if callback is not None:
+            self.timer = self.turn.loop.call_later(seconds, callback)
+        return 0
+
+    cdef int idle(self) except -1:
+        if self.lost:
+            self.set_timer(0, None)
+            self.site.ended(self)
+        return 0
+
+    def _abort(self):
+        if not self.lost:
+            self.transport.abort()
+
+    def _abandon(self):
+        self.abandon()
+
+    def _read_on(self):
+        if self.paused and not self.ended:
+            self.read()
+
+    # ---- What the floor above asks for ---------------------------------------------------------------------------
+
+    def close_opening(self):
+        """The opening has sent its last response: no upgrade will follow."""
+        self.opening = None
+        self.set_timer(OPENING_LINGER, self._abort)
+        self.drained()
+
+    def stop(self):
+        """The server shuts down: close with 1001, or end the opening."""
+        if self.connection is not None:
+            self.close(CLOSE_GOING_AWAY, "the server is shutting down")
+        elif self.opening is not None:
+            self.opening.stop()
+
+    def end_now(self):
+        """Shutdown has waited long enough: cut the connection, cancel its handlers, once they have begun."""
+        if self.transport is not None:
+            self.transport.abort()
+        self.turn.loop.call_soon(self._abandon)
+
+
+class ServerProtocol(Protocol, BufferedProtocol):
+    """`Protocol` as asyncio's own loops want it: they ask whether it is a BufferedProtocol."""
+
+    __slots__ = ()

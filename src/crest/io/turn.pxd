@@ -1,0 +1,29 @@
+# What the connections of one event loop share within a turn of it; see turn.pyx.
+
+
+cdef class Block:
+    cdef char* data
+    cdef size_t used
+    cdef readonly size_t room
+    cdef void* writer           # who may append; only ever compared
+
+
+cdef class Pending:
+    cdef bint due               # listed in Turn.due
+    cdef int flush(self) except -1
+
+
+cdef class Turn:
+    cdef readonly object loop
+    cdef readonly bytearray read_buffer
+    cdef readonly bint direct   # whether output may go past the transport
+    cdef unsigned long thread
+    cdef list due
+    cdef bint scheduled
+    cdef Block arena
+    cdef Pending corked         # flushed by whoever corked it, when its chunk has been read
+
+    cdef bint elsewhere(self) noexcept
+    cdef int add(self, Pending pending) except -1
+    cdef int flush_all(self) except -1
+    cdef char* reserve(self, size_t size) except NULL

@@ -1,0 +1,114 @@
+"""One turn of an event loop: what its connections share while it lasts.
+
+`Turn` owns the buffer that every connection reads into, the arena that small frames are written to, and the list of
+those with output due. Everything sent within one turn to one connection leaves together at its end: `Pending.flush` is
+called once for each that was added. It does not know what is flushed, nor to whom.
+
+Memory in the arena lasts until the end of the turn only; what the kernel did not take by then, its sender copies aside.
+"""
+
+cimport cython
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+
+import logging
+
+cdef extern from "pythread.h":
+    unsigned long PyThread_get_thread_ident() noexcept
+
+cdef extern from "net.h" nogil:
+    const bint CREST_DIRECT_SEND
+
+logger = logging.getLogger("crest")
+
+cdef size_t READ_BUFFER = 1 << 18   # bytes; one read takes what has come for a connection, up to this
+cdef size_t ARENA = 1 << 18
+
+
+@cython.final
+cdef class Block:
+    """Memory that frames are appended to; whoever has a piece of it to send holds a reference."""
+
+    def __cinit__(self, size_t room):
+        self.data = <char*>PyMem_Malloc(room)
+        if self.data == NULL:
+            raise MemoryError
+        self.room = room
+
+    def __dealloc__(self):
+        PyMem_Free(self.data)
+
+
+cdef class Pending:
+    """Something with output due at the end of the turn."""
+
+    cdef int flush(self) except -1:
+        raise NotImplementedError
+
+
+@cython.final
+cdef class Turn:
+    """What the connections of one event loop share.
+
+    Args:
+        loop: the event loop, in whose thread the Turn is made.
+        direct: whether connections may write to their sockets past the transport, where the platform lets them.
+    """
+
+    def __cinit__(self, loop not None, *, bint direct=True):
+        self.loop = loop
+        self.direct = direct and CREST_DIRECT_SEND
+        self.thread = PyThread_get_thread_ident()
+        self.read_buffer = bytearray(READ_BUFFER)
+        self.arena = Block(ARENA)
+        self.due = []
+
+    cdef bint elsewhere(self) noexcept:
+        """Whether the caller runs in another thread than the loop."""
+        return PyThread_get_thread_ident() != self.thread
+
+    def call_from_elsewhere(self, callback, *args):
+        """Have the loop's own thread call it; calls of one thread keep their order. False when the loop is closed."""
+        try:
+            self.loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:
+            return False
+        return True
+
+    cdef int add(self, Pending pending) except -1:
+        """Flush it at the end of this turn; once, however often it is added."""
+        if pending.due or pending is self.corked:
+            return 0
+        pending.due = True
+        self.due.append(pending)
+        if not self.scheduled:
+            self.scheduled = True
+            self.loop.call_soon(self.run)
+        return 0
+
+    def run(self):
+        """The turn ends: flush what is due."""
+        self.scheduled = False
+        self.flush_all()
+
+    cdef int flush_all(self) except -1:
+        cdef Pending pending
+        due, self.due = self.due, []
+        for pending in due:
+            pending.due = False
+            try:
+                pending.flush()
+            except Exception:
+                logger.exception("Output could not be flushed")
+        if not self.due and self.corked is None:
+            self.arena.used = 0
+        return 0
+
+    cdef char* reserve(self, size_t size) except NULL:
+        """Room for `size` bytes, at most half the arena, until the end of the turn. The caller adds to arena.used what
+        it wrote. May flush everything that is due, the corked one too."""
+        if self.arena.room - self.arena.used < size:
+            self.flush_all()
+            if self.corked is not None:
+                self.corked.flush()
+            self.arena.used = 0
+        return self.arena.data + self.arena.used

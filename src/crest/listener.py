@@ -1,0 +1,198 @@
+"""One app being served by one event loop: its sockets, its routes, its connections, and its shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Awaitable, Mapping
+from inspect import isawaitable
+from typing import TYPE_CHECKING
+
+from crest.exceptions import ListenError
+from crest.http import Request, Response, to_response
+from crest.io.protocol import Protocol, ServerProtocol
+from crest.io.turn import Turn
+from crest.opening import Opening
+
+if TYPE_CHECKING:
+    from crest.app import App
+    from crest.server import WebSocketServer
+
+logger = logging.getLogger("crest")
+
+BACKLOG = 4096
+"""Connections that the kernel may hold for a listening socket until they are accepted."""
+
+LAST_WAIT = 1.0
+"""Seconds for cancelled handlers to end, when `shutdown_timeout` is over."""
+
+
+class Listener:
+    """Serves one app on the running event loop; made by `App.listening`.
+
+    Attributes:
+        host, port: The bound address; of the first socket, if the host name has several addresses.
+        address: The same as a tuple.
+        sockets: The listening sockets.
+        servers: The WebSocketServer of each path.
+        stopping: Whether shutdown has begun.
+    """
+
+    scheme = "http"
+
+    def __init__(
+        self,
+        app: App,
+        servers: Mapping[str, WebSocketServer],
+        *,
+        open_timeout: float,
+        shutdown_timeout: float,
+        max_header_size: int,
+        max_headers: int,
+        direct: bool,
+    ) -> None:
+        self.app = app
+        self.servers = servers
+        self.open_timeout = open_timeout
+        self.shutdown_timeout = shutdown_timeout
+        self.max_header_size = max_header_size
+        self.max_headers = max_headers
+        self.stopping = False
+        self.loop = asyncio.get_running_loop()
+        self.host, self.port = "", 0
+        self.sockets: list[socket.socket] = []
+        self._turn = Turn(self.loop, direct=direct)
+        self._protocols: set[Protocol] = set()
+        self._all_ended: asyncio.Future[None] | None = None
+        self._server: asyncio.Server | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The bound host and port."""
+        return self.host, self.port
+
+    # ---- Start ---------------------------------------------------------------------------------------------------
+
+    async def start(self, host: str | None, port: int) -> None:
+        """Bind and listen.
+
+        Raises:
+            ListenError: The address can not be bound.
+        """
+        for server in self.servers.values():
+            server.hub.open(self._turn)
+        try:
+            self._server = await self.loop.create_server(
+                lambda: ServerProtocol(self._turn, self), host, port, backlog=BACKLOG
+            )
+        except (OSError, OverflowError, UnicodeError) as error:
+            raise ListenError(f"cannot listen on {host}:{port}: {_why(error, port)}") from error
+        self.sockets = list(self._server.sockets)
+        first = min(self.sockets, key=lambda each: each.family != socket.AF_INET)
+        self.host, self.port = first.getsockname()[:2]
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        paths = ", ".join(f"ws://{shown}:{self.port}{path}" for path in self.servers)
+        logger.info("Listening on http://%s:%d (WebSocket: %s)", shown, self.port, paths or "none")
+
+    # ---- What protocols and openings ask -------------------------------------------------------------------------
+
+    def opened(self, protocol: Protocol) -> Opening:
+        """A TCP connection was accepted."""
+        self._protocols.add(protocol)
+        return Opening(self, protocol)
+
+    def ended(self, protocol: Protocol) -> None:
+        """A TCP connection is gone, and so are its handlers."""
+        self._protocols.discard(protocol)
+        if self._all_ended is not None and not self._protocols and not self._all_ended.done():
+            self._all_ended.set_result(None)
+
+    def has_page(self, path: str) -> bool:
+        """Whether plain requests for this path have a handler."""
+        return path in self.app.routes
+
+    def respond(self, request: Request, path: str) -> Response | Awaitable[Response]:
+        """The response to a plain HTTP request."""
+        handler = self.app.routes.get(path)
+        if handler is not None:
+            if request.method not in ("GET", "HEAD"):
+                return Response("only GET and HEAD are possible here\n", 405, {"Allow": "GET, HEAD"}, "text/plain")
+            try:
+                result = handler(request)
+                if isawaitable(result):
+                    return self._await_response(request, result)
+                return to_response(result)
+            except Exception as error:
+                return self._handler_failed(request, error)
+        for prefix, files in self.app.static_files:
+            if path.startswith(prefix):
+                return self._await_response(request, files.respond(request, path.removeprefix(prefix)))
+            if path == prefix[:-1]:
+                query = "?" + request.query_string if request.query_string else ""
+                return Response("", 308, {"Location": request.raw_path + "/" + query})
+        return Response("not found\n", 404, content_type="text/plain")
+
+    async def _await_response(self, request: Request, result: Awaitable[object]) -> Response:
+        try:
+            return to_response(await result)
+        except Exception as error:
+            return self._handler_failed(request, error)
+
+    def _handler_failed(self, request: Request, error: Exception) -> Response:
+        logger.error("%s %s: the handler raised", request.method, request.target, exc_info=error)
+        return Response("internal server error\n", 500, content_type="text/plain")
+
+    # ---- Stop ----------------------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Shut down: accept no more, close every connection with 1001, wait for the peers' answers and the handlers, but no
+        longer than `shutdown_timeout`; then cut off what is left."""
+        self.stopping = True
+        count = sum(server.connection_count() for server in self.servers.values())
+        if self._server is not None:
+            self._server.close()
+        for protocol in list(self._protocols):
+            protocol.stop()
+        if not await self._wait_for_end(self.shutdown_timeout):
+            left = list(self._protocols)
+            logger.warning("%d connections did not close within %g s and are cut off", len(left), self.shutdown_timeout)
+            for protocol in left:
+                protocol.end_now()
+            if not await self._wait_for_end(LAST_WAIT):
+                logger.error("handlers of %d connections ignore their cancellation", len(self._protocols))
+        for server in self.servers.values():
+            server.hub.close()
+        if self._server is not None:
+            logger.info("Stopped; %d connections were open when the shutdown began", count)
+
+    def hurry(self) -> None:
+        """Wait no longer for the peers."""
+        self.shutdown_timeout = 0
+        if self._all_ended is not None and not self._all_ended.done():
+            self._all_ended.set_exception(TimeoutError())
+
+    async def _wait_for_end(self, timeout: float) -> bool:
+        """Whether all connections, and their handlers, have ended within so many seconds."""
+        if self._protocols:
+            self._all_ended = self.loop.create_future()
+            try:
+                await asyncio.wait_for(self._all_ended, timeout)
+            except TimeoutError:
+                return not self._protocols
+        return True
+
+
+def _why(error: Exception, port: int) -> str:
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return "there is no such host"
+    if isinstance(error, OverflowError):
+        return "a port is 0 to 65535"
+    reasons = {
+        errno.EADDRINUSE: "the port is in use",
+        errno.EACCES: "no permission; ports below 1024 may need privileges" if port < 1024 else "no permission",
+        errno.EADDRNOTAVAIL: "this machine does not have that address",
+    }
+    assert isinstance(error, OSError)
+    return reasons.get(error.errno or 0, error.strerror or str(error))

@@ -1,0 +1,179 @@
+"""One connection before it is a WebSocket: request heads in, responses out, until a request upgrades it.
+
+`Opening` is what a `Protocol` gives its bytes to at first. It finds out who answers a request (a WebSocketServer, a GET
+route, static files) by asking its `Listener`, and keeps the deadline for the request. The rules of the opening handshake are
+wire/handshake.py's, what HTTP responses look like is http.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from crest.connection import WebSocketConnection
+from crest.exceptions import HandshakeError
+from crest.http import FileResponse, Request, Response, error_response, keeps_alive, path_of, serialize
+from crest.io.protocol import Protocol
+from crest.wire.handshake import HeadReader, RequestHead, accept, wants_upgrade
+
+if TYPE_CHECKING:
+    from crest.listener import Listener
+    from crest.server import WebSocketServer
+
+logger = logging.getLogger("crest")
+
+
+class Opening:
+    """Reads the requests of one connection and answers them, one after the other.
+
+    Args:
+        listener: Whose connection it is.
+        protocol: The connection's protocol, already connected.
+    """
+
+    __slots__ = ("_answering", "_blocked", "_client", "_deadline", "_listener", "_pending", "_protocol", "_reader")
+
+    def __init__(self, listener: Listener, protocol: Protocol) -> None:
+        self._listener = listener
+        self._protocol = protocol
+        self._client = client_address(protocol.transport)
+        self._pending = b""  # came before the response to an earlier request had gone out
+        self._answering: asyncio.Task[None] | None = None
+        self._blocked: asyncio.Future[None] | None = None  # done when the client has read what waited for it
+        self._await_request()
+
+    def _await_request(self) -> None:
+        self._reader = HeadReader(self._listener.max_header_size, self._listener.max_headers)
+        self._deadline = self._listener.loop.call_later(self._listener.open_timeout, self._too_slow)
+
+    # ---- What the protocol calls ---------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
+        self._pending += data
+        while self._pending and self._answering is None:
+            data, self._pending = self._pending, b""
+            try:
+                head = self._reader.feed(data)
+                if head is None:
+                    return
+                self._deadline.cancel()
+                self._pending = self._reader.rest
+                if self._route(head):
+                    return
+            except HandshakeError as error:
+                self._refuse(error)
+                return
+
+    def resume_writing(self) -> None:
+        """The transport has nothing queued any more, or little."""
+        if self._blocked is not None and not self._blocked.done():
+            self._blocked.set_result(None)
+
+    def connection_lost(self) -> None:
+        """The connection is gone."""
+        self._deadline.cancel()
+        if self._answering is not None:
+            self._answering.cancel()
+
+    def stop(self) -> None:
+        """The server shuts down: no further request is answered."""
+        if self._answering is None:
+            self._close()
+
+    # ---- Requests ------------------------------------------------------------------------------------------------
+
+    def _route(self, head: RequestHead) -> bool:
+        """Answer a request, or begin to. True when this connection's opening is over."""
+        listener = self._listener
+        if listener.stopping:
+            raise HandshakeError(503, "the server is shutting down")
+        path = path_of(head.target)
+        if not path:
+            raise HandshakeError(400, "the request target has no path")
+        server = listener.servers.get(path)
+        if server is not None and (wants_upgrade(head) or not listener.has_page(path)):
+            self._upgrade(server, head)
+            return True
+        result = listener.respond(Request(head, self._client, listener.scheme), path)
+        if isinstance(result, Response):
+            self._send(head, result)
+            if not keeps_alive(head):
+                self._close()
+                return True
+            if not self._is_blocked():
+                self._await_request()
+                return False
+            result = None
+        self._protocol.transport.pause_reading()
+        self._answering = listener.loop.create_task(self._respond_later(head, result))
+        return False
+
+    def _upgrade(self, server: WebSocketServer, head: RequestHead) -> None:
+        if not wants_upgrade(head):
+            raise HandshakeError(426, "this is a WebSocket: the request must upgrade to it")
+        response, subprotocol = accept(head, server.subprotocols)
+        connection = WebSocketConnection(head.raw, self._client, self._listener.scheme, subprotocol)
+        self._protocol.upgrade(connection, server.hub, response, self._pending)
+
+    # ---- Responses -----------------------------------------------------------------------------------------------
+
+    def _send(self, head: RequestHead, response: Response) -> None:
+        data = serialize(response, head_only=head.method == "HEAD", keep_alive=keeps_alive(head))
+        self._protocol.transport.write(data)
+
+    async def _respond_later(self, head: RequestHead, result: Awaitable[Response] | None) -> None:
+        """Send a response that is not there yet, a file piece by piece, and go on when the client has read it."""
+        transport = self._protocol.transport
+        if result is not None:
+            response = await result
+            try:
+                self._send(head, response)
+                if isinstance(response, FileResponse) and head.method != "HEAD":
+                    while piece := await self._listener.loop.run_in_executor(None, response.read):
+                        transport.write(piece)
+                        await self._read_by_client()
+            except OSError as error:
+                logger.error("%s %s: %s", head.method, head.target, error)
+                transport.abort()
+                return
+            finally:
+                if isinstance(response, FileResponse):
+                    response.close()
+        await self._read_by_client()
+        self._answering = None
+        if not keeps_alive(head) or self._listener.stopping:
+            self._close()
+        else:
+            transport.resume_reading()
+            self._await_request()
+            self.data_received(b"")
+
+    def _is_blocked(self) -> bool:
+        transport = self._protocol.transport
+        return bool(transport.get_write_buffer_size() > transport.get_write_buffer_limits()[1])
+
+    async def _read_by_client(self) -> None:
+        if self._is_blocked():
+            self._blocked = self._listener.loop.create_future()
+            await self._blocked
+
+    def _refuse(self, error: HandshakeError) -> None:
+        logger.info("Refused a request of %s: %d, %s", self._client, error.status, error.reason)
+        self._protocol.transport.write(serialize(error_response(error), head_only=False, keep_alive=False))
+        self._close()
+
+    def _too_slow(self) -> None:
+        self._refuse(HandshakeError(408, f"no request within {self._listener.open_timeout:g} s"))
+
+    def _close(self) -> None:
+        self._deadline.cancel()
+        self._protocol.close_opening()
+
+
+def client_address(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
+    """Address and port of the peer; None for a Unix socket."""
+    peer = transport.get_extra_info("peername")
+    return (peer[0], peer[1]) if isinstance(peer, tuple) else None

@@ -1,0 +1,184 @@
+"""`WebSocketServer`: the handlers and limits of one WebSocket path, and its broadcasts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
+from weakref import WeakSet
+
+from crest.connection import WebSocketConnection
+from crest.io.hub import Hub
+from crest.wire.handshake import is_token
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+unmounted: WeakSet[WebSocketServer] = WeakSet()
+"""Servers that no app has mounted yet: the next app to run does, each at its own path."""
+
+
+class WebSocketServer:
+    """The WebSocket connections of one path: their handlers, their limits, and broadcasts to all of them.
+
+    Never mounted, it is served at its path by the app that runs in this process.
+
+    Handlers are plain functions, called directly on the event loop, or `async def`: those of one connection run one at a
+    time, in order. Registering a handler again replaces it. What a handler raises goes to `on_error`.
+
+    Args:
+        path: Where it is served.
+        subprotocols: Names that this server speaks, the preferred one first (RFC 6455 section 1.9).
+        max_message_size: Bytes of payload that a message may have, over all its fragments. A longer one closes the
+            connection with 1009, as soon as it is announced.
+        max_fragments: Frames that a message may come in, empty ones included. More close with 1008.
+        max_backlog: Bytes that may wait for a client that reads too slowly.
+        on_backlog: What happens past that: "close" closes the connection with 1013, and `on_error` says so; "drop" drops
+            the newest message instead, and `send` returns False.
+        max_queue: Messages of one connection that may wait for its async handler; past that its socket is not read.
+        close_timeout: Seconds for a client to answer a close frame, and for a connection's async handlers to end after it.
+
+    Raises:
+        TypeError, ValueError: An argument is of the wrong type or out of range.
+    """
+
+    def __init__(
+        self,
+        path: str = "/ws",
+        *,
+        subprotocols: Sequence[str] = (),
+        max_message_size: int = 1 << 20,
+        max_fragments: int = 1024,
+        max_backlog: int = 1 << 20,
+        on_backlog: Literal["close", "drop"] = "close",
+        max_queue: int = 16,
+        close_timeout: float = 10.0,
+    ) -> None:
+        if on_backlog not in ("close", "drop"):
+            raise ValueError(f"on_backlog must be 'close' or 'drop', not {on_backlog!r}")
+        if close_timeout <= 0:
+            raise ValueError(f"close_timeout must be positive, not {close_timeout!r}")
+        self.path = check_path(path)
+        self.subprotocols = _check_subprotocols(subprotocols)
+        self.hub = Hub(
+            max_message_size=_at_least_one("max_message_size", max_message_size),
+            max_fragments=_at_least_one("max_fragments", max_fragments),
+            max_backlog=_at_least_one("max_backlog", max_backlog),
+            drop=on_backlog == "drop",
+            max_queue=_at_least_one("max_queue", max_queue),
+            close_timeout=close_timeout,
+        )
+        self.served_by: object = None
+        caller = sys._getframe(1)
+        self._made_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+        unmounted.add(self)
+
+    def __repr__(self) -> str:
+        return f"<WebSocketServer {self.path!r} made at {self._made_at}>"
+
+    # ---- Handlers ------------------------------------------------------------------------------------------------
+
+    def on_connect(self, handler: Handler) -> Handler:
+        """Register `handler(conn)`: a client has connected. It runs before any other handler of that connection."""
+        self.hub.on_connect = _check_handler(handler)
+        return handler
+
+    def on_message(self, handler: Handler) -> Handler:
+        """Register `handler(conn, message: str)`: a text message has come, whole, however it was fragmented.
+
+        A server with an `on_binary` handler and none for text closes with 1003 instead.
+        """
+        self.hub.on_message = _check_handler(handler)
+        return handler
+
+    def on_binary(self, handler: Handler) -> Handler:
+        """Register `handler(conn, data: bytes)`: a binary message has come.
+
+        A server with an `on_message` handler and none for binary closes with 1003 instead.
+        """
+        self.hub.on_binary = _check_handler(handler)
+        return handler
+
+    def on_close(self, handler: Handler) -> Handler:
+        """Register `handler(conn, code: int, reason: str)`: the connection has ended; exactly once for each.
+
+        Code and reason are the peer's; 1005 when its close frame had none, 1006 when the TCP connection ended without one,
+        and those that this side sent when it failed the connection.
+        """
+        self.hub.on_close = _check_handler(handler)
+        return handler
+
+    def on_error(self, handler: Handler) -> Handler:
+        """Register `handler(conn, error: str)`: the peer broke the protocol or a limit, or a handler raised.
+
+        `error` says what and where; its `exception` is what the handler raised, else None. After the peer's error the
+        connection closes; after a handler's it stays open. Without an `on_error` handler, a handler's exception is logged
+        with its traceback, and the connection is closed with 1011.
+        """
+        self.hub.on_error = _check_handler(handler)
+        return handler
+
+    # ---- Broadcasts ----------------------------------------------------------------------------------------------
+
+    def broadcast(self, text: str) -> None:
+        """Send one text message to every open connection of this server. Never blocks; may be called from any thread.
+
+        Raises:
+            TypeError: `text` is not `str`; bytes go through `broadcast_binary`.
+            UnicodeEncodeError: It has a lone surrogate, which UTF-8 can not carry.
+        """
+        self.hub.broadcast(text)
+
+    def broadcast_binary(self, data: bytes | bytearray | memoryview) -> None:
+        """Send one binary message to every open connection of this server. Never blocks; may be called from any thread.
+
+        Args:
+            data: Any bytes-like object; a mutable one may be changed as soon as the call returns.
+
+        Raises:
+            TypeError: `data` is not bytes-like; text goes through `broadcast`.
+        """
+        self.hub.broadcast_binary(data)
+
+    # ---- Connections ---------------------------------------------------------------------------------------------
+
+    def connection_count(self) -> int:
+        """How many connections are open."""
+        return self.hub.connection_count()
+
+    def get_connections(self) -> list[WebSocketConnection]:
+        """The connections that are open; a new list."""
+        return self.hub.connections()
+
+
+def check_path(path: str) -> str:
+    """A path as requests are routed by it: decoded, without a query."""
+    if not isinstance(path, str):
+        raise TypeError(f"path must be str, not {type(path).__name__}")
+    if not path.startswith("/") or "?" in path or "#" in path:
+        raise ValueError(f"path must begin with '/' and have no query: {path!r}")
+    return path
+
+
+def _check_subprotocols(names: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(names, str):
+        raise TypeError(f"subprotocols must be a sequence of names, not the str {names!r}")
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"a subprotocol must be str, not {type(name).__name__}")
+        if not is_token(name):
+            raise ValueError(f"not a subprotocol's name (RFC 6455 section 4.1): {name!r}")
+    return tuple(names)
+
+
+def _check_handler(handler: Handler) -> Handler:
+    if not callable(handler):
+        raise TypeError(f"a handler must be callable, not {type(handler).__name__}")
+    return handler
+
+
+def _at_least_one(name: str, value: int) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be int, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")
+    return value

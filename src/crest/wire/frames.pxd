@@ -1,0 +1,86 @@
+# The frame reader's shape and the frame header's serialization; see frames.pyx.
+
+from cpython.object cimport PyObject
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from crest.kernels.utf8 cimport crest_utf8
+
+# What FrameReader.next() found: an opcode of rfc6455.pxd when a message or a control frame is complete, else one of these.
+cdef enum:
+    NEED_DATA = -1
+    FAIL = -2
+
+cdef enum:
+    MAX_SERVER_HEADER = 10   # bytes of a frame header without a masking key (RFC 6455 section 5.2)
+    MAX_CLIENT_HEADER = 14   # ... and with one
+
+
+cdef class FrameReader:
+    # Limits.
+    cdef readonly uint64_t max_message_size     # bytes of payload, over all fragments
+    cdef readonly uint32_t max_fragments        # frames of one message, empty ones count
+    # The chunk being read. Borrowed: whoever calls attach() keeps it alive until next() says NEED_DATA.
+    cdef const uint8_t* at
+    cdef const uint8_t* end
+    # The frame being read.
+    cdef uint64_t frames                        # begun so far: says where a failure was
+    cdef uint64_t frame_size, frame_left        # payload bytes in all, and still to come
+    cdef uint8_t head[MAX_CLIENT_HEADER]        # a header that came in pieces
+    cdef uint8_t head_size
+    cdef uint8_t key[4]
+    cdef uint8_t opcode
+    cdef bint fin, in_payload, done
+    # The message that data frames add up to: `body` is the final str (while ASCII) or bytes, longer than its content.
+    cdef PyObject* body
+    cdef uint64_t body_size, body_room
+    cdef uint32_t fragments
+    cdef uint8_t message_opcode                 # OPCODE_CONTINUATION: no message has begun
+    cdef bint ascii
+    cdef crest_utf8 utf8
+    # The payload of a control frame that came in pieces.
+    cdef bytes control
+    # What next() found.
+    cdef readonly int event
+    cdef readonly int close_code                # of a close frame, or to fail the connection with
+
+    cdef void attach(self, const uint8_t* data, size_t size) noexcept
+    cdef object next(self)
+    cdef uint8_t* direct(self, size_t least, size_t* room) except? NULL
+    cdef void wrote(self, size_t size) noexcept
+
+    cdef uint8_t* body_data(self) noexcept
+    cdef object read_payload(self)
+    cdef object read_whole(self, const uint8_t* payload)
+    cdef Py_ssize_t parse_header(self, const uint8_t* head, size_t size) noexcept
+    cdef object refuse(self, Py_ssize_t refusal)
+    cdef int begin_payload(self) except -1
+    cdef int take(self, const uint8_t* source, uint64_t size) except -1
+    cdef int reserve(self, uint64_t size) except -1
+    cdef object end_frame(self)
+    cdef object end_message(self)
+    cdef object decode(self, const uint8_t* data, uint64_t size)
+    cdef object parse_close(self, bytes payload)
+    cdef object fail(self, int close_code, str error)
+
+
+cdef inline size_t write_header(uint8_t* out, uint8_t opcode, uint64_t size) noexcept nogil:
+    """Write the header of a final, unmasked frame with the shortest length encoding; returns its bytes."""
+    cdef int shift
+    cdef size_t n
+    out[0] = 0x80 | opcode
+    if size < 126:
+        out[1] = <uint8_t>size
+        return 2
+    if size < 0x10000:
+        out[1] = 126
+        n = 2
+        shift = 8
+    else:
+        out[1] = 127
+        n = 2
+        shift = 56
+    while shift >= 0:
+        out[n] = <uint8_t>(size >> shift)
+        n += 1
+        shift -= 8
+    return n

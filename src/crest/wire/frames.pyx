@@ -1,0 +1,446 @@
+"""Frames (RFC 6455 section 5): bytes to messages, message to bytes. Sans-I/O.
+
+`FrameReader` is fed chunks of what a client sent and yields messages, control frames, or the one failure that ends it.
+How the stream was cut into chunks changes nothing. It owns the unfinished frame and the unfinished message, and no other
+memory: a reader between messages holds no buffer. It does not know who answers: replying to a ping or a close frame, and
+closing after a failure, is its caller's business.
+
+What the peer does wrong is never a Python exception here: `fail` is the one place where it becomes a close code
+(section 7.1.7) and a text that says what and where.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR, Py_INCREF
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from crest.kernels.mask cimport crest_mask_init, crest_unmask
+from crest.kernels.utf8 cimport (
+    crest_utf8_feed,
+    crest_utf8_init,
+    crest_utf8_start,
+)
+from crest.wire.rfc6455 cimport (
+    CLOSE_INVALID_PAYLOAD_DATA,
+    CLOSE_MESSAGE_TOO_BIG,
+    CLOSE_NO_STATUS_RECEIVED,
+    CLOSE_POLICY_VIOLATION,
+    CLOSE_PROTOCOL_ERROR,
+    MAX_CONTROL_PAYLOAD,
+    OPCODE_BINARY,
+    OPCODE_CLOSE,
+    OPCODE_CONTINUATION,
+    OPCODE_PONG,
+    OPCODE_TEXT,
+    is_wire_close_code,
+)
+
+cdef extern from "Python.h":
+    object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
+    void* PyUnicode_DATA(object o) noexcept
+    object PyUnicode_DecodeUTF8(const char* data, Py_ssize_t size, const char* errors)
+    int PyUnicode_Resize(PyObject** unicode, Py_ssize_t length) except -1
+    int _PyBytes_Resize(PyObject** bytes, Py_ssize_t size) except -1
+
+crest_mask_init()
+crest_utf8_init()
+
+# Room that a message is given before its bytes have come, however long it says that it will be: an announcement costs the
+# peer 14 bytes, so it must not cost the server much more. Past it, room doubles as bytes arrive.
+cdef uint64_t UNPROVEN_ROOM = 1 << 20
+cdef uint64_t LEAST_ROOM = 64
+
+
+# What is wrong with a frame header.
+cdef enum Refusal:
+    RESERVED_BITS = -12
+    RESERVED_OPCODE
+    FRAGMENTED_CONTROL
+    NOTHING_TO_CONTINUE
+    INTERRUPTED_MESSAGE
+    UNMASKED
+    LONG_CONTROL
+    LENGTH_SIGN
+    LENGTH_ENCODING
+    MESSAGE_SIZE
+    FRAGMENTS
+
+cdef dict REFUSALS = {
+    RESERVED_BITS: (CLOSE_PROTOCOL_ERROR, "a reserved bit is set, and no extension that defines it was negotiated"),
+    RESERVED_OPCODE: (CLOSE_PROTOCOL_ERROR, "opcode {opcode:#x} is reserved"),
+    FRAGMENTED_CONTROL: (CLOSE_PROTOCOL_ERROR, "a control frame must not be fragmented"),
+    NOTHING_TO_CONTINUE: (CLOSE_PROTOCOL_ERROR, "a continuation frame, but no message has begun"),
+    INTERRUPTED_MESSAGE: (CLOSE_PROTOCOL_ERROR, "a new message, but the fragmented one before is not finished"),
+    UNMASKED: (CLOSE_PROTOCOL_ERROR, "not masked, as every frame from a client must be"),
+    LONG_CONTROL: (CLOSE_PROTOCOL_ERROR, "the payload of a control frame is over 125 bytes"),
+    LENGTH_SIGN: (CLOSE_PROTOCOL_ERROR, "length {length} has its most significant bit set"),
+    LENGTH_ENCODING: (CLOSE_PROTOCOL_ERROR, "length {length} is not in its shortest encoding"),
+    MESSAGE_SIZE: (CLOSE_MESSAGE_TOO_BIG, "a message of {size} bytes or more is over max_message_size, {max_message_size}"),
+    FRAGMENTS: (CLOSE_POLICY_VIOLATION, "a message in more frames than max_fragments, {max_fragments}"),
+}
+
+
+@cython.final
+cdef class FrameReader:
+    """Reads the frames of one client.
+
+    Args:
+        max_message_size: bytes of payload that a message may have, over all its fragments; more fails with 1009.
+        max_fragments: frames that one message may come in, empty ones included; more fails with 1008.
+    """
+
+    def __cinit__(self, *, max_message_size=1 << 20, max_fragments=1024):
+        self.max_message_size = max_message_size
+        self.max_fragments = max_fragments
+        self.event = NEED_DATA
+
+    def __dealloc__(self):
+        Py_CLEAR(self.body)
+
+    def feed(self, const uint8_t[::1] data not None):
+        """Read a chunk of any size and return what it completed, in order: a list of tuples.
+
+        (Opcode.TEXT, str), (Opcode.BINARY, bytes), (Opcode.PING, bytes), (Opcode.PONG, bytes),
+        (Opcode.CLOSE, close code, close reason) or (FAIL, close code, error text). After the last two comes nothing more.
+        """
+        found = []
+        if data.shape[0]:
+            self.attach(&data[0], data.shape[0])
+        while True:
+            payload = self.next()
+            if self.event == NEED_DATA:
+                return found
+            if self.event == OPCODE_CLOSE or self.event == FAIL:
+                found.append((self.event, self.close_code, payload))
+            else:
+                found.append((self.event, payload))
+
+    def feed_direct(self, const uint8_t[::1] data not None, size_t least=1):
+        """Like `feed`, but by the way of `direct` and `wrote` wherever at least `least` payload bytes are awaited."""
+        cdef size_t at = 0, size = data.shape[0], room = 0, n
+        cdef uint8_t* where
+        found = self.feed(data[:0])
+        while at < size:
+            where = self.direct(least, &room)
+            if where == NULL:
+                return found + self.feed(data[at:])
+            n = min(room, size - at)
+            memcpy(where, &data[at], n)
+            self.wrote(n)
+            at += n
+            found += self.feed(data[:0])
+        return found
+
+    cdef void attach(self, const uint8_t* data, size_t size) noexcept:
+        """Give the next chunk. The one before must have been read up to NEED_DATA."""
+        self.at = data
+        self.end = data + size
+
+    cdef object next(self):
+        """Read up to the next message, control frame or failure: sets `event`, returns what came with it.
+
+        TEXT: str. BINARY, PING, PONG: bytes. CLOSE: the close reason, with `close_code`. FAIL: the error text, with
+        `close_code`. NEED_DATA: None; the chunk is used up and may be released.
+        """
+        cdef Py_ssize_t size
+        cdef size_t part
+        while not self.done:
+            if self.in_payload:
+                if self.at == self.end and self.frame_left:
+                    break
+                payload = self.read_payload()
+                if payload is not None:
+                    return payload
+                continue
+            if self.at == self.end:
+                break
+            if self.head_size == 0:
+                size = self.parse_header(self.at, self.end - self.at)
+                if size == 0:
+                    self.head_size = <uint8_t>(self.end - self.at)
+                    memcpy(self.head, self.at, self.head_size)
+                    break
+                if size > 0:
+                    self.at += size
+            else:
+                part = min(<size_t>(MAX_CLIENT_HEADER - self.head_size), <size_t>(self.end - self.at))
+                memcpy(self.head + self.head_size, self.at, part)
+                size = self.parse_header(self.head, self.head_size + part)
+                if size == 0:
+                    self.head_size += <uint8_t>part
+                    break
+                if size > 0:
+                    self.at += size - self.head_size
+                    self.head_size = 0
+            self.frames += 1
+            if size < 0:
+                return self.refuse(size)
+            if <uint64_t>(self.end - self.at) >= self.frame_size and self.message_opcode == OPCODE_CONTINUATION \
+                    and self.fin and self.opcode <= OPCODE_BINARY:
+                self.at += self.frame_size
+                return self.read_whole(self.at - self.frame_size)
+            self.begin_payload()
+        self.at = self.end = NULL
+        self.event = NEED_DATA
+        return None
+
+    cdef uint8_t* direct(self, size_t least, size_t* room) except? NULL:
+        """Where the rest of a large frame may be written, masked as it came, without a copy; then call `wrote`.
+
+        NULL unless at least `least` bytes of a data frame's payload are still to come. `room` gets how many fit.
+        """
+        if not self.in_payload or self.opcode > OPCODE_BINARY or self.frame_left < least or self.done:
+            return NULL
+        if self.body_room - self.body_size < least:
+            self.reserve(min(self.frame_left, max(self.body_room, UNPROVEN_ROOM)))
+        room[0] = min(self.frame_left, self.body_room - self.body_size)
+        return self.body_data() + self.body_size
+
+    cdef void wrote(self, size_t size) noexcept:
+        """`size` bytes stand where `direct` said; the next call of `next` reads them."""
+        self.at = self.body_data() + self.body_size
+        self.end = self.at + size
+
+    cdef uint8_t* body_data(self) noexcept:
+        if self.message_opcode == OPCODE_TEXT:
+            return <uint8_t*>PyUnicode_DATA(<object>self.body)
+        return <uint8_t*>PyBytes_AS_STRING(<object>self.body)
+
+    # ---- Frame header (section 5.2) ------------------------------------------------------------------------------
+
+    cdef Py_ssize_t parse_header(self, const uint8_t* head, size_t size) noexcept:
+        """Read one header. Returns its bytes, 0 when it is not complete, or a `Refusal`, which is negative.
+
+        Each check is made as soon as its bytes are there, so that a bad frame is refused before the rest has come.
+        """
+        cdef uint8_t length
+        cdef size_t at = 2
+        cdef int i
+        self.fin = head[0] >> 7
+        self.opcode = head[0] & 0x0F
+        if head[0] & 0x70:
+            return RESERVED_BITS
+        if OPCODE_BINARY < self.opcode < OPCODE_CLOSE or self.opcode > OPCODE_PONG:
+            return RESERVED_OPCODE
+        if self.opcode >= OPCODE_CLOSE:
+            if not self.fin:
+                return FRAGMENTED_CONTROL
+        elif self.opcode == OPCODE_CONTINUATION:
+            if self.message_opcode == OPCODE_CONTINUATION:
+                return NOTHING_TO_CONTINUE
+        elif self.message_opcode != OPCODE_CONTINUATION:
+            return INTERRUPTED_MESSAGE
+        if size < 2:
+            return 0
+        if not head[1] & 0x80:
+            return UNMASKED
+        length = head[1] & 0x7F
+        self.frame_size = length
+        if self.opcode >= OPCODE_CLOSE:
+            if length > MAX_CONTROL_PAYLOAD:
+                return LONG_CONTROL
+        elif length >= 126:
+            at = 4 if length == 126 else 10
+            if size < at:
+                return 0
+            self.frame_size = 0
+            for i in range(2, <int>at):
+                self.frame_size = self.frame_size << 8 | head[i]
+            if self.frame_size >> 63:
+                return LENGTH_SIGN
+            if self.frame_size < <uint64_t>(126 if length == 126 else 0x10000):
+                return LENGTH_ENCODING
+        if self.opcode <= OPCODE_BINARY:
+            if self.frame_size > self.max_message_size - self.body_size:
+                return MESSAGE_SIZE
+            if self.opcode == OPCODE_CONTINUATION and self.fragments >= self.max_fragments:
+                return FRAGMENTS
+        if size < at + 4:
+            return 0
+        memcpy(self.key, head + at, 4)
+        return at + 4
+
+    cdef object refuse(self, Py_ssize_t refusal):
+        """Fail for what `parse_header` refused."""
+        close_code, error = REFUSALS[refusal]
+        return self.fail(close_code, error.format(
+            opcode=self.opcode, length=self.frame_size, size=self.body_size + self.frame_size,
+            max_message_size=self.max_message_size, max_fragments=self.max_fragments))
+
+    # ---- Payload -------------------------------------------------------------------------------------------------
+
+    cdef object read_whole(self, const uint8_t* payload):
+        """An unfragmented message that lies in the chunk as a whole, the common case: one pass, no state."""
+        cdef Py_ssize_t size = <Py_ssize_t>self.frame_size
+        self.event = self.opcode
+        if self.opcode == OPCODE_BINARY:
+            data = PyBytes_FromStringAndSize(NULL, size)
+            crest_unmask(<uint8_t*>PyBytes_AS_STRING(data), payload, size, self.key, 0)
+            return data
+        if size == 0:
+            return ""
+        text = PyUnicode_New(size, 127)
+        if crest_unmask(<uint8_t*>PyUnicode_DATA(text), payload, size, self.key, 0) < 0x80:
+            return text
+        return self.decode(<uint8_t*>PyUnicode_DATA(text), size)
+
+    cdef int begin_payload(self) except -1:
+        """The header of a frame that needs more than `read_whole` has been read."""
+        self.in_payload = True
+        self.frame_left = self.frame_size
+        if self.opcode >= OPCODE_CLOSE:
+            self.control = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>self.frame_size)
+            return 0
+        if self.opcode != OPCODE_CONTINUATION:
+            self.message_opcode = self.opcode
+            self.fragments = 0
+            self.ascii = True
+            crest_utf8_start(&self.utf8)
+        self.fragments += 1
+        return 0
+
+    cdef object read_payload(self):
+        """Take what the chunk has of the current frame's payload; the frame's event if that ends it, else None."""
+        cdef uint64_t size = min(self.frame_left, <uint64_t>(self.end - self.at))
+        cdef uint8_t* target
+        if self.opcode >= OPCODE_CLOSE:
+            target = <uint8_t*>PyBytes_AS_STRING(self.control) + self.frame_size - self.frame_left
+            crest_unmask(target, self.at, size, self.key, self.frame_size - self.frame_left)
+        elif self.take(self.at, size) == 0:
+            return self.decode(self.body_data(), self.body_size + size)
+        self.at += size
+        self.frame_left -= size
+        if self.frame_left:
+            return None
+        self.in_payload = False
+        return self.end_frame()
+
+    cdef int take(self, const uint8_t* source, uint64_t size) except -1:
+        """Unmask payload bytes behind what the message has; 0 when its text can not be UTF-8 any more (section 8.1)."""
+        cdef uint8_t* target
+        cdef uint8_t seen
+        if size == 0:
+            return 1
+        if self.body_room - self.body_size < size:
+            self.reserve(size)
+        target = self.body_data() + self.body_size
+        seen = crest_unmask(target, source, size, self.key, self.frame_size - self.frame_left)
+        if self.message_opcode == OPCODE_TEXT and (seen >= 0x80 or not self.ascii):
+            self.ascii = False
+            if not crest_utf8_feed(&self.utf8, target, size):
+                return 0
+        self.body_size += size
+        return 1
+
+    cdef int reserve(self, uint64_t size) except -1:
+        """Make room in the body for `size` more bytes: at first for what was announced as far as it is safe to believe,
+        then doubling, so that many small fragments cost a copy of each byte or two at most."""
+        cdef uint64_t needed = self.body_size + size
+        cdef uint64_t announced = self.body_size + self.frame_left
+        cdef uint64_t room = max(needed, min(announced, UNPROVEN_ROOM), self.body_room * 2)
+        room = max(LEAST_ROOM, min(room, announced if self.fin else self.max_message_size))
+        if self.body != NULL:
+            if self.message_opcode == OPCODE_TEXT:
+                PyUnicode_Resize(&self.body, room)
+            else:
+                _PyBytes_Resize(&self.body, room)
+        else:
+            fresh = PyUnicode_New(room, 127) if self.message_opcode == OPCODE_TEXT else PyBytes_FromStringAndSize(NULL, room)
+            Py_INCREF(fresh)
+            self.body = <PyObject*>fresh
+        self.body_room = room
+        return 0
+
+    # ---- What is complete ----------------------------------------------------------------------------------------
+
+    cdef object end_frame(self):
+        """The current frame is complete: the event it makes, or None when its message goes on."""
+        cdef bytes payload
+        if self.opcode <= OPCODE_BINARY:
+            return self.end_message() if self.fin else None
+        payload = self.control
+        self.control = None
+        if self.opcode == OPCODE_CLOSE:
+            return self.parse_close(payload)
+        self.event = self.opcode
+        return payload
+
+    cdef object end_message(self):
+        """The message is complete: its str or bytes."""
+        cdef uint8_t opcode = self.message_opcode
+        cdef uint64_t size = self.body_size
+        if not self.ascii:
+            message = self.decode(self.body_data(), size)
+            if self.event == FAIL:
+                return message
+            Py_CLEAR(self.body)
+        elif size == 0:
+            Py_CLEAR(self.body)
+            message = "" if opcode == OPCODE_TEXT else b""
+        else:
+            if opcode == OPCODE_TEXT:
+                PyUnicode_Resize(&self.body, size)
+            else:
+                _PyBytes_Resize(&self.body, size)
+            message = <object>self.body
+            Py_CLEAR(self.body)
+        self.event = opcode
+        self.message_opcode = OPCODE_CONTINUATION
+        self.body_size = self.body_room = 0
+        return message
+
+    cdef object decode(self, const uint8_t* data, uint64_t size):
+        """The str of a text message's bytes; sets `event` to FAIL if they are not UTF-8."""
+        self.event = OPCODE_TEXT
+        try:
+            return PyUnicode_DecodeUTF8(<const char*>data, size, NULL)
+        except UnicodeDecodeError as error:
+            return self.fail(CLOSE_INVALID_PAYLOAD_DATA, f"a text message is not UTF-8 at byte {error.start}")
+
+    cdef object parse_close(self, bytes payload):
+        """Read a close frame's payload (section 5.5.1): a close code and a reason, or nothing. It ends the stream."""
+        cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(payload)
+        cdef Py_ssize_t size = len(payload)
+        cdef int code = CLOSE_NO_STATUS_RECEIVED
+        reason = ""
+        if size == 1:
+            return self.fail(CLOSE_PROTOCOL_ERROR, "a close frame with a payload of one byte")
+        if size:
+            code = data[0] << 8 | data[1]
+            if not is_wire_close_code(code):
+                return self.fail(CLOSE_PROTOCOL_ERROR, f"close code {code} may not be sent")
+            try:
+                reason = PyUnicode_DecodeUTF8(<const char*>data + 2, size - 2, NULL)
+            except UnicodeDecodeError as error:
+                return self.fail(
+                    CLOSE_INVALID_PAYLOAD_DATA, f"a close reason is not UTF-8 at byte {error.start}")
+        self.done = True
+        self.event = OPCODE_CLOSE
+        self.close_code = code
+        return reason
+
+    # ---- Failure (section 7.1.7) ---------------------------------------------------------------------------------
+
+    cdef object fail(self, int close_code, str error):
+        """The peer broke the protocol or a limit: nothing more is read."""
+        self.done = True
+        self.in_payload = False
+        Py_CLEAR(self.body)
+        self.control = None
+        self.event = FAIL
+        self.close_code = close_code
+        return f"frame {self.frames}: {error}"
+
+
+def serialize(uint8_t opcode, const uint8_t[::1] payload not None):
+    """One final, unmasked frame, as a server sends it (section 5.2).
+
+    Args:
+        opcode: an `Opcode`.
+        payload: bytes-like.
+    """
+    cdef uint8_t header[MAX_SERVER_HEADER]
+    cdef size_t n = write_header(header, opcode, payload.shape[0])
+    return PyBytes_FromStringAndSize(<char*>header, n) + bytes(payload)
