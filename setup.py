@@ -1,11 +1,14 @@
 """Builds crest's extension modules. Everything static stands in pyproject.toml.
 
-CREST_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer in every module.
-CREST_LINETRACE=1  line tracing, so that coverage sees .pyx lines.
+CREST_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer in every module (`make sanitize-extensions`).
+CREST_LINETRACE=1  line tracing, so that coverage sees .pyx lines (`make coverage`).
+
+Either kind of build has folders of its own below build/, and so never mixes with a plain one.
 """
 
 import os
 import sys
+from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -21,12 +24,21 @@ MODULES = [
     "io.inbox",
     "io.protocol",
 ]
+HEADERS = glob("src/crest/*/*.h")
+SANITIZE = bool(os.environ.get("CREST_SANITIZE"))
 LINETRACE = bool(os.environ.get("CREST_LINETRACE"))
 
-compile_args, link_args = ["/O2"] if sys.platform == "win32" else ["-O3"], []
-if os.environ.get("CREST_SANITIZE"):
-    sanitize = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-g"]
-    compile_args, link_args = ["-O1", *sanitize], sanitize
+if sys.platform == "win32":
+    compile_args, link_args = ["/O2", "/std:c11"], []
+elif SANITIZE:
+    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    compile_args, link_args = ["-O1", "-g", "-fno-omit-frame-pointer", *sanitizers], sanitizers
+else:
+    # -O3: at -O2 gcc does not vectorize the portable loops. -g0: many an interpreter's own flags ask for debug
+    # information, which would make up most of a wheel.
+    compile_args, link_args = ["-O3", "-g0"], []
+
+build_base = "build/sanitize" if SANITIZE else "build/linetrace" if LINETRACE else "build"
 
 setup(
     ext_modules=cythonize(
@@ -35,14 +47,15 @@ setup(
                 f"crest.{name}",
                 [f"src/crest/{name.replace('.', '/')}.pyx"],
                 include_dirs=["src/crest/kernels", "src/crest/io"],
-                define_macros=[("CYTHON_TRACE", "1")] if LINETRACE else [],
+                depends=HEADERS,
+                define_macros=[("CYTHON_TRACE_NOGIL", "1")] if LINETRACE else [],
                 extra_compile_args=compile_args,
                 extra_link_args=link_args,
             )
             for name in MODULES
         ],
         include_path=["src"],
-        build_dir="build/cython",
+        build_dir=f"{build_base}/cython",
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,
@@ -53,5 +66,6 @@ setup(
             "embedsignature": True,
             "linetrace": LINETRACE,
         },
-    )
+    ),
+    options={"build": {"build_base": build_base}},
 )

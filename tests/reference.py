@@ -18,7 +18,7 @@ TAIL = range(0x80, 0xC0)
 
 # The grammar's rows: the lead byte, then each byte that must follow.
 SEQUENCES = [
-    (range(0x00, 0x80),),
+    (range(0x80),),
     (range(0xC2, 0xE0), TAIL),
     (range(0xE0, 0xE1), range(0xA0, 0xC0), TAIL),
     (range(0xE1, 0xED), TAIL, TAIL),
@@ -64,3 +64,154 @@ def utf8_is_valid(text: bytes) -> bool:
     """Whether `text` is valid UTF-8 as a whole."""
     validator = Utf8Validator()
     return validator.feed(text) and validator.finish()
+
+
+# ---- Frames (RFC 6455 sections 5 and 7) ------------------------------------------------------------------------------
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+FAIL = -2
+
+Event = tuple[int, str | bytes] | tuple[int, int, str]
+
+
+class Incomplete(Exception):
+    """The stream ends in the middle of something."""
+
+
+class Failed(Exception):
+    """The client broke a rule: a close code, and what is wrong."""
+
+
+class Message:
+    """What data frames add up to."""
+
+    def __init__(self, opcode: int) -> None:
+        self.opcode = opcode
+        self.payload = b""
+        self.fragments = 0
+        self.validator = Utf8Validator()
+
+    def extend(self, payload: bytes) -> None:
+        self.payload += payload
+        if self.opcode == TEXT and not self.validator.feed(payload):
+            raise Failed(1007, f"a text message is not UTF-8 at byte {self.validator.start}")
+
+    def finish(self) -> Event:
+        if self.opcode == BINARY:
+            return BINARY, self.payload
+        if not self.validator.finish():
+            raise Failed(1007, f"a text message is not UTF-8 at byte {self.validator.start}")
+        return TEXT, self.payload.decode()
+
+
+class Frames:
+    """All that a client has sent so far, read frame by frame."""
+
+    def __init__(self, stream: bytes, max_message_size: int, max_fragments: int) -> None:
+        self.stream = stream
+        self.at = 0
+        self.max_message_size = max_message_size
+        self.max_fragments = max_fragments
+        self.message: Message | None = None
+
+    def read(self, size: int) -> bytes:
+        if size > len(self.stream) - self.at:
+            raise Incomplete
+        self.at += size
+        return self.stream[self.at - size : self.at]
+
+    def read_frame(self) -> Event | None:
+        fin, opcode = self.read_first_byte()
+        length = self.read_length(opcode)
+        if opcode >= CLOSE:
+            masking_key = self.read(4)
+            return parse_control(opcode, unmask(self.read(length), masking_key))
+        if self.message is None:
+            self.message = Message(opcode)
+        self.check_limits(length)
+        masking_key = self.read(4)
+        self.message.fragments += 1
+        # As much of the payload as has come: text fails at the first byte that can not be UTF-8.
+        self.message.extend(unmask(self.stream[self.at : self.at + length], masking_key))
+        self.read(length)
+        if not fin:
+            return None
+        event = self.message.finish()
+        self.message = None
+        return event
+
+    def read_first_byte(self) -> tuple[bool, int]:
+        byte = self.read(1)[0]
+        fin, rsv, opcode = byte >> 7 == 1, byte >> 4 & 7, byte & 15
+        if rsv:
+            raise Failed(1002, "a reserved bit is set, and no extension that defines it was negotiated")
+        if opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
+            raise Failed(1002, f"opcode {opcode:#x} is reserved")
+        if opcode >= CLOSE and not fin:
+            raise Failed(1002, "a control frame must not be fragmented")
+        if opcode == CONTINUATION and self.message is None:
+            raise Failed(1002, "a continuation frame, but no message has begun")
+        if opcode in (TEXT, BINARY) and self.message is not None:
+            raise Failed(1002, "a new message, but the fragmented one before is not finished")
+        return fin, opcode
+
+    def read_length(self, opcode: int) -> int:
+        byte = self.read(1)[0]
+        length = byte & 127
+        if byte < 128:
+            raise Failed(1002, "not masked, as every frame from a client must be")
+        if length < 126:
+            return length
+        if opcode >= CLOSE:
+            raise Failed(1002, "the payload of a control frame is over 125 bytes")
+        extended = int.from_bytes(self.read(2 if length == 126 else 8), "big")
+        if extended >= 2**63:
+            raise Failed(1002, f"length {extended} has its most significant bit set")
+        if extended < 126 or length == 127 and extended < 2**16:
+            raise Failed(1002, f"length {extended} is not in its shortest encoding")
+        return extended
+
+    def check_limits(self, length: int) -> None:
+        size = len(self.message.payload) + length
+        if size > self.max_message_size:
+            raise Failed(
+                1009, f"a message of {size} bytes or more is over max_message_size, {self.max_message_size}"
+            )
+        # The first frame of a message is always let in.
+        if self.message.fragments and self.message.fragments + 1 > self.max_fragments:
+            raise Failed(1008, f"a message in more frames than max_fragments, {self.max_fragments}")
+
+
+def parse_control(opcode: int, payload: bytes) -> Event:
+    if opcode != CLOSE:
+        return opcode, payload
+    if not payload:
+        return CLOSE, 1005, ""
+    if len(payload) == 1:
+        raise Failed(1002, "a close frame with a payload of one byte")
+    code, reason = int.from_bytes(payload[:2], "big"), payload[2:]
+    if code < 1000 or code in (1004, 1005, 1006) or 1015 <= code < 3000 or code >= 5000:
+        raise Failed(1002, f"close code {code} may not be sent")
+    validator = Utf8Validator()
+    if not (validator.feed(reason) and validator.finish()):
+        raise Failed(1007, f"a close reason is not UTF-8 at byte {validator.start}")
+    return CLOSE, code, reason.decode()
+
+
+def parse(stream: bytes, max_message_size: int = 1 << 20, max_fragments: int = 1024) -> list[Event]:
+    """The events that the bytes so far make, as `FrameReader.feed` returns them."""
+    frames = Frames(stream, max_message_size, max_fragments)
+    events: list[Event] = []
+    number = 0
+    while not events or events[-1][0] not in (CLOSE, FAIL):
+        number += 1
+        try:
+            event = frames.read_frame()
+        except Incomplete:
+            break
+        except Failed as failed:
+            close_code, error = failed.args
+            event = FAIL, close_code, f"frame {number}: {error}"
+        if event is not None:
+            events.append(event)
+    return events

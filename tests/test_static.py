@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,12 @@ def test_what_is_not_served_is_404(root: Path, target: str) -> None:
     assert (response.status, content) == (404, b"not found\n")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a backslash separates there")
+def test_a_backslash_is_never_part_of_a_name(root: Path) -> None:
+    (root / "a\\b.txt").write_bytes(b"x")
+    assert get(root, "/static/a%5cb.txt")[0].status == 404
+
+
 def test_a_symlink_inside_is_followed(root: Path) -> None:
     (root / "link.css").symlink_to("a b.txt")
     response, content = get(root, "/static/link.css")
@@ -279,6 +286,19 @@ def test_conditional_requests(root: Path, header: bytes, status: int) -> None:
     assert response.status == status
     assert response.headers["ETag"].encode() == ETAG
     assert content == (b"" if status == 304 else b"0123456789")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no tzset")
+@pytest.mark.parametrize("zone", ["UTC+5", "UTC-5"])
+def test_dates_are_gmt_wherever_the_server_is(root: Path, monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        for second, status in (("39", 200), ("40", 304)):
+            header = f"If-Modified-Since: Sun, 13 Sep 2020 12:26:{second} -0000".encode()
+            response, _ = get(root, "/static/a%20b.txt", header)
+            assert (response.status, response.headers["Last-Modified"]) == (status, MODIFIED_TEXT)
+    time.tzset()
 
 
 def test_if_none_match_counts_before_the_date(root: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +10,6 @@ from crest.http import Request
 from crest.io.outbox import Outbox
 from crest.wire.handshake import parse_head
 
-_numbers = count(1)
 _process = ""
 
 
@@ -36,14 +34,14 @@ class WebSocketConnection(Outbox):
         user: What authentication returned; None without authentication.
     """
 
-    __slots__ = ("_client", "_head", "_number", "_request", "_scheme", "_state", "subprotocol", "user")
+    __slots__ = ("_client", "_head", "_request", "_scheme", "_state", "subprotocol", "user")
 
     def __init__(self, head: bytes, client: tuple[str, int] | None, scheme: str, subprotocol: str | None) -> None:
-        # The raw head is kept, not what was parsed of it: most connections are never asked, and it is a tenth as large.
+        # The raw head is kept, not what was parsed of it, and the address as one str: most connections are never asked for
+        # them, and so they are a fraction as large.
         self._head = head
-        self._client = client
+        self._client = "%d %s" % (client[1], client[0]) if client else None
         self._scheme = scheme
-        self._number = next(_numbers)
         self._request: Request | None = None
         self._state: SimpleNamespace | None = None
         self.subprotocol = subprotocol
@@ -54,19 +52,22 @@ class WebSocketConnection(Outbox):
 
     def get_id(self) -> str:
         """The connection's name: unique among all connections of all workers and all runs, and safe to log."""
-        return f"{_process}-{self._number:x}"
+        return f"{_process}-{self.number:x}"
 
     @property
     def request(self) -> Request:
         """The request that opened the connection: path, query, headers, cookies, client address."""
         if self._request is None:
-            self._request = Request(parse_head(self._head), self._client, self._scheme)
+            self._request = Request(parse_head(self._head), self.remote_address, self._scheme)
         return self._request
 
     @property
     def remote_address(self) -> tuple[str, int] | None:
         """Address and port of the TCP peer; None where there is none (a Unix socket)."""
-        return self._client
+        if self._client is None:
+            return None
+        port, _, host = self._client.partition(" ")
+        return host, int(port)
 
     @property
     def state(self) -> SimpleNamespace:

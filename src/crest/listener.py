@@ -64,7 +64,7 @@ class Listener:
         self.host, self.port = "", 0
         self.sockets: list[socket.socket] = []
         self._turn = Turn(self.loop, direct=direct)
-        self._protocols: set[Protocol] = set()
+        self._protocols: list[Protocol] = []  # each at its `slot`: a set would be eight times as large
         self._all_ended: asyncio.Future[None] | None = None
         self._server: asyncio.Server | None = None
 
@@ -100,12 +100,16 @@ class Listener:
 
     def opened(self, protocol: Protocol) -> Opening:
         """A TCP connection was accepted."""
-        self._protocols.add(protocol)
+        protocol.slot = len(self._protocols)
+        self._protocols.append(protocol)
         return Opening(self, protocol)
 
     def ended(self, protocol: Protocol) -> None:
         """A TCP connection is gone, and so are its handlers."""
-        self._protocols.discard(protocol)
+        last = self._protocols.pop()
+        if last is not protocol:
+            self._protocols[protocol.slot] = last
+            last.slot = protocol.slot
         if self._all_ended is not None and not self._protocols and not self._all_ended.done():
             self._all_ended.set_result(None)
 

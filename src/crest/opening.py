@@ -16,7 +16,7 @@ from crest.connection import WebSocketConnection
 from crest.exceptions import HandshakeError
 from crest.http import FileResponse, Request, Response, error_response, keeps_alive, path_of, serialize
 from crest.io.protocol import Protocol
-from crest.wire.handshake import HeadReader, RequestHead, accept, wants_upgrade
+from crest.wire.handshake import HeadReader, RequestHead, accept, check_host, wants_upgrade
 
 if TYPE_CHECKING:
     from crest.listener import Listener
@@ -97,6 +97,7 @@ class Opening:
         if server is not None and (wants_upgrade(head) or not listener.has_page(path)):
             self._upgrade(server, head)
             return True
+        check_host(head)
         result = listener.respond(Request(head, self._client, listener.scheme), path)
         if isinstance(result, Response):
             self._send(head, result)

@@ -47,7 +47,7 @@ class WebSocketServer:
         *,
         subprotocols: Sequence[str] = (),
         max_message_size: int = 1 << 20,
-        max_fragments: int = 1024,
+        max_fragments: int = 1 << 17,
         max_backlog: int = 1 << 20,
         on_backlog: Literal["close", "drop"] = "close",
         max_queue: int = 16,

@@ -11,6 +11,7 @@ from crest.wire.handshake import (
     accept,
     announces_body,
     check_host,
+    is_token,
     parse_extensions,
     parse_head,
     parse_subprotocols,
@@ -51,10 +52,14 @@ def read(raw: bytes) -> RequestHead:
     return head
 
 
-def request(*extra: bytes, without: bytes = b"", line: bytes = b"GET /ws HTTP/1.1") -> RequestHead:
+def upgrade(*extra: bytes, without: bytes = b"", line: bytes = b"GET /ws HTTP/1.1") -> bytes:
     """An upgrade request that is valid but for one header left out and further ones added."""
     fields = [name + b": " + value for name, value in FIELDS.items() if name != without]
-    return read(b"\r\n".join([line, *fields, *extra, b"", b""]))
+    return b"\r\n".join([line, *fields, *extra, b"", b""])
+
+
+def request(*extra: bytes, without: bytes = b"") -> RequestHead:
+    return read(upgrade(*extra, without=without))
 
 
 def refused(head: RequestHead) -> HandshakeError:
@@ -309,33 +314,33 @@ def test_connection_is_a_list(extra: tuple[bytes, ...]) -> None:
 
 KEY = b"Sec-WebSocket-Key: "
 REFUSED = {
-    "POST": (request(line=b"POST /ws HTTP/1.1"), 400, "GET, not 'POST'"),
-    "HEAD": (request(line=b"HEAD /ws HTTP/1.1"), 400, "GET, not 'HEAD'"),
-    "HTTP/1.0": (request(line=b"GET /ws HTTP/1.0"), 400, "HTTP/1.0"),
-    "no Host": (request(without=b"Host"), 400, "Host is missing"),
-    "two Hosts": (request(b"host: a"), 400, "Host is repeated"),
-    "empty Host": (request(b"Host:", without=b"Host"), 400, "Host is not"),
-    "Host with a space": (request(b"Host: a b", without=b"Host"), 400, "Host is not"),
-    "Host with a path": (request(b"Host: a/b", without=b"Host"), 400, "Host is not"),
-    "Host with user": (request(b"Host: u@b", without=b"Host"), 400, "Host is not"),
-    "non-ASCII Host": (request(b"Host: \xe9", without=b"Host"), 400, "'\\xe9'"),
-    "no Upgrade": (request(without=b"Upgrade"), 426, "Upgrade: websocket"),
-    "no Connection": (request(without=b"Connection"), 400, "Connection does not contain 'Upgrade'"),
-    "Connection: close": (request(b"Connection: close", without=b"Connection"), 400, "'close'"),
-    "Connection: upgraded": (request(b"Connection: upgraded", without=b"Connection"), 400, "'upgraded'"),
-    "non-ASCII Connection": (request(b"Connection: \xff", without=b"Connection"), 400, "Connection"),
-    "a length": (request(b"Content-Length: 5"), 400, "has no body"),
-    "chunks": (request(b"Transfer-Encoding: chunked"), 400, "has no body"),
-    "no version": (request(without=b"Sec-WebSocket-Version"), 400, "Sec-WebSocket-Version is missing"),
-    "two versions": (request(b"Sec-WebSocket-Version: 13"), 400, "Sec-WebSocket-Version is repeated"),
-    "no key": (request(without=b"Sec-WebSocket-Key"), 400, "Sec-WebSocket-Key is missing"),
-    "two keys": (request(KEY + FIELDS[b"Sec-WebSocket-Key"]), 400, "Sec-WebSocket-Key is repeated"),
+    "POST": (upgrade(line=b"POST /ws HTTP/1.1"), 400, "GET, not 'POST'"),
+    "HEAD": (upgrade(line=b"HEAD /ws HTTP/1.1"), 400, "GET, not 'HEAD'"),
+    "HTTP/1.0": (upgrade(line=b"GET /ws HTTP/1.0"), 400, "HTTP/1.0"),
+    "no Host": (upgrade(without=b"Host"), 400, "Host is missing"),
+    "two Hosts": (upgrade(b"host: a"), 400, "Host is repeated"),
+    "empty Host": (upgrade(b"Host:", without=b"Host"), 400, "Host is not"),
+    "Host with a space": (upgrade(b"Host: a b", without=b"Host"), 400, "Host is not"),
+    "Host with a path": (upgrade(b"Host: a/b", without=b"Host"), 400, "Host is not"),
+    "Host with user": (upgrade(b"Host: u@b", without=b"Host"), 400, "Host is not"),
+    "non-ASCII Host": (upgrade(b"Host: \xe9", without=b"Host"), 400, "'\\xe9'"),
+    "no Upgrade": (upgrade(without=b"Upgrade"), 426, "Upgrade: websocket"),
+    "no Connection": (upgrade(without=b"Connection"), 400, "Connection does not contain 'Upgrade'"),
+    "Connection: close": (upgrade(b"Connection: close", without=b"Connection"), 400, "'close'"),
+    "Connection: upgraded": (upgrade(b"Connection: upgraded", without=b"Connection"), 400, "'upgraded'"),
+    "non-ASCII Connection": (upgrade(b"Connection: \xff", without=b"Connection"), 400, "Connection"),
+    "a length": (upgrade(b"Content-Length: 5"), 400, "has no body"),
+    "chunks": (upgrade(b"Transfer-Encoding: chunked"), 400, "has no body"),
+    "no version": (upgrade(without=b"Sec-WebSocket-Version"), 400, "Sec-WebSocket-Version is missing"),
+    "two versions": (upgrade(b"Sec-WebSocket-Version: 13"), 400, "Sec-WebSocket-Version is repeated"),
+    "no key": (upgrade(without=b"Sec-WebSocket-Key"), 400, "Sec-WebSocket-Key is missing"),
+    "two keys": (upgrade(KEY + FIELDS[b"Sec-WebSocket-Key"]), 400, "Sec-WebSocket-Key is repeated"),
 }
 
 
-@pytest.mark.parametrize(("head", "status", "text"), REFUSED.values(), ids=REFUSED)
-def test_a_bad_handshake_is_refused(head: RequestHead, status: int, text: str) -> None:
-    error = refused(head)
+@pytest.mark.parametrize(("raw", "status", "text"), REFUSED.values(), ids=REFUSED)
+def test_a_bad_handshake_is_refused(raw: bytes, status: int, text: str) -> None:
+    error = refused(read(raw))
     assert error.status == status
     assert text in error.reason
     assert error.headers == ()
@@ -416,6 +421,11 @@ def test_a_handshake_error_is_a_crest_error_and_can_be_pickled() -> None:
     assert (again.status, again.reason, again.headers, str(again)) == (426, "no", (("A", "b"),), "no")
 
 
+def test_is_token() -> None:
+    assert all(map(is_token, ("a", "graphql-transport-ws", "v1.0~", "!#$%&'*+-.^_`|~09AZaz")))
+    assert not any(map(is_token, ("", " a", "a\n", "a b", "a,b", "a/b", "\xe9", "a\0", '"a"', "(", "{", "a=b")))
+
+
 # --- subprotocols
 
 
@@ -493,7 +503,8 @@ def test_parse_extensions(value: str, offers: list[object]) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "", " ", ",", " , ,", "a b", "a;", "a;;b", ";b", "a; b=", "a; =c", "a; b=c d", "a; b=c=d", "a=b", 'a; b=""',
+        "", " ", ",", " , ,", "a b", "a;", "a;;b", ";b",
+        ";b, a", "a; b=", "a; =c", "a; b=c d", "a; b=c=d", "a=b", 'a; b=""',
         'a; b="c', 'a; b=c"', 'a; b="c d"', 'a; b="c,d"', 'a; b="c;d"', 'a; b="c\\"', 'a; b="c\\,d"', 'a; b="\\""',
         'a; b="', 'a; b="c"d', 'a; "b"', '"a"', "caf\xe9", "a; b=\xff", "a; b\x00", "a\n",
     ],

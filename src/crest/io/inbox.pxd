@@ -1,5 +1,7 @@
 # What waits to be handled on one connection; see inbox.pyx.
 
+from libc.stdint cimport uint8_t
+
 from crest.io.hub cimport Hub
 from crest.io.outbox cimport Outbox, Owner
 
@@ -17,8 +19,8 @@ cdef class Inbox(Owner):
     cdef Outbox connection
     cdef object queue           # deque of (Event, argument, argument), behind what `task` awaits; None: nothing waits
     cdef object task            # awaits handlers; None: the next event is handled at once
-    cdef bint abandoned         # messages that wait are not handled any more: there was time enough
-    cdef bint deaf              # nor are they since close() was called here
+    cdef uint8_t abandoned         # messages that wait are not handled any more: there was time enough
+    cdef uint8_t deaf           # nor are they since close() was called here
 
     cdef bint is_full(self) noexcept
     cdef int deliver(self, Event event, object first, object second) except -1

@@ -47,17 +47,20 @@ cdef class Outbox(Pending):
     cdef uint32_t slot                      # in the fan-out
     cdef int fd                             # -1: everything goes through the transport
     cdef uint8_t state
-    cdef bint blocked                       # the transport has bytes queued: it will say when they are gone
-    cdef bint limited                       # the transport's buffer limits are set
-    cdef bint tell_drained                  # owner.drained() is owed
-    cdef bint overflowed
+    # Flags are bytes, here and below the size of an idle connection: a bint has four.
+    cdef uint8_t blocked                    # the transport has bytes queued: it will say when they are gone
+    cdef uint8_t limited                    # the transport's buffer limits are set
+    cdef uint8_t tell_drained               # owner.drained() is owed
+    cdef uint8_t overflowed
     cdef uint32_t handed                    # bytes that the transport has, at most
     cdef uint32_t ping_serial
+    cdef readonly uint64_t number           # unique in this process
     cdef size_t queued                      # bytes in pieces
     cdef size_t posted                      # bytes on their way from other threads
     cdef uint64_t seen                      # position in the feed
     cdef readonly uint64_t dropped          # messages, by the backlog policy
-    cdef double pinged, pong_delay          # seconds: loop time of the last ping, its round trip
+    cdef double pinged                      # loop time of the last ping
+    cdef float pong_delay                   # seconds from a ping to its pong; negative: there was none yet
 
     cdef int attach(self, Owner owner, Feed feed, object transport) except -1
     cdef int detach(self) except -1

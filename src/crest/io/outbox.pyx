@@ -39,6 +39,7 @@ cdef extern from "Python.h":
 cdef size_t COPIED = 8192           # bytes: a payload up to this is copied behind its header, a larger one is referenced
 cdef size_t FLUSHED_AT = 1 << 16    # bytes: with so much waiting, the end of the turn is not waited for
 cdef size_t SLICE = 1 << 16         # bytes: the most that the transport gets at a time
+cdef uint64_t made = 0              # outboxes, by this process
 cdef size_t LEAST_BLOCK = 1024      # bytes: for what a blocked connection must copy aside; the next ones double
 
 
@@ -69,6 +70,9 @@ cdef class Outbox(Pending):
     """The sending side of one connection."""
 
     def __cinit__(self):
+        global made
+        made += 1
+        self.number = made
         self.fd = -1
         self.state = CONNECTING
         self.pong_delay = -1
@@ -356,11 +360,9 @@ cdef class Outbox(Pending):
             self.count -= 1
             if piece.owner != NULL:
                 Py_DECREF(<object>piece.owner)
-        self.first = 0
-        if self.room > 4:
-            PyMem_Free(self.pieces)
-            self.pieces = NULL
-            self.room = 0
+        PyMem_Free(self.pieces)
+        self.pieces = NULL
+        self.first = self.room = 0
         return 0
 
     cdef int discard(self) except -1:

@@ -1,5 +1,7 @@
 # One connection's transport callbacks; see protocol.pyx.
 
+from libc.stdint cimport uint8_t, uint32_t
+
 from crest.io.inbox cimport Inbox
 from crest.io.turn cimport Turn
 from crest.wire.frames cimport FrameReader
@@ -13,11 +15,12 @@ cdef class Protocol(Inbox):
     cdef object timer
     cdef FrameReader reader
     cdef bytes unread                   # what the reader's chunk lies in, while the inbox is full
-    cdef bint into_body                 # the transport reads straight into a message
-    cdef bint paused                    # the transport does not read
-    cdef bint close_sent
-    cdef bint ended                     # on_close is on its way: what still comes is thrown away
-    cdef bint lost                      # the transport is gone
+    cdef uint8_t into_body              # the transport reads straight into a message
+    cdef uint8_t paused                 # the transport does not read
+    cdef uint8_t close_sent
+    cdef uint8_t ended                  # on_close is on its way: what still comes is thrown away
+    cdef uint8_t lost                   # the transport is gone
+    cdef public uint32_t slot           # for the site's use
 
     cdef int read(self) except -1
     cdef int read_frames(self) except -1

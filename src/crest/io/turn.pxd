@@ -9,7 +9,7 @@ cdef class Block:
 
 
 cdef class Pending:
-    cdef bint due               # listed in Turn.due
+    cdef unsigned char due      # listed in Turn.due
     cdef int flush(self) except -1
 
 

@@ -29,13 +29,13 @@ cdef class FrameReader:
     cdef uint8_t head_size
     cdef uint8_t key[4]
     cdef uint8_t opcode
-    cdef bint fin, in_payload, done
+    cdef uint8_t fin, in_payload, done          # flags
     # The message that data frames add up to: `body` is the final str (while ASCII) or bytes, longer than its content.
     cdef PyObject* body
     cdef uint64_t body_size, body_room
     cdef uint32_t fragments
     cdef uint8_t message_opcode                 # OPCODE_CONTINUATION: no message has begun
-    cdef bint ascii
+    cdef uint8_t ascii
     cdef crest_utf8 utf8
     # The payload of a control frame that came in pieces.
     cdef bytes control

@@ -91,7 +91,7 @@ cdef class FrameReader:
         max_fragments: frames that one message may come in, empty ones included; more fails with 1008.
     """
 
-    def __cinit__(self, *, max_message_size=1 << 20, max_fragments=1024):
+    def __cinit__(self, *, max_message_size=1 << 20, max_fragments=1 << 17):
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
         self.event = NEED_DATA

@@ -270,7 +270,7 @@ def parse_subprotocols(value: str) -> list[str]:
     if not names:
         raise HandshakeError(400, f"Sec-WebSocket-Protocol names no subprotocol: {shown(value)}")
     for name in names:
-        if _TOKEN.fullmatch(name) is None:
+        if not is_token(name):
             raise HandshakeError(400, f"Sec-WebSocket-Protocol has an element that is not a token: {shown(name)}")
     return names
 
@@ -308,7 +308,7 @@ def _parse_param(text: str) -> tuple[str, str | None]:
 
 def _extension_token(text: str) -> str:
     token = text.strip(WHITESPACE)
-    if _TOKEN.fullmatch(token) is None:
+    if not is_token(token):
         raise HandshakeError(400, f"Sec-WebSocket-Extensions has {shown(text)} where a token must be")
     return token
 
