@@ -18,6 +18,7 @@ MODULES = [
     "kernels.utf8",
     "wire.frames",
     "io.turn",
+    "io.pieces",
     "io.outbox",
     "io.fanout",
     "io.hub",

@@ -1,6 +1,6 @@
 /* mask.h against a loop over bytes: every variant of this CPU, every size up to 300, alignment and key offset.
  *
- * Buffers have exactly the size that the kernel is told, so that AddressSanitizer sees one byte too many on either side.
+ * Buffers have exactly the size that the kernel is told: AddressSanitizer sees one byte too many on either side.
  */
 
 #define _POSIX_C_SOURCE 200112L

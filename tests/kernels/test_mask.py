@@ -95,7 +95,7 @@ def test_key_of_wrong_length(key: bytes) -> None:
 
 
 def test_wrong_arguments() -> None:
-    with pytest.raises(TypeError, match="key.*expected bytes, got str"):
+    with pytest.raises(TypeError, match=r"key.*expected bytes, got str"):
         mask.unmask(b"payload", "abcd")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="bytes-like object is required, not 'str'"):
         mask.unmask("payload", KEY)  # type: ignore[arg-type]

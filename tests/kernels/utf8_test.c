@@ -1,6 +1,6 @@
 /* utf8.h against RFC 3629's grammar, byte by byte: every variant of this CPU, whole and in chunks.
  *
- * Buffers have exactly the size that the kernel is told, so that AddressSanitizer sees one byte too many on either side.
+ * Buffers have exactly the size that the kernel is told: AddressSanitizer sees one byte too many on either side.
  */
 
 #include <stdio.h>

@@ -2,7 +2,8 @@
 
 from libc.stdint cimport uint8_t, uint64_t
 
-from crest.io.outbox cimport Feed, Outbox, crest_piece
+from crest.io.outbox cimport Feed, Outbox
+from crest.io.pieces cimport crest_piece
 from crest.io.turn cimport Block
 
 

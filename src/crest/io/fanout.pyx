@@ -13,7 +13,8 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from crest.io.outbox cimport CREST_WOULD_BLOCK, Feed, Outbox, crest_piece, crest_prefetch, crest_send, is_ready
+from crest.io.outbox cimport CREST_WOULD_BLOCK, Feed, Outbox, crest_prefetch, crest_send, is_ready
+from crest.io.pieces cimport crest_piece
 from crest.io.turn cimport Block, Turn
 from crest.wire.frames cimport MAX_SERVER_HEADER, write_header
 
@@ -164,7 +165,7 @@ cdef class Fanout(Feed):
         for block in self.blocks:
             upto = min(stop, base + block.used)
             if position < upto:
-                outbox.push_piece(block, block.data + (position - base), upto - position)
+                outbox.push(block, block.data + (position - base), upto - position)
                 position = upto
             base += block.used
         return 0

@@ -2,13 +2,10 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from crest.io.turn cimport Block, Pending, Turn
+from crest.io.pieces cimport Pieces, crest_piece
+from crest.io.turn cimport Pending, Turn
 
 cdef extern from "net.h" nogil:
-    ctypedef struct crest_piece:
-        void* owner
-        const char* data
-        size_t size
     ptrdiff_t crest_send(int fd, const crest_piece* pieces, size_t count)
     void crest_prefetch(const void* address)
     const ptrdiff_t CREST_WOULD_BLOCK
@@ -38,12 +35,10 @@ cdef class Feed(Pending):
     cdef int leave(self, Outbox outbox) except -1
 
 
-cdef class Outbox(Pending):
+cdef class Outbox(Pieces):
     cdef Owner owner
     cdef Feed feed
     cdef object transport
-    cdef crest_piece* pieces
-    cdef uint32_t first, count, room        # pieces[first:first + count] wait
     cdef uint32_t slot                      # in the fan-out
     cdef int fd                             # -1: everything goes through the transport
     cdef uint8_t state
@@ -55,7 +50,6 @@ cdef class Outbox(Pending):
     cdef uint32_t handed                    # bytes that the transport has, at most
     cdef uint32_t ping_serial
     cdef readonly uint64_t number           # unique in this process
-    cdef size_t queued                      # bytes in pieces
     cdef size_t posted                      # bytes on their way from other threads
     cdef uint64_t seen                      # position in the feed
     cdef readonly uint64_t dropped          # messages, by the backlog policy
@@ -70,7 +64,6 @@ cdef class Outbox(Pending):
     cdef bint push_frame(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
     cdef int push_bytes(self, const char* data, size_t size) except -1
     cdef int push_close(self, int code, bytes reason) except -1
-    cdef int push_piece(self, object owner, const char* data, size_t size) except -1
     cdef int overflow(self, uint64_t messages) except -1
     cdef int hand_over(self) except -1
     cdef int resume(self) except -1
@@ -79,12 +72,7 @@ cdef class Outbox(Pending):
 
     cdef bint post(self, uint8_t opcode, size_t size, object owner) except -1
     cdef int output_due(self) except -1
-    cdef int make_room(self) except -1
     cdef int append(self, const char* header, size_t header_size, const char* data, size_t size) except -1
-    cdef Block tail(self, size_t needed)
-    cdef int consume(self, size_t size) except -1
-    cdef int discard(self) except -1
-    cdef int settle(self) except -1
     cdef int limit_transport(self) except -1
 
 

@@ -1,7 +1,7 @@
 """The sending side of one connection: what waits to be sent, in the order of the calls.
 
-An `Outbox` owns a queue of pieces of memory and the bound on it; `connection.py` makes it what a handler holds. It does not
-read, and does not know how a connection opens or ends: its `Owner` does.
+An `Outbox` is a queue of pieces (`Pieces`), the bound on it, and the way out; `connection.py` makes it what a handler holds. It
+does not read, and does not know how a connection opens or ends: its `Owner` does.
 
 - Within a turn of the loop, small frames are written one behind the other into the turn's arena: one piece, however many.
 - A large `str` or `bytes` is not copied: its own memory is a piece.
@@ -13,14 +13,12 @@ read, and does not know how a connection opens or ends: its `Owner` does.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_Free, PyMem_Realloc
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memmove
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcmp, memcpy
 
-from crest.io.turn cimport Block, Turn
+from crest.io.pieces cimport Pieces
+from crest.io.turn cimport Pending, Turn
 from crest.wire.frames cimport MAX_SERVER_HEADER, write_header
 from crest.wire.rfc6455 cimport (
     CLOSE_NO_STATUS_RECEIVED,
@@ -40,7 +38,6 @@ cdef size_t COPIED = 8192           # bytes: a payload up to this is copied behi
 cdef size_t FLUSHED_AT = 1 << 16    # bytes: with so much waiting, the end of the turn is not waited for
 cdef size_t SLICE = 1 << 16         # bytes: the most that the transport gets at a time
 cdef uint64_t made = 0              # outboxes, by this process
-cdef size_t LEAST_BLOCK = 1024      # bytes: for what a blocked connection must copy aside; the next ones double
 
 
 cdef class Owner:
@@ -66,7 +63,7 @@ cdef class Feed(Pending):
         raise NotImplementedError
 
 
-cdef class Outbox(Pending):
+cdef class Outbox(Pieces):
     """The sending side of one connection."""
 
     def __cinit__(self):
@@ -76,10 +73,6 @@ cdef class Outbox(Pending):
         self.fd = -1
         self.state = CONNECTING
         self.pong_delay = -1
-
-    def __dealloc__(self):
-        self.discard()
-        PyMem_Free(self.pieces)
 
     # ---- What a handler calls ------------------------------------------------------------------------------------
 
@@ -213,9 +206,23 @@ cdef class Outbox(Pending):
             self.append(header, header_size, data, size)
         else:
             self.append(header, header_size, NULL, 0)
-            self.push_piece(owner, data, size)
+            self.push(owner, data, size)
         self.output_due()
         return True
+
+    cdef int append(self, const char* header, size_t header_size, const char* data, size_t size) except -1:
+        """Queue a copy of header and payload: in the turn's arena, if they may leave with this turn."""
+        cdef Turn turn = self.feed.turn
+        cdef char* target
+        if not self.blocked:
+            target = turn.reserve(header_size + size)
+            if not self.blocked:  # reserve() may have flushed
+                memcpy(target, header, header_size)
+                if size:
+                    memcpy(target + header_size, data, size)
+                turn.arena.used += header_size + size
+                return self.push(None, target, header_size + size)
+        return self.push_copy(header, header_size, data, size)
 
     cdef int output_due(self) except -1:
         """See that what was queued goes out: at once if it is much, else at the end of the turn."""
@@ -274,120 +281,6 @@ cdef class Outbox(Pending):
         if self.owner is not None:
             self.owner.fail(CLOSE_TRY_AGAIN_LATER, f"the peer reads too slowly: max_backlog is {self.feed.max_backlog} bytes")
 
-    # ---- The queue -----------------------------------------------------------------------------------------------
-
-    cdef int push_piece(self, object owner, const char* data, size_t size) except -1:
-        """Queue memory that `owner` keeps alive; None: it lies in the turn's arena."""
-        cdef crest_piece* last
-        cdef void* held = NULL if owner is None else <void*>owner
-        self.queued += size
-        if self.count:
-            last = self.pieces + self.first + self.count - 1
-            if last.owner == held and last.data + last.size == data:
-                last.size += size
-                return 0
-        if self.first + self.count == self.room:
-            self.make_room()
-        last = self.pieces + self.first + self.count
-        last.owner = held
-        last.data = data
-        last.size = size
-        if held != NULL:
-            Py_INCREF(owner)
-        self.count += 1
-        return 0
-
-    cdef int make_room(self) except -1:
-        cdef uint32_t room
-        cdef crest_piece* grown
-        if self.first > self.room // 2:
-            memmove(self.pieces, self.pieces + self.first, self.count * sizeof(crest_piece))
-            self.first = 0
-            return 0
-        room = max(4, self.room * 2)
-        grown = <crest_piece*>PyMem_Realloc(self.pieces, room * sizeof(crest_piece))
-        if grown == NULL:
-            raise MemoryError
-        self.pieces = grown
-        self.room = room
-        return 0
-
-    cdef int append(self, const char* header, size_t header_size, const char* data, size_t size) except -1:
-        """Copy header and payload behind what waits: into the turn's arena, if they may leave with this turn."""
-        cdef Turn turn = self.feed.turn
-        cdef size_t needed = header_size + size
-        cdef Block block = turn.arena
-        cdef char* target
-        if not self.blocked:
-            target = turn.reserve(needed)
-        if self.blocked:  # before, or since reserve() flushed
-            block = self.tail(needed)
-            target = block.data + block.used
-        memcpy(target, header, header_size)
-        if size:
-            memcpy(target + header_size, data, size)
-        block.used += needed
-        return self.push_piece(None if block is turn.arena else block, target, needed)
-
-    cdef Block tail(self, size_t needed):
-        """A block of this outbox's own with room for `needed` bytes: the last piece's, if it has it."""
-        cdef Block block = None
-        cdef crest_piece* last
-        cdef size_t room = LEAST_BLOCK
-        if self.count:
-            last = self.pieces + self.first + self.count - 1
-            if last.owner != NULL and type(<object>last.owner) is Block and (<Block>last.owner).writer == <void*>self:
-                block = <Block>last.owner
-                if block.room - block.used >= needed:
-                    return block
-                room = min(block.room * 2, SLICE)
-        block = Block(max(needed, room))
-        block.writer = <void*>self
-        return block
-
-    cdef int consume(self, size_t size) except -1:
-        """The first `size` bytes are gone."""
-        cdef crest_piece* piece
-        self.queued -= size
-        while self.count:
-            piece = self.pieces + self.first
-            if size < piece.size:
-                piece.data += size
-                piece.size -= size
-                return 0
-            size -= piece.size
-            self.first += 1
-            self.count -= 1
-            if piece.owner != NULL:
-                Py_DECREF(<object>piece.owner)
-        PyMem_Free(self.pieces)
-        self.pieces = NULL
-        self.first = self.room = 0
-        return 0
-
-    cdef int discard(self) except -1:
-        """Forget what waits: there is nobody to send it to."""
-        if self.queued:
-            self.consume(self.queued)
-        return 0
-
-    cdef int settle(self) except -1:
-        """Copy what lies in the arena aside: the turn ends, and the kernel did not take it."""
-        cdef crest_piece* piece
-        cdef Block block
-        cdef uint32_t i
-        for i in range(self.first, self.first + self.count):
-            piece = self.pieces + i
-            if piece.owner == NULL:
-                block = Block(max(piece.size, LEAST_BLOCK))
-                block.writer = <void*>self
-                memcpy(block.data, piece.data, piece.size)
-                block.used = piece.size
-                Py_INCREF(block)
-                piece.owner = <void*>block
-                piece.data = block.data
-        return 0
-
     # ---- The kernel and the transport ----------------------------------------------------------------------------
 
     cdef int flush(self) except -1:
@@ -414,18 +307,10 @@ cdef class Outbox(Pending):
 
     cdef int hand_over(self) except -1:
         """Give the transport a slice, so that it waits for the kernel and says when there is room."""
-        cdef size_t size = min(self.queued, SLICE)
-        cdef size_t at = 0, part
-        cdef uint32_t i = self.first
-        cdef bytes data = PyBytes_FromStringAndSize(NULL, size)
-        while at < size:
-            part = min(self.pieces[i].size, size - at)
-            memcpy(PyBytes_AS_STRING(data) + at, self.pieces[i].data, part)
-            at += part
-            i += 1
-        self.consume(size)
+        cdef bytes data = self.head(SLICE)
+        self.consume(len(data))
         self.limit_transport()
-        self.handed = size
+        self.handed = len(data)
         self.transport.write(data)
         if not self.blocked:
             self.handed = 0

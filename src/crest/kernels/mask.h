@@ -11,8 +11,8 @@
  * What the block length does not divide ends with blocks that overlap the ones before. Those are loaded before anything
  * is stored: in place, the bytes under them are unmasked by the time they are reached.
  *
- * The vector variants are intrinsics: the portable loop, vectorized by gcc 12 at -O3 for the same target, takes about
- * twice as long from 100 bytes on (benches/bench_kernels.py measures it as "scalar").
+ * The vector variants are intrinsics: the portable loop takes up to twice as long even where gcc 12 vectorizes it at
+ * -O3 for the same target. benches/bench_kernels.py has it as "scalar".
  */
 
 #ifndef CREST_MASK_H

@@ -12,6 +12,7 @@ crest_mask_init()
 
 cdef crest_unmask_variant[CREST_UNMASK_VARIANTS] found
 cdef Py_ssize_t count = crest_unmask_variants(found)
+cdef tuple names = tuple([found[i].name.decode() for i in range(count)])
 
 
 cdef bytes run(crest_unmask_function call, object data, bytes key, Py_ssize_t offset, uint8_t* seen):
@@ -72,17 +73,17 @@ def unmask_with(str variant not None, data, bytes key not None, Py_ssize_t offse
     cdef uint8_t seen = 0
     cdef Py_ssize_t i
     for i in range(count):
-        if found[i].name.decode() == variant:
+        if names[i] == variant:
             payload = run(found[i].call, data, key, offset, &seen)
             return payload, seen
-    raise ValueError(f"no variant {variant!r} on this CPU, only {', '.join(variants())}")
+    raise ValueError(f"no variant {variant!r} on this CPU, only {', '.join(names)}")
 
 
 def variants():
     """The variants of the kernel that this CPU can run, the fastest last."""
-    return tuple([found[i].name.decode() for i in range(count)])
+    return names
 
 
 def selected():
     """The variant that `unmask` uses."""
-    return found[count - 1].name.decode()
+    return names[count - 1]

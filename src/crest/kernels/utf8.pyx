@@ -17,14 +17,15 @@ crest_utf8_init()
 
 cdef crest_utf8_variant[CREST_UTF8_VARIANTS] found
 cdef Py_ssize_t count = crest_utf8_variants(found)
+cdef tuple names = tuple([found[i].name.decode() for i in range(count)])
 
 
 cdef crest_utf8_function named(str variant) except NULL:
     cdef Py_ssize_t i
     for i in range(count):
-        if found[i].name.decode() == variant:
+        if names[i] == variant:
             return found[i].call
-    raise ValueError(f"no variant {variant!r} on this CPU, only {', '.join(variants())}")
+    raise ValueError(f"no variant {variant!r} on this CPU, only {', '.join(names)}")
 
 
 cdef bint run(crest_utf8_function call, object data) except -1:
@@ -139,9 +140,9 @@ cdef class Validator:
 
 def variants():
     """The variants of the kernel that this CPU can run, the fastest last."""
-    return tuple([found[i].name.decode() for i in range(count)])
+    return names
 
 
 def selected():
     """The variant that `is_valid` uses."""
-    return found[count - 1].name.decode()
+    return names[count - 1]

@@ -1,0 +1,171 @@
+"""Five core paths without a network: what runs for each message, recipient or connection, for callgrind to count.
+
+`paths.py PATH COUNT` runs one path COUNT times, in one process and with the same input each time. Sockets are socket pairs, so
+that send(2) is called as it is in service; callgrind counts user-space instructions, not the kernel's.
+"""
+
+import asyncio
+import socket
+import struct
+import sys
+from collections.abc import Callable
+
+from crest import App, WebSocketServer
+from crest.io.protocol import ServerProtocol
+from crest.io.turn import Turn
+from crest.listener import Listener
+
+BATCH = 32  # frames that arrive in one read
+RECIPIENTS = 100
+REQUEST = (
+    b"GET /ws HTTP/1.1\r\nHost: localhost:8000\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+KEY = bytes.fromhex("37fa213d")
+
+
+class Transport:
+    """As much of an asyncio transport as a connection needs that never has to wait for its peer."""
+
+    def __init__(self) -> None:
+        self.socket, self.peer = socket.socketpair()
+        self.socket.setblocking(False)
+
+    def get_extra_info(self, name: str) -> object:
+        return {"socket": self.socket, "peername": ("127.0.0.1", 50000)}.get(name)
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.socket.close()
+        self.peer.close()
+
+
+def masked(opcode: int, payload: bytes) -> bytes:
+    size = len(payload)
+    if size < 126:
+        head = struct.pack("!BB", 0x80 | opcode, 0x80 | size)
+    elif size < 1 << 16:
+        head = struct.pack("!BBH", 0x80 | opcode, 0x80 | 126, size)
+    else:
+        head = struct.pack("!BBQ", 0x80 | opcode, 0x80 | 127, size)
+    return head + KEY + bytes(byte ^ KEY[i & 3] for i, byte in enumerate(payload))
+
+
+class Bench:
+    """One server, and connections to it over socket pairs."""
+
+    def __init__(self) -> None:
+        self.ws = WebSocketServer()
+        app = App()
+        app.mount("/ws", self.ws)
+        self.listener = Listener(
+            app,
+            {"/ws": self.ws},
+            open_timeout=10,
+            shutdown_timeout=1,
+            max_header_size=16384,
+            max_headers=100,
+            direct=True,
+        )
+        self.turn = Turn(asyncio.get_running_loop())
+        self.ws.hub.open(self.turn)
+
+    def connect(self) -> tuple[ServerProtocol, Transport]:
+        protocol, transport = ServerProtocol(self.turn, self.listener), Transport()
+        protocol.connection_made(transport)
+        self.receive(protocol, REQUEST)
+        assert transport.peer.recv(4096).startswith(b"HTTP/1.1 101 ")
+        return protocol, transport
+
+    def receive(self, protocol: ServerProtocol, data: bytes) -> None:
+        """Have the protocol read the data, as a loop would."""
+        at = 0
+        while at < len(data):
+            view = memoryview(protocol.get_buffer(-1))
+            size = min(len(view), len(data) - at)
+            view[:size] = data[at : at + size]
+            view.release()
+            protocol.buffer_updated(size)
+            at += size
+
+
+async def receive_text(count: int) -> None:
+    """Parse a text message of 64 bytes and call its handler."""
+    bench = Bench()
+    received = 0
+
+    @bench.ws.on_message
+    def on_message(conn: object, message: str) -> None:
+        nonlocal received
+        received += 1
+
+    protocol, _ = bench.connect()
+    data = masked(1, b"abcdefgh" * 8) * BATCH
+    for _ in range(count // BATCH):
+        bench.receive(protocol, data)
+    assert received == count // BATCH * BATCH
+
+
+async def receive_binary(count: int) -> None:
+    """Parse a binary message of 512 KiB, which comes in two reads, and call its handler."""
+    bench = Bench()
+    received = 0
+
+    @bench.ws.on_binary
+    def on_binary(conn: object, data: bytes) -> None:
+        nonlocal received
+        received += len(data)
+
+    protocol, _ = bench.connect()
+    data = masked(2, b"abcdefgh" * (1 << 16))
+    for _ in range(count):
+        bench.receive(protocol, data)
+    assert received == count << 19
+
+
+async def send(count: int) -> None:
+    """Echo a text message of 64 bytes, 32 in one write; reading them is counted too, see receive_text."""
+    bench = Bench()
+
+    @bench.ws.on_message
+    def on_message(conn, message):  # type: ignore[no-untyped-def]
+        conn.send(message)
+
+    protocol, transport = bench.connect()
+    data = masked(1, b"abcdefgh" * 8) * BATCH
+    for _ in range(count // BATCH):
+        bench.receive(protocol, data)
+        assert len(transport.peer.recv(1 << 16)) == BATCH * 66
+
+
+async def broadcast(count: int) -> None:
+    """Broadcast a text message of 64 bytes; COUNT is deliveries."""
+    bench = Bench()
+    transports = [bench.connect()[1] for _ in range(RECIPIENTS)]
+    for _ in range(count // RECIPIENTS):
+        bench.ws.broadcast("abcdefgh" * 8)
+        await asyncio.sleep(0)
+        for transport in transports:
+            assert len(transport.peer.recv(1 << 16)) == 66
+
+
+async def handshake(count: int) -> None:
+    """Open a connection and lose it."""
+    bench = Bench()
+    for _ in range(count):
+        protocol, transport = bench.connect()
+        protocol.connection_lost(None)
+        transport.close()
+
+
+PATHS: dict[str, Callable[[int], object]] = {
+    each.__name__: each for each in (receive_text, receive_binary, send, broadcast, handshake)
+}
+
+if __name__ == "__main__":
+    asyncio.run(PATHS[sys.argv[1]](int(sys.argv[2])))

@@ -1,0 +1,10 @@
+from typing import final
+
+from crest.io.outbox import Feed, Outbox
+from crest.io.turn import Turn
+
+@final
+class Fanout(Feed):
+    def __new__(cls, turn: Turn, *, max_backlog: int, drop: bool) -> Fanout: ...
+    @property
+    def members(self) -> list[Outbox]: ...

@@ -1,0 +1,44 @@
+from collections.abc import Callable
+from typing import Any, final
+
+from typing_extensions import Buffer
+
+from crest.io.turn import Turn
+
+_Handler = Callable[..., Any] | None
+
+@final
+class Hub:
+    on_connect: _Handler
+    on_message: _Handler
+    on_binary: _Handler
+    on_close: _Handler
+    on_error: _Handler
+    def __new__(
+        cls,
+        *,
+        max_message_size: int,
+        max_fragments: int,
+        max_backlog: int,
+        drop: bool,
+        max_queue: int,
+        close_timeout: float,
+    ) -> Hub: ...
+    @property
+    def max_message_size(self) -> int: ...
+    @property
+    def max_fragments(self) -> int: ...
+    @property
+    def max_backlog(self) -> int: ...
+    @property
+    def drop(self) -> bool: ...
+    @property
+    def max_queue(self) -> int: ...
+    @property
+    def close_timeout(self) -> float: ...
+    def open(self, turn: Turn) -> None: ...
+    def close(self) -> None: ...
+    def connections(self) -> list[Any]: ...  # whatever Outbox the floor above upgrades with
+    def connection_count(self) -> int: ...
+    def broadcast(self, text: str) -> None: ...
+    def broadcast_binary(self, data: Buffer) -> None: ...

@@ -1,0 +1,15 @@
+import logging
+
+from typing_extensions import Self, disjoint_base
+
+from crest.io.outbox import Owner
+
+logger: logging.Logger
+
+class ErrorText(str):
+    __slots__ = ("exception",)
+    exception: BaseException | None
+    def __new__(cls, text: str, exception: BaseException | None = None) -> Self: ...
+
+@disjoint_base
+class Inbox(Owner): ...

@@ -1,0 +1,27 @@
+# A queue of memory that waits to be sent; see pieces.pyx.
+
+from libc.stdint cimport uint32_t
+
+from crest.io.turn cimport Block, Pending
+
+cdef extern from "net.h" nogil:
+    ctypedef struct crest_piece:
+        void* owner
+        const char* data
+        size_t size
+
+
+cdef class Pieces(Pending):
+    cdef crest_piece* pieces
+    cdef uint32_t first, count, room    # pieces[first:first + count] wait
+    cdef size_t queued                  # bytes in them
+
+    cdef int push(self, object owner, const char* data, size_t size) except -1
+    cdef int push_copy(self, const char* header, size_t header_size, const char* data, size_t size) except -1
+    cdef int settle(self) except -1
+    cdef bytes head(self, size_t size)
+    cdef int consume(self, size_t size) except -1
+    cdef int discard(self) except -1
+
+    cdef int make_room(self) except -1
+    cdef Block tail(self, size_t needed)

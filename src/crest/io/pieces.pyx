@@ -1,0 +1,142 @@
+"""A queue of pieces of memory that wait to be sent, in order.
+
+A piece is owned by an object that keeps its memory alive (a `str`, `bytes`, a `Block` of a broadcast's log or of the queue's
+own), or it lies in the turn's arena and has no owner: then it must be gone, or be settled, before the turn ends. Pieces that
+follow each other in memory are one. An empty queue owns no memory.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport uint32_t
+from libc.string cimport memcpy, memmove
+
+from crest.io.turn cimport Block, Pending
+
+cdef uint32_t LEAST_ROOM = 4
+# Blocks of the queue's own: each twice as large as the one before, so that small frames cost little more than their bytes.
+cdef size_t LEAST_BLOCK = 1024
+cdef size_t LARGEST_BLOCK = 1 << 16
+
+
+cdef class Pieces(Pending):
+    def __dealloc__(self):
+        self.discard()
+
+    cdef int push(self, object owner, const char* data, size_t size) except -1:
+        """Queue memory that `owner` keeps alive; None: it lies in the turn's arena."""
+        cdef crest_piece* last
+        cdef void* held = NULL if owner is None else <void*>owner
+        if self.count:
+            last = self.pieces + self.first + self.count - 1
+            if last.owner == held and last.data + last.size == data:
+                last.size += size
+                self.queued += size
+                return 0
+        if self.first + self.count == self.room:
+            self.make_room()
+        last = self.pieces + self.first + self.count
+        last.owner = held
+        last.data = data
+        last.size = size
+        if held != NULL:
+            Py_INCREF(owner)
+        self.count += 1
+        self.queued += size
+        return 0
+
+    cdef int make_room(self) except -1:
+        cdef uint32_t room = max(LEAST_ROOM, self.room * 2)
+        cdef crest_piece* grown
+        if self.first > self.room // 2:
+            memmove(self.pieces, self.pieces + self.first, self.count * sizeof(crest_piece))
+            self.first = 0
+            return 0
+        grown = <crest_piece*>PyMem_Realloc(self.pieces, room * sizeof(crest_piece))
+        if grown == NULL:
+            raise MemoryError
+        self.pieces = grown
+        self.room = room
+        return 0
+
+    cdef int push_copy(self, const char* header, size_t header_size, const char* data, size_t size) except -1:
+        """Queue a copy of two runs of bytes, in memory that outlasts the turn."""
+        cdef Block block = self.tail(header_size + size)
+        cdef char* target = block.data + block.used
+        memcpy(target, header, header_size)
+        if size:
+            memcpy(target + header_size, data, size)
+        block.used += header_size + size
+        return self.push(block, target, header_size + size)
+
+    cdef Block tail(self, size_t needed):
+        """A block of the queue's own with room for `needed` bytes: the last piece's, if it has it."""
+        cdef Block block = None
+        cdef crest_piece* last
+        cdef size_t room = LEAST_BLOCK
+        if self.count:
+            last = self.pieces + self.first + self.count - 1
+            if last.owner != NULL and type(<object>last.owner) is Block and (<Block>last.owner).writer == <void*>self:
+                block = <Block>last.owner
+                if block.room - block.used >= needed:
+                    return block
+                room = min(block.room * 2, LARGEST_BLOCK)
+        block = Block(max(needed, room))
+        block.writer = <void*>self
+        return block
+
+    cdef int settle(self) except -1:
+        """Copy what lies in the arena aside: the turn ends."""
+        cdef crest_piece* piece
+        cdef Block block
+        cdef uint32_t i
+        for i in range(self.first, self.first + self.count):
+            piece = self.pieces + i
+            if piece.owner == NULL:
+                block = Block(max(piece.size, LEAST_BLOCK))
+                block.writer = <void*>self
+                memcpy(block.data, piece.data, piece.size)
+                block.used = piece.size
+                Py_INCREF(block)
+                piece.owner = <void*>block
+                piece.data = block.data
+        return 0
+
+    cdef bytes head(self, size_t size):
+        """A copy of the first `size` bytes, or of all there are."""
+        cdef size_t at = 0, part
+        cdef uint32_t i = self.first
+        cdef bytes data
+        size = min(size, self.queued)
+        data = PyBytes_FromStringAndSize(NULL, size)
+        while at < size:
+            part = min(self.pieces[i].size, size - at)
+            memcpy(PyBytes_AS_STRING(data) + at, self.pieces[i].data, part)
+            at += part
+            i += 1
+        return data
+
+    cdef int consume(self, size_t size) except -1:
+        """The first `size` bytes are gone."""
+        cdef crest_piece* piece
+        self.queued -= size
+        while self.count:
+            piece = self.pieces + self.first
+            if size < piece.size:
+                piece.data += size
+                piece.size -= size
+                return 0
+            size -= piece.size
+            self.first += 1
+            self.count -= 1
+            if piece.owner != NULL:
+                Py_DECREF(<object>piece.owner)
+        PyMem_Free(self.pieces)
+        self.pieces = NULL
+        self.first = self.room = 0
+        return 0
+
+    cdef int discard(self) except -1:
+        """Forget what waits."""
+        return self.consume(self.queued)
