@@ -5,7 +5,7 @@ from cpython.bytes cimport PyBytes_AS_STRING
 
 from crest.io.fanout cimport Fanout
 from crest.io.outbox cimport as_bytes, utf8_of
-from crest.io.turn cimport Turn
+from crest.io.turn cimport Turn, is_elsewhere
 from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_TEXT
 
 
@@ -53,7 +53,7 @@ cdef class Hub:
         cdef const char* data = utf8_of("broadcast", text, &size)
         cdef Fanout fanout = self.fanout
         if fanout is not None:
-            if fanout.turn.elsewhere():
+            if is_elsewhere(fanout.turn):
                 fanout.turn.call_from_elsewhere(self.broadcast, text)
             else:
                 fanout.publish(OPCODE_TEXT, data, size)
@@ -63,7 +63,7 @@ cdef class Hub:
         cdef bytes copy = as_bytes("broadcast", data)
         cdef Fanout fanout = self.fanout
         if fanout is not None:
-            if fanout.turn.elsewhere():
+            if is_elsewhere(fanout.turn):
                 fanout.turn.call_from_elsewhere(self.broadcast_binary, copy)
             else:
                 fanout.publish(OPCODE_BINARY, PyBytes_AS_STRING(copy), len(copy))

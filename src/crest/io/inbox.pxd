@@ -22,7 +22,6 @@ cdef class Inbox(Owner):
     cdef uint8_t abandoned         # messages that wait are not handled any more: there was time enough
     cdef uint8_t deaf           # nor are they since close() was called here
 
-    cdef bint is_full(self) noexcept
     cdef int deliver(self, Event event, object first, object second) except -1
     cdef object call(self, Event event, object first, object second)
     cdef object handler_failed(self, Event event, str name, BaseException error)
@@ -30,3 +29,8 @@ cdef class Inbox(Owner):
     cdef int abandon(self) except -1
     cdef int has_room(self) except -1
     cdef int idle(self) except -1
+
+
+cdef inline bint is_full(Inbox inbox) noexcept:
+    """Whether so many events wait that no more should be read."""
+    return inbox.queue is not None and len(<object>inbox.queue) >= inbox.hub.max_queue

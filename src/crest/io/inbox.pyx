@@ -46,9 +46,6 @@ cdef class Inbox(Owner):
         """The last event that waited has been handled."""
         raise NotImplementedError
 
-    cdef bint is_full(self) noexcept:
-        return self.queue is not None and len(self.queue) >= self.hub.max_queue
-
     cdef int deliver(self, Event event, object first, object second) except -1:
         """Handle an event: now, or when those before it have been handled."""
         if self.task is not None:

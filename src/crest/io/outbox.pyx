@@ -18,7 +18,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from crest.io.pieces cimport Pieces
-from crest.io.turn cimport Pending, Turn
+from crest.io.turn cimport Pending, Turn, is_elsewhere
 from crest.wire.frames cimport MAX_SERVER_HEADER, write_header
 from crest.wire.rfc6455 cimport (
     CLOSE_NO_STATUS_RECEIVED,
@@ -32,6 +32,9 @@ from crest.wire.rfc6455 cimport (
 )
 
 cdef extern from "Python.h":
+    bint PyUnicode_IS_COMPACT_ASCII(object text) noexcept
+    Py_ssize_t PyUnicode_GET_LENGTH(object text) noexcept
+    void* PyUnicode_DATA(object text) noexcept
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 
 cdef size_t COPIED = 8192           # bytes: a payload up to this is copied behind its header, a larger one is referenced
@@ -118,7 +121,7 @@ cdef class Outbox(Pieces):
         cdef char payload[4]
         if self.state != OPEN:
             return False
-        if self.feed.turn.elsewhere():
+        if is_elsewhere(self.feed.turn):
             return self.feed.turn.call_from_elsewhere(self.ping)
         self.ping_serial += 1
         self.pinged = self.feed.turn.loop.time()
@@ -140,7 +143,7 @@ cdef class Outbox(Pieces):
         check_close(code, reason)
         if self.state != OPEN:
             return
-        if self.feed.turn.elsewhere():
+        if is_elsewhere(self.feed.turn):
             self.feed.turn.call_from_elsewhere(self.close, code, reason)
         else:
             self.owner.close(code, reason)
@@ -167,7 +170,7 @@ cdef class Outbox(Pieces):
     cdef bint push_message(self, uint8_t opcode, const char* data, size_t size, object owner) except -1:
         if self.state != OPEN:
             return False
-        if self.feed.turn.elsewhere():
+        if is_elsewhere(self.feed.turn):
             return self.post(opcode, size, owner)
         return self.push_frame(opcode, data, size, owner)
 
@@ -373,6 +376,9 @@ cdef const char* utf8_of(str method, text, Py_ssize_t* size) except NULL:
     """The UTF-8 of a str, in memory of the str's own."""
     if not isinstance(text, str):
         raise TypeError(f"{method}() takes str, not {type(text).__name__}; {method}_binary() takes bytes")
+    if PyUnicode_IS_COMPACT_ASCII(text):
+        size[0] = PyUnicode_GET_LENGTH(text)
+        return <const char*>PyUnicode_DATA(text)
     return PyUnicode_AsUTF8AndSize(text, size)
 
 

@@ -16,7 +16,7 @@ from libc.stdint cimport uint8_t
 from asyncio import BufferedProtocol
 
 from crest.io.hub cimport Hub
-from crest.io.inbox cimport BINARY, CLOSE, CONNECT, ERROR, MESSAGE, Inbox
+from crest.io.inbox cimport BINARY, CLOSE, CONNECT, ERROR, MESSAGE, Inbox, is_full
 from crest.io.outbox cimport Outbox
 from crest.io.turn cimport Turn
 from crest.wire.frames cimport FAIL, NEED_DATA, FrameReader
@@ -176,7 +176,7 @@ cdef class Protocol(Inbox):
         cdef FrameReader reader = self.reader
         cdef int event
         while not self.ended:
-            if self.is_full() and not self.deaf:
+            if is_full(self) and not self.deaf:
                 return self.hold()
             payload = reader.next()
             event = reader.event

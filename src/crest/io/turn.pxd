@@ -1,5 +1,8 @@
 # What the connections of one event loop share within a turn of it; see turn.pyx.
 
+cdef extern from "Python.h":
+    void* PyThreadState_Get() noexcept
+
 
 cdef class Block:
     cdef char* data
@@ -17,13 +20,17 @@ cdef class Turn:
     cdef readonly object loop
     cdef readonly bytearray read_buffer
     cdef readonly bint direct   # whether output may go past the transport
-    cdef unsigned long thread
+    cdef void* thread           # the loop's own, as CPython knows it
     cdef list due
     cdef bint scheduled
     cdef Block arena
     cdef Pending corked         # flushed by whoever corked it, when its chunk has been read
 
-    cdef bint elsewhere(self) noexcept
     cdef int add(self, Pending pending) except -1
     cdef int flush_all(self) except -1
     cdef char* reserve(self, size_t size) except NULL
+
+
+cdef inline bint is_elsewhere(Turn turn) noexcept:
+    """Whether the caller runs in another thread than the loop."""
+    return PyThreadState_Get() != turn.thread

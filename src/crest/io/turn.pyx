@@ -12,9 +12,6 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 
 import logging
 
-cdef extern from "pythread.h":
-    unsigned long PyThread_get_thread_ident() noexcept
-
 cdef extern from "net.h" nogil:
     const bint CREST_DIRECT_SEND
 
@@ -57,14 +54,10 @@ cdef class Turn:
     def __cinit__(self, loop not None, *, bint direct=True):
         self.loop = loop
         self.direct = direct and CREST_DIRECT_SEND
-        self.thread = PyThread_get_thread_ident()
+        self.thread = PyThreadState_Get()
         self.read_buffer = bytearray(READ_BUFFER)
         self.arena = Block(ARENA)
         self.due = []
-
-    cdef bint elsewhere(self) noexcept:
-        """Whether the caller runs in another thread than the loop."""
-        return PyThread_get_thread_ident() != self.thread
 
     def call_from_elsewhere(self, callback, *args):
         """Have the loop's own thread call it; calls of one thread keep their order. False when the loop is closed."""
