@@ -88,19 +88,12 @@ cdef class Fanout(Feed):
     cdef int flush(self) except -1:
         cdef crest_piece pieces[MOST_BLOCKS]
         cdef ptrdiff_t sent = 0
-        cdef size_t count = 0
+        cdef size_t count
         cdef Py_ssize_t at = 0
         cdef Outbox outbox
-        cdef Block block
         if self.start == self.end:
             return 0
-        for block in self.blocks:
-            pieces[count].owner = <void*>block
-            pieces[count].data = block.data
-            pieces[count].size = block.used
-            count += 1
-        pieces[0].data += self.skipped
-        pieces[0].size -= self.skipped
+        count = self.unsent(pieces)
         # Members come and go while the late ones are served (one over its backlog leaves), so those are collected first.
         late = []
         while True:
@@ -121,6 +114,19 @@ cdef class Fanout(Feed):
                 outbox.flush()
         self.start = self.end
         return self.clear()
+
+    cdef size_t unsent(self, crest_piece* pieces) except 0:
+        """Fill in the pieces of the log from `start` to `end`; returns how many."""
+        cdef size_t count = 0
+        cdef Block block
+        for block in self.blocks:
+            pieces[count].owner = <void*>block
+            pieces[count].data = block.data
+            pieces[count].size = block.used
+            count += 1
+        pieces[0].data += self.skipped
+        pieces[0].size -= self.skipped
+        return count
 
     cdef Py_ssize_t send_ready(
             self, Py_ssize_t at, const crest_piece* pieces, size_t count, ptrdiff_t* sent) noexcept nogil:
@@ -165,7 +171,7 @@ cdef class Fanout(Feed):
         for block in self.blocks:
             upto = min(stop, base + block.used)
             if position < upto:
-                outbox.push(block, block.data + (position - base), upto - position)
+                outbox.push_shared(block, block.data + (position - base), upto - position)
                 position = upto
             base += block.used
         return 0

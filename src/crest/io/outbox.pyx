@@ -197,10 +197,10 @@ cdef class Outbox(Pieces):
         `size` is at most COPIED."""
         cdef char header[MAX_SERVER_HEADER]
         cdef size_t header_size
-        if self.state != OPEN:
-            return False
-        if self.seen < self.feed.end:
+        if self.state == OPEN and self.seen < self.feed.end:
             self.feed.catch_up(self)
+        if self.state != OPEN:  # before, or since a broadcast was too much
+            return False
         if self.blocked and self.waiting() + size + MAX_SERVER_HEADER > self.feed.max_backlog:
             self.overflow(1)
             return False

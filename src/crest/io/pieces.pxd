@@ -15,9 +15,11 @@ cdef class Pieces(Pending):
     cdef crest_piece* pieces
     cdef uint32_t first, count, room    # pieces[first:first + count] wait
     cdef size_t queued                  # bytes in them
+    cdef Block own                      # the last block of the queue's own; None when nothing waits
 
     cdef int push(self, object owner, const char* data, size_t size) except -1
     cdef int push_copy(self, const char* header, size_t header_size, const char* data, size_t size) except -1
+    cdef int push_shared(self, Block block, const char* data, size_t size) except -1
     cdef int settle(self) except -1
     cdef bytes head(self, size_t size)
     cdef int consume(self, size_t size) except -1

@@ -70,20 +70,21 @@ cdef class Pieces(Pending):
         block.used += header_size + size
         return self.push(block, target, header_size + size)
 
-    cdef Block tail(self, size_t needed):
-        """A block of the queue's own with room for `needed` bytes: the last piece's, if it has it."""
-        cdef Block block = None
+    cdef int push_shared(self, Block block, const char* data, size_t size) except -1:
+        """Queue memory of a block that many queues share; a piece must not cost more than what it stands for."""
         cdef crest_piece* last
-        cdef size_t room = LEAST_BLOCK
-        if self.count:
+        if size < sizeof(crest_piece) and self.count:
             last = self.pieces + self.first + self.count - 1
-            if last.owner != NULL and type(<object>last.owner) is Block and (<Block>last.owner).writer == <void*>self:
-                block = <Block>last.owner
-                if block.room - block.used >= needed:
-                    return block
-                room = min(block.room * 2, LARGEST_BLOCK)
-        block = Block(max(needed, room))
-        block.writer = <void*>self
+            if last.owner != <void*>block:
+                return self.push_copy(data, size, NULL, 0)
+        return self.push(block, data, size)
+
+    cdef Block tail(self, size_t needed):
+        """A block of the queue's own with room for `needed` bytes: the last one, if it has it."""
+        cdef Block block = self.own
+        if block is None or block.room - block.used < needed:
+            block = Block(max(needed, LEAST_BLOCK if block is None else min(block.room * 2, LARGEST_BLOCK)))
+            self.own = block
         return block
 
     cdef int settle(self) except -1:
@@ -94,13 +95,12 @@ cdef class Pieces(Pending):
         for i in range(self.first, self.first + self.count):
             piece = self.pieces + i
             if piece.owner == NULL:
-                block = Block(max(piece.size, LEAST_BLOCK))
-                block.writer = <void*>self
-                memcpy(block.data, piece.data, piece.size)
-                block.used = piece.size
+                block = self.tail(piece.size)
+                memcpy(block.data + block.used, piece.data, piece.size)
+                piece.data = block.data + block.used
+                block.used += piece.size
                 Py_INCREF(block)
                 piece.owner = <void*>block
-                piece.data = block.data
         return 0
 
     cdef bytes head(self, size_t size):
@@ -134,6 +134,7 @@ cdef class Pieces(Pending):
                 Py_DECREF(<object>piece.owner)
         PyMem_Free(self.pieces)
         self.pieces = NULL
+        self.own = None
         self.first = self.room = 0
         return 0
 

@@ -243,6 +243,9 @@ cdef class Protocol(Inbox):
         if self.close_sent or self.ended or self.lost:
             return 0
         self.deaf = True
+        self.connection.stop()
+        if self.connection.overflowed:  # by the broadcasts of this turn: fail() follows
+            return 0
         self.send_close(code, reason)
         self.set_timer(self.hub.close_timeout, self._abort)
         if self.paused:

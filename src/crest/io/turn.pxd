@@ -8,7 +8,6 @@ cdef class Block:
     cdef char* data
     cdef size_t used
     cdef readonly size_t room
-    cdef void* writer           # who may append; only ever compared
 
 
 cdef class Pending:
