@@ -1,7 +1,8 @@
 """Builds crest's extension modules. Everything static stands in pyproject.toml.
 
 CREST_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer in every module (`make sanitize-extensions`).
-CREST_LINETRACE=1  line tracing, so that coverage sees .pyx lines (`make coverage`).
+CREST_LINETRACE=1  line tracing, so that coverage sees .pyx lines. Its plugin wants each .c beside the .pyx: copy them
+                   there from build/linetrace/cython, and run with PYTHONPATH=build/linetrace/lib.*
 
 Either kind of build has folders of its own below build/, and so never mixes with a plain one.
 """

@@ -1,7 +1,7 @@
 """Clients for tests: one that sends any bytes at all and shows each frame as it came, and the `websockets` library's.
 
-It shares no code with crest: framing and masking are written down here once more, so that a mistake in crest's own can not
-hide. Every wait has an end (`GUARD`), which no test is meant to reach.
+It shares no code with crest: framing and masking are written down here once more, so that a mistake in crest's own can
+not hide. Every wait has an end (`GUARD`), which no test is meant to reach.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-# ---- What to send ------------------------------------------------------------------------------------------------------
+# ---- What to send ----------------------------------------------------------------------------------------------------
 
 HANDSHAKE: Mapping[str, str] = {
     "Host": "test",
@@ -132,7 +132,7 @@ def close_frame(code: int | None = None, reason: str | bytes = b"") -> bytes:
     return frame(CLOSE, b"" if code is None else struct.pack("!H", code) + reason)
 
 
-# ---- The client --------------------------------------------------------------------------------------------------------
+# ---- The client ------------------------------------------------------------------------------------------------------
 
 
 class Client:
@@ -232,9 +232,13 @@ async def tcp(server: Server, *, receive_buffer: int | None = None) -> AsyncIter
     if receive_buffer is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.setblocking(False)
-    async with asyncio.timeout(GUARD):
-        await asyncio.get_running_loop().sock_connect(sock, (server.host, server.port))
-        client = Client(*await asyncio.open_connection(sock=sock))
+    try:
+        async with asyncio.timeout(GUARD):
+            await asyncio.get_running_loop().sock_connect(sock, (server.host, server.port))
+            client = Client(*await asyncio.open_connection(sock=sock))
+    except BaseException:
+        sock.close()
+        raise
     try:
         yield client
     finally:
@@ -253,5 +257,11 @@ async def upgraded(
 
 def connect(server: Server, path: str = "/ws", **options: Any) -> websockets.connect:
     """The `websockets` library's client; `async with connect(server) as client`."""
-    defaults = {"proxy": None, "compression": None, "ping_interval": None, "open_timeout": GUARD, "close_timeout": GUARD}
+    defaults = {
+        "proxy": None,
+        "compression": None,
+        "ping_interval": None,
+        "open_timeout": GUARD,
+        "close_timeout": GUARD,
+    }
     return websockets.connect(f"ws://{server.host}:{server.port}{path}", **{**defaults, **options})

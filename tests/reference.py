@@ -71,7 +71,7 @@ def utf8_is_valid(text: bytes) -> bool:
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 FAIL = -2
 
-Event = tuple[int, str | bytes] | tuple[int, int, str]
+Event = tuple[int, str] | tuple[int, bytes] | tuple[int, int, str]
 
 
 class Incomplete(Exception):
@@ -167,18 +167,15 @@ class Frames:
         extended = int.from_bytes(self.read(2 if length == 126 else 8), "big")
         if extended >= 2**63:
             raise Failed(1002, f"length {extended} has its most significant bit set")
-        if extended < 126 or length == 127 and extended < 2**16:
+        if extended < (126 if length == 126 else 2**16):
             raise Failed(1002, f"length {extended} is not in its shortest encoding")
         return extended
 
     def check_limits(self, length: int) -> None:
         size = len(self.message.payload) + length
         if size > self.max_message_size:
-            raise Failed(
-                1009, f"a message of {size} bytes or more is over max_message_size, {self.max_message_size}"
-            )
-        # The first frame of a message is always let in.
-        if self.message.fragments and self.message.fragments + 1 > self.max_fragments:
+            raise Failed(1009, f"a message of {size} bytes or more is over max_message_size, {self.max_message_size}")
+        if self.message.fragments + 1 > self.max_fragments:
             raise Failed(1008, f"a message in more frames than max_fragments, {self.max_fragments}")
 
 
@@ -198,7 +195,7 @@ def parse_control(opcode: int, payload: bytes) -> Event:
     return CLOSE, code, reason.decode()
 
 
-def parse(stream: bytes, max_message_size: int = 1 << 20, max_fragments: int = 1024) -> list[Event]:
+def parse(stream: bytes, max_message_size: int = 1 << 20, max_fragments: int = 1 << 17) -> list[Event]:
     """The events that the bytes so far make, as `FrameReader.feed` returns them."""
     frames = Frames(stream, max_message_size, max_fragments)
     events: list[Event] = []
@@ -215,3 +212,24 @@ def parse(stream: bytes, max_message_size: int = 1 << 20, max_fragments: int = 1
         if event is not None:
             events.append(event)
     return events
+
+
+def frame(opcode: int, payload: bytes, fin: bool = True, masking_key: bytes = bytes.fromhex("37fa213d")) -> bytes:
+    """A frame as a client sends it."""
+    size = len(payload)
+    if size < 126:
+        length = bytes([0x80 | size])
+    elif size < 1 << 16:
+        length = b"\xfe" + size.to_bytes(2, "big")
+    else:
+        length = b"\xff" + size.to_bytes(8, "big")
+    # Masked as one large number: tests make megabytes of frames.
+    mask = (masking_key * (size // 4 + 1))[:size]
+    masked = (int.from_bytes(payload, "big") ^ int.from_bytes(mask, "big")).to_bytes(size, "big")
+    return bytes([fin << 7 | opcode]) + length + masking_key + masked
+
+
+def fragmented(opcode: int, payloads: list[bytes]) -> bytes:
+    """A message in as many frames as there are payloads."""
+    last = len(payloads) - 1
+    return b"".join(frame(CONTINUATION if i else opcode, part, i == last) for i, part in enumerate(payloads))

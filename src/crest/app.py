@@ -15,12 +15,15 @@ from typing import Any, Literal, NoReturn, TypeVar
 from crest.exceptions import ConfigurationError, ListenError
 from crest.http import Request
 from crest.listener import Listener
-from crest.server import WebSocketServer, check_path, unmounted
+from crest.options import check_count, check_path, check_seconds
+from crest.server import WebSocketServer, unmounted
 from crest.static import StaticFiles
 
 Page = TypeVar("Page", bound=Callable[[Request], Any])
 
 logger = logging.getLogger("crest")
+
+MOST_HEADER = 1 << 20
 
 
 class App:
@@ -41,14 +44,15 @@ class App:
         max_header_size: int = 16384,
         max_headers: int = 100,
     ) -> None:
-        self.open_timeout = open_timeout
-        self.shutdown_timeout = shutdown_timeout
-        self.max_header_size = max_header_size
-        self.max_headers = max_headers
+        self.open_timeout = check_seconds("open_timeout", open_timeout)
+        self.shutdown_timeout = check_seconds("shutdown_timeout", shutdown_timeout, zero=True)
+        self.max_header_size = check_count("max_header_size", max_header_size, MOST_HEADER)
+        self.max_headers = check_count("max_headers", max_headers, MOST_HEADER)
         self.routes: dict[str, Callable[[Request], Any]] = {}
         self.static_files: list[tuple[str, StaticFiles]] = []
         self._mounts: list[tuple[str, WebSocketServer]] = []
         caller = sys._getframe(1)
+        self._running = False
         self._made_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
 
     def __repr__(self) -> str:
@@ -169,19 +173,24 @@ class App:
 
         Raises:
             ListenError: The address can not be bound.
-            ConfigurationError: Two servers have one path, or a server runs in another app already.
+            ConfigurationError: Two servers have one path, a server runs in another app already, or this app does.
         """
+        if self._running:
+            raise ConfigurationError(f"{self!r} runs already")
         listener = Listener(
             self,
             self._servers(),
-            open_timeout=self.open_timeout if open_timeout is None else open_timeout,
-            shutdown_timeout=self.shutdown_timeout if shutdown_timeout is None else shutdown_timeout,
+            open_timeout=check_seconds("open_timeout", self.open_timeout if open_timeout is None else open_timeout),
+            shutdown_timeout=check_seconds(
+                "shutdown_timeout", self.shutdown_timeout if shutdown_timeout is None else shutdown_timeout, zero=True
+            ),
             max_header_size=self.max_header_size,
             max_headers=self.max_headers,
             direct=direct,
         )
         for server in listener.servers.values():
-            server.served_by = self
+            server.served_by, server.served_before = self, True
+        self._running = True
         try:
             await listener.start(host, port)
             yield listener
@@ -189,22 +198,24 @@ class App:
             try:
                 await listener.stop()
             finally:
+                self._running = False
                 for server in listener.servers.values():
                     server.served_by = None
 
     def _servers(self) -> dict[str, WebSocketServer]:
-        """The WebSocketServer of each path; those that nobody has mounted are this app's from now on."""
+        """The WebSocketServer of each path: those mounted here, and those that are mounted nowhere."""
         if len({server.path for server in unmounted}) < len(unmounted):
             gc.collect()  # a server that nobody uses any more, but for a cycle through its handlers, is no conflict
+        waiting = [server for server in unmounted if server.served_by is None]
+        fresh = [(server.path, server) for server in waiting if not server.served_before]
         found: dict[str, WebSocketServer] = {}
-        fresh = [(server.path, server) for server in list(unmounted)]
         for path, server in [*self._mounts, *fresh]:
             if found.setdefault(path, server) is not server:
                 raise ConfigurationError(f"two servers at {path!r}: {found[path]!r} and {server!r}")
             if server.served_by is not None:
                 raise ConfigurationError(f"{server!r} runs in {server.served_by!r} already, and not in {self!r} as well")
-        for path, server in fresh:
-            self.mount(path, server)
+        for server in waiting:  # what an app that has ended served comes last: its path may be taken
+            found.setdefault(server.path, server)
         return found
 
 

@@ -52,7 +52,7 @@ class WebSocketConnection(Outbox):
 
     def get_id(self) -> str:
         """The connection's name: unique among all connections of all workers and all runs, and safe to log."""
-        return f"{_process}-{self.number:x}"
+        return f"{_process}-{self._number:x}"
 
     @property
     def request(self) -> Request:

@@ -25,6 +25,8 @@ logger = logging.getLogger("crest")
 BACKLOG = 4096
 """Connections that the kernel may hold for a listening socket until they are accepted."""
 
+MOST_PORT = 65535
+
 LAST_WAIT = 1.0
 """Seconds for cancelled handlers to end, when `shutdown_timeout` is over."""
 
@@ -84,6 +86,8 @@ class Listener:
         for server in self.servers.values():
             server.hub.open(self._turn)
         try:
+            if not 0 <= port <= MOST_PORT:
+                raise OverflowError(port)
             self._server = await self.loop.create_server(
                 lambda: ServerProtocol(self._turn, self), host, port, backlog=BACKLOG
             )
@@ -128,7 +132,7 @@ class Listener:
                 if isawaitable(result):
                     return self._await_response(request, result)
                 return to_response(result)
-            except Exception as error:
+            except BaseException as error:  # SystemExit, too: no page stops the server
                 return self._handler_failed(request, error)
         for prefix, files in self.app.static_files:
             if path.startswith(prefix):
@@ -141,10 +145,17 @@ class Listener:
     async def _await_response(self, request: Request, result: Awaitable[object]) -> Response:
         try:
             return to_response(await result)
-        except Exception as error:
+        except GeneratorExit:
+            raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # the client has gone
+            return self._handler_failed(request, error)
+        except BaseException as error:
             return self._handler_failed(request, error)
 
-    def _handler_failed(self, request: Request, error: Exception) -> Response:
+    def _handler_failed(self, request: Request, error: BaseException) -> Response:
         logger.error("%s %s: the handler raised", request.method, request.target, exc_info=error)
         return Response("internal server error\n", 500, content_type="text/plain")
 
@@ -154,7 +165,7 @@ class Listener:
         """Shut down: accept no more, close every connection with 1001, wait for the peers' answers and the handlers, but no
         longer than `shutdown_timeout`; then cut off what is left."""
         self.stopping = True
-        count = sum(server.connection_count() for server in self.servers.values())
+        count = sum(server.connection_count() for server in set(self.servers.values()))
         if self._server is not None:
             self._server.close()
         for protocol in list(self._protocols):
@@ -192,7 +203,7 @@ def _why(error: Exception, port: int) -> str:
     if isinstance(error, socket.gaierror | UnicodeError):
         return "there is no such host"
     if isinstance(error, OverflowError):
-        return "a port is 0 to 65535"
+        return f"a port is 0 to {MOST_PORT}"
     reasons = {
         errno.EADDRINUSE: "the port is in use",
         errno.EACCES: "no permission; ports below 1024 may need privileges" if port < 1024 else "no permission",

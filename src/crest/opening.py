@@ -33,13 +33,14 @@ class Opening:
         protocol: The connection's protocol, already connected.
     """
 
-    __slots__ = ("_answering", "_blocked", "_client", "_deadline", "_listener", "_pending", "_protocol", "_reader")
+    __slots__ = ("_answering", "_at_end", "_blocked", "_client", "_deadline", "_listener", "_pending", "_protocol", "_reader")
 
     def __init__(self, listener: Listener, protocol: Protocol) -> None:
         self._listener = listener
         self._protocol = protocol
         self._client = client_address(protocol.transport)
         self._pending = b""  # came before the response to an earlier request had gone out
+        self._at_end = False
         self._answering: asyncio.Task[None] | None = None
         self._blocked: asyncio.Future[None] | None = None  # done when the client has read what waited for it
         self._await_request()
@@ -66,6 +67,11 @@ class Opening:
             except HandshakeError as error:
                 self._refuse(error)
                 return
+
+    def eof_received(self) -> bool:
+        """The client has closed its half. Whether it may still get a response: not to a request that is incomplete."""
+        self._at_end = True
+        return self._answering is not None
 
     def resume_writing(self) -> None:
         """The transport has nothing queued any more, or little."""
@@ -145,10 +151,12 @@ class Opening:
                     response.close()
         await self._read_by_client()
         self._answering = None
-        if not keeps_alive(head) or self._listener.stopping:
+        if transport.is_closing():
+            return
+        transport.resume_reading()
+        if not keeps_alive(head) or self._listener.stopping or self._at_end:
             self._close()
         else:
-            transport.resume_reading()
             self._await_request()
             self.data_received(b"")
 

@@ -9,12 +9,16 @@ from weakref import WeakSet
 
 from crest.connection import WebSocketConnection
 from crest.io.hub import Hub
+from crest.options import check_count, check_path, check_seconds
 from crest.wire.handshake import is_token
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
+MOST_BYTES = (1 << 63) - 1
+MOST_COUNT = (1 << 32) - 1
+
 unmounted: WeakSet[WebSocketServer] = WeakSet()
-"""Servers that no app has mounted yet: the next app to run does, each at its own path."""
+"""Servers that no app has mounted: the app that runs serves them, each at its own path."""
 
 
 class WebSocketServer:
@@ -55,19 +59,18 @@ class WebSocketServer:
     ) -> None:
         if on_backlog not in ("close", "drop"):
             raise ValueError(f"on_backlog must be 'close' or 'drop', not {on_backlog!r}")
-        if close_timeout <= 0:
-            raise ValueError(f"close_timeout must be positive, not {close_timeout!r}")
         self.path = check_path(path)
         self.subprotocols = _check_subprotocols(subprotocols)
         self.hub = Hub(
-            max_message_size=_at_least_one("max_message_size", max_message_size),
-            max_fragments=_at_least_one("max_fragments", max_fragments),
-            max_backlog=_at_least_one("max_backlog", max_backlog),
+            max_message_size=check_count("max_message_size", max_message_size, MOST_BYTES),
+            max_fragments=check_count("max_fragments", max_fragments, MOST_COUNT),
+            max_backlog=check_count("max_backlog", max_backlog, MOST_BYTES),
             drop=on_backlog == "drop",
-            max_queue=_at_least_one("max_queue", max_queue),
-            close_timeout=close_timeout,
+            max_queue=check_count("max_queue", max_queue, MOST_COUNT),
+            close_timeout=check_seconds("close_timeout", close_timeout),
         )
-        self.served_by: object = None
+        self.served_by: object = None  # the app that serves it now
+        self.served_before = False
         caller = sys._getframe(1)
         self._made_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
         unmounted.add(self)
@@ -150,15 +153,6 @@ class WebSocketServer:
         return self.hub.connections()
 
 
-def check_path(path: str) -> str:
-    """A path as requests are routed by it: decoded, without a query."""
-    if not isinstance(path, str):
-        raise TypeError(f"path must be str, not {type(path).__name__}")
-    if not path.startswith("/") or "?" in path or "#" in path:
-        raise ValueError(f"path must begin with '/' and have no query: {path!r}")
-    return path
-
-
 def _check_subprotocols(names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str):
         raise TypeError(f"subprotocols must be a sequence of names, not the str {names!r}")
@@ -174,11 +168,3 @@ def _check_handler(handler: Handler) -> Handler:
     if not callable(handler):
         raise TypeError(f"a handler must be callable, not {type(handler).__name__}")
     return handler
-
-
-def _at_least_one(name: str, value: int) -> int:
-    if not isinstance(value, int):
-        raise TypeError(f"{name} must be int, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}")
-    return value

@@ -93,7 +93,7 @@ cdef class Inbox(Owner):
     cdef object handler_failed(self, Event event, str name, BaseException error):
         """A handler raised: tell on_error; without one, or when it was on_error that raised, log it and close with 1011.
         Returns what has to be awaited, or None."""
-        text = f"handler {name} raised {type(error).__name__}: {error}"
+        text = f"handler {name} raised {type(error).__name__}: {text_of(error)}"
         if event != ERROR and self.hub.on_error is not None:
             return self.call(ERROR, ErrorText(text, error), None)
         logger.error("%s: %s", self.connection.get_id(), text, exc_info=error)
@@ -139,6 +139,13 @@ cdef class Inbox(Owner):
         if self.task is not None:
             self.task.cancel()
         return 0
+
+
+cdef str text_of(BaseException error):
+    try:
+        return str(error)
+    except Exception as another:
+        return f"(its text raised {type(another).__name__})"
 
 
 cdef str name_of(handler):

@@ -49,7 +49,7 @@ cdef class Outbox(Pieces):
     cdef uint8_t overflowed
     cdef uint32_t handed                    # bytes that the transport has, at most
     cdef uint32_t ping_serial
-    cdef readonly uint64_t number           # unique in this process
+    cdef readonly uint64_t _number          # unique in this process
     cdef size_t posted                      # bytes on their way from other threads
     cdef uint64_t seen                      # position in the feed
     cdef readonly uint64_t dropped          # messages, by the backlog policy

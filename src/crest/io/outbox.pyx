@@ -72,7 +72,7 @@ cdef class Outbox(Pieces):
     def __cinit__(self):
         global made
         made += 1
-        self.number = made
+        self._number = made
         self.fd = -1
         self.state = CONNECTING
         self.pong_delay = -1
@@ -141,6 +141,7 @@ cdef class Outbox(Pieces):
             TypeError, ValueError: for a code or a reason that a close frame can not carry.
         """
         check_close(code, reason)
+        reason = str.__str__(reason)  # not a subclass
         if self.state != OPEN:
             return
         if is_elsewhere(self.feed.turn):
@@ -369,6 +370,7 @@ cdef class Outbox(Pieces):
         self.fd = -1
         self.transport = None
         self.owner = None
+        self.handed = 0
         return self.discard()
 
 

@@ -19,6 +19,7 @@ cdef class Protocol(Inbox):
     cdef uint8_t paused                 # the transport does not read
     cdef uint8_t close_sent
     cdef uint8_t ended                  # on_close is on its way: what still comes is thrown away
+    cdef uint8_t at_end                 # the peer has closed its half
     cdef uint8_t lost                   # the transport is gone
     cdef public uint32_t slot           # for the site's use
 

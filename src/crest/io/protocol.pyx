@@ -53,7 +53,7 @@ cdef class Protocol(Inbox):
     Args:
         turn: of the loop that the connection belongs to.
         site: whom the connection reports to: `site.opened(protocol)` returns the opening, an object with
-            `data_received(bytes)`, `resume_writing()`, `connection_lost()` and `stop()`; `site.ended(protocol)` is called when the
+            `data_received(bytes)`, `eof_received()`, `resume_writing()`, `connection_lost()` and `stop()`; `site.ended(protocol)` is called when the
             connection is gone and its handlers have ended.
     """
 
@@ -100,8 +100,18 @@ cdef class Protocol(Inbox):
             self.read()
 
     def eof_received(self):
-        """The peer has closed its half: so does the transport, when this returns None."""
-        return None
+        """The peer has closed its half. True keeps the transport open, for what it has still to get."""
+        self.at_end = True
+        if self.opening is not None:
+            return self.opening.eof_received()
+        if self.connection is None:
+            return False
+        self.connection.stop()
+        self.read()  # nothing more can come
+        if not self.connection.count and not self.connection.blocked:
+            return False
+        self.linger()
+        return True
 
     def pause_writing(self):
         if self.connection is not None:
@@ -228,12 +238,12 @@ cdef class Protocol(Inbox):
     cdef int chunk_read(self) except -1:
         """The chunk is used up: go on reading, or end where nothing more can come."""
         self.unread = None
-        if self.lost:
+        if self.lost or self.at_end:
             return self.finish(CLOSE_ABNORMAL_CLOSURE, "")
         return self.unpause()
 
     cdef int has_room(self) except -1:
-        if (self.paused or self.lost) and not self.ended:
+        if (self.paused or self.lost or self.at_end) and not self.ended:
             self.read()
         return 0
 
@@ -293,13 +303,21 @@ cdef class Protocol(Inbox):
         return self.drained()
 
     cdef int drained(self) except -1:
-        if self.is_closing():
-            return 0
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
-            self.transport.close()
+        # Not at once: asyncio's transports do not expect to be closed from within resume_writing.
+        self.turn.loop.call_soon(self._end_writing)
         return 0
+
+    def _end_writing(self):
+        """Everything is sent: shut the writing half down, or the connection, if the peer has done so with its own."""
+        if self.is_closing():
+            return
+        if self.at_end or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        try:
+            self.transport.write_eof()
+        except OSError:  # reset by the peer, which the transport has not noticed yet
+            self.transport.abort()
 
     cdef int set_timer(self, double seconds, callback) except -1:
         """Call it in so many seconds, and nothing that was set before; None: nothing."""

@@ -56,6 +56,7 @@ cdef class FrameReader:
     cdef int begin_payload(self) except -1
     cdef int take(self, const uint8_t* source, uint64_t size) except -1
     cdef int reserve(self, uint64_t size) except -1
+    cdef int resize_body(self, uint64_t size) except -1
     cdef object end_frame(self)
     cdef object end_message(self)
     cdef object decode(self, const uint8_t* data, uint64_t size)

@@ -335,6 +335,12 @@ cdef class FrameReader:
         return 1
 
     cdef int reserve(self, uint64_t size) except -1:
+        self.done = True  # in case that there is no memory: then nothing more can be read
+        self.resize_body(size)
+        self.done = False
+        return 0
+
+    cdef int resize_body(self, uint64_t size) except -1:
         """Make room in the body for `size` more bytes: at first for what was announced as far as it is safe to believe,
         then doubling, so that many small fragments cost a copy of each byte or two at most."""
         cdef uint64_t needed = self.body_size + size
@@ -417,6 +423,7 @@ cdef class FrameReader:
                 return self.fail(
                     CLOSE_INVALID_PAYLOAD_DATA, f"a close reason is not UTF-8 at byte {error.start}")
         self.done = True
+        Py_CLEAR(self.body)
         self.event = OPCODE_CLOSE
         self.close_code = code
         return reason
@@ -442,5 +449,10 @@ def serialize(uint8_t opcode, const uint8_t[::1] payload not None):
         payload: bytes-like.
     """
     cdef uint8_t header[MAX_SERVER_HEADER]
-    cdef size_t n = write_header(header, opcode, payload.shape[0])
-    return PyBytes_FromStringAndSize(<char*>header, n) + bytes(payload)
+    cdef size_t size = payload.shape[0]
+    cdef size_t n = write_header(header, opcode, size)
+    frame = PyBytes_FromStringAndSize(NULL, n + size)
+    memcpy(PyBytes_AS_STRING(frame), header, n)
+    if size:
+        memcpy(PyBytes_AS_STRING(frame) + n, &payload[0], size)
+    return frame

@@ -1,0 +1,100 @@
+# `make chat` and `make test` need python3 (with venv and its headers), gcc and make; `make help` lists the rest.
+# ARGS goes to pytest: make test ARGS="-k frames -x"
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install
+SOURCES := $(wildcard src/crest/*/*.pyx src/crest/*/*.pxd src/crest/*/*.h)
+JOBS := $(shell getconf _NPROCESSORS_ONLN)
+AUTOBAHN ?= ../shared/tools/autobahn/run.sh
+LIBASAN = $(shell $(CC) -print-file-name=libasan.so)
+
+.PHONY: help chat test bench lint types sanitize sanitize-extensions autobahn dist clean
+.DELETE_ON_ERROR:
+
+help: ## List what make can do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+chat: $(VENV)/installed ## Serve the chat of the docs; HOST=127.0.0.1 PORT=8000
+	@echo "Serving the chat; Ctrl-C ends it"
+	@exec $(BIN)/python examples/chat.py
+
+test: $(VENV)/installed ## Run the tests
+	@echo "Running the tests"
+	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/extra-bench ## Compare kernels and frames with other implementations, without sockets
+	@echo "Running the benchmarks"
+	@$(BIN)/python -m pytest benches $(ARGS)
+
+lint: $(VENV)/extra-lint ## Check style: ruff, cython-lint
+	@echo "Checking style"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@PATH="$(BIN):$$PATH" cython-lint src
+
+types: $(VENV)/extra-lint ## Check types, and the stubs against the compiled modules
+	@echo "Checking types"
+	@$(BIN)/python -m mypy --strict src/crest tests/typing
+	@$(BIN)/python -m mypy.stubtest crest --mypy-config-file pyproject.toml \
+		--allowlist tests/typing/stubtest_allowlist.txt
+
+sanitize: ## Test the C kernels under AddressSanitizer and UndefinedBehaviorSanitizer
+	@echo "Testing the kernels under sanitizers"
+	@$(MAKE) --no-print-directory -C tests/kernels check
+
+sanitize-extensions: $(VENV)/installed ## Run tests of the extension modules under sanitizers
+	@echo "Building the extension modules with sanitizers"
+	@CREST_SANITIZE=1 $(BIN)/python setup.py --quiet build --parallel $(JOBS) >build/sanitize.log 2>&1 \
+		|| { cat build/sanitize.log; exit 1; }
+	@echo "Running tests under sanitizers"
+	@LD_PRELOAD="$(LIBASAN)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+		PYTHONPATH="$$(echo build/sanitize/lib.*)" $(BIN)/python -m pytest tests/kernels tests/wire tests/io $(ARGS)
+
+autobahn: $(VENV)/installed ## Run Autobahn's suite; AUTOBAHN=path of its run.sh
+	@echo "Running Autobahn's suite"
+	@$(BIN)/python .ci/autobahn.py $(AUTOBAHN)
+
+dist: $(VENV)/extra-package ## Build sdist and wheel, and test the wheel in a venv of its own
+	@echo "Building sdist and wheel"
+	@rm -rf dist build/wheel
+	@$(BIN)/python -m build --outdir build/wheel >build/dist.log 2>&1 || { cat build/dist.log; exit 1; }
+	@PATH="$(BIN):$$PATH" auditwheel repair --strip --wheel-dir dist build/wheel/*.whl
+	@mv build/wheel/*.tar.gz dist
+	@$(BIN)/python -m twine check --strict dist/*
+	@echo "Testing the wheel"
+	@PYTHON=$(abspath $(BIN)/python) .ci/test-wheel dist/*.whl
+
+clean: ## Remove everything that was built, the venv included
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .benchmarks
+	find src \( -name '*.so' -o -name __pycache__ \) -prune -exec rm -rf {} +
+
+# ---- The venv: each file says that a step has been done since what it depends on changed -------------------------
+
+$(VENV)/tools: pyproject.toml
+	@echo "Making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c "import os, sys, sysconfig as s; os.path.exists(s.get_path('include') + '/Python.h') \
+		or sys.exit('Python.h is missing: install the headers of $(PYTHON), python3-dev on Debian')"
+	@echo "Installing the build tools"
+	@$(PIP) $$($(BIN)/python -c "import tomllib as t; \
+		print(*t.load(open('pyproject.toml', 'rb'))['build-system']['requires'])")
+	@touch $@
+
+$(VENV)/built: $(VENV)/tools setup.py $(SOURCES)
+	@echo "Building the extension modules (log: build/log)"
+	@mkdir -p build
+	@$(BIN)/python setup.py build_ext --inplace --parallel $(JOBS) $(if $(filter setup.py,$?),--force) >build/log 2>&1 \
+		|| { cat build/log; exit 1; }
+	@touch $@
+
+$(VENV)/installed: $(VENV)/tools | $(VENV)/built
+	@echo "Installing crest into $(VENV), editable"
+	@$(PIP) --no-build-isolation --editable ".[test]"
+	@touch $@
+
+$(VENV)/extra-%: $(VENV)/tools | $(VENV)/installed
+	@echo "Installing what '$*' needs"
+	@$(PIP) --no-build-isolation --editable ".[$*]"
+	@touch $@

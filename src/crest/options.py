@@ -1,0 +1,34 @@
+"""What options must be: the checks that App and WebSocketServer share."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+
+def check_path(path: str) -> str:
+    """A path as requests are routed by it: decoded, without a query."""
+    if not isinstance(path, str):
+        raise TypeError(f"path must be str, not {type(path).__name__}")
+    if not path.startswith("/") or "?" in path or "#" in path:
+        raise ValueError(f"path must begin with '/' and have no query: {path!r}")
+    return path
+
+
+def check_count(name: str, value: int, most: int) -> int:
+    """A limit that is counted: 1 to `most`."""
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be int, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}, not {value}")
+    return value
+
+
+def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
+    """A time-out: more than 0, or with `zero` that too."""
+    if not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not isfinite(value) or value < 0 or (value == 0 and not zero):
+        raise ValueError(f"{name} must be positive, not {value!r}")
+    return value

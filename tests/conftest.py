@@ -1,0 +1,70 @@
+"""What the tests share: the event loops and the two ways of output that they run with, and how a test runs a coroutine.
+
+Modules beside this file are importable by their names (`import reference`), from every folder of tests.
+"""
+
+import asyncio
+import gc
+import sys
+from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+Run = Callable[[Coroutine[Any, Any, T]], T]
+
+TIMEOUT = 60.0
+"""Seconds for the coroutine of one test; what hangs in compiled code is left to `faulthandler_timeout`."""
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+UVLOOP = pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is not installed (there is none for Windows)")
+
+
+@pytest.fixture(params=["asyncio", pytest.param("uvloop", marks=UVLOOP)])
+def loop_factory(request: pytest.FixtureRequest) -> LoopFactory:
+    """Makes an event loop: asyncio's own, and uvloop's."""
+    if request.param == "uvloop":
+        import uvloop
+
+        return uvloop.new_event_loop
+    return asyncio.new_event_loop
+
+
+@pytest.fixture(params=[True, False], ids=["direct", "transport"])
+def direct(request: pytest.FixtureRequest) -> bool:
+    """For `App.listening(direct=...)`: output past the transport, and through it as with TLS."""
+    return bool(request.param)
+
+
+@pytest.fixture
+def run(loop_factory: LoopFactory) -> Run[Any]:
+    """Runs a coroutine on a loop of its own and returns its result; `run(main())`.
+
+    The test fails when the coroutine takes longer than TIMEOUT, and when anything else went wrong on the loop: an
+    exception in a callback, or one of a task that nobody awaited.
+    """
+
+    def run(main: Coroutine[Any, Any, T]) -> T:
+        unhandled: list[dict[str, Any]] = []
+
+        async def guarded() -> T:
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+            async with asyncio.timeout(TIMEOUT):
+                return await main
+
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            result = runner.run(guarded())
+            gc.collect()  # a task whose exception was never retrieved says so when it is collected
+        if unhandled:
+            messages = "; ".join(str(context["message"]) for context in unhandled)
+            causes = [context["exception"] for context in unhandled if isinstance(context.get("exception"), Exception)]
+            pytest.fail(f"the loop's exception handler was called: {messages}; {causes!r}")
+        return result
+
+    return run

@@ -1,0 +1,210 @@
+"""Fuzzes the frame reader: mutated streams in random chunks, crest.wire.frames against the oracle.
+
+    python tests/fuzz/fuzz_frames.py [--seconds N] [--seed S] [--case N]
+    python tests/fuzz/fuzz_frames.py --atheris [libFuzzer options and corpus folders]
+
+A case follows from its seed and number alone: what fails prints how to run it again. With atheris, coverage of the
+oracle guides the search, since it does not see compiled code. Exit status 1: a mismatch.
+"""
+
+import argparse
+import itertools
+import random
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import reference
+from reference import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Event
+
+from crest.wire.frames import FrameReader
+
+TEXTS = ["", "a", "Hello", "é", "€", "😀", "aé€😀", "\0", "\ud7ff\ue000", "\U0010ffff", "x" * 63, "é" * 64, "€" * 50]
+SIZES = [0, 1, 2, 3, 4, 5, 31, 64, 124, 125, 126, 127, 200, 1000]
+LARGE_SIZES = [65535, 65536, 70000]
+LIMITS = [0, 1, 5, 125, 126, 1000, 65535, 65536, 1 << 20, (1 << 63) - 1, (1 << 64) - 1]
+FRAGMENT_LIMITS = [1, 2, 3, 5, 1 << 17, (1 << 32) - 1]
+CLOSE_CODES = [0, 999, 1000, 1003, 1004, 1005, 1006, 1007, 1014, 1015, 1016, 2999, 3000, 4999, 5000, 65535]
+# Bytes that decide something: in a header, a length, a close code or UTF-8.
+TELLING = bytes.fromhex("00 01 02 03 08 09 0a 7d 7e 7f 80 81 82 88 89 8a 8b c1 fd fe ff bf c0 c3 e0 ed f0 f4 f5 a0 90")
+
+
+@dataclass
+class Case:
+    """What a client sends, how it is cut and what a server lets in."""
+
+    stream: bytes
+    chunks: list[bytes]
+    # For each chunk the `least` of feed_direct, or None for feed.
+    least: list[int | None]
+    max_message_size: int
+    max_fragments: int
+
+
+def payload(rng: random.Random, opcode: int) -> bytes:
+    if opcode == CLOSE:
+        code = rng.choice([1000, 1001, 3000, *CLOSE_CODES])
+        return rng.choice([b"", code.to_bytes(2, "big") + rng.choice(TEXTS).encode()[:123]])
+    if opcode == TEXT:
+        return "".join(rng.choices(TEXTS, k=rng.choice([0, 1, 1, 2, 5, 20]))).encode()
+    if opcode == BINARY and rng.random() < 0.02:
+        return rng.randbytes(rng.choice(LARGE_SIZES))
+    return rng.randbytes(rng.choice(SIZES[:10] if opcode in (PING, PONG) else SIZES))
+
+
+def frames(rng: random.Random) -> list[bytes]:
+    """The frames of a few messages, fragmented or not, and control frames in between; mostly valid."""
+    found = []
+
+    def add(opcode: int, data: bytes, fin: bool = True) -> None:
+        found.append(reference.frame(opcode, data, fin, rng.choice([rng.randbytes(4), bytes(4)])))
+
+    for _ in range(rng.choice([1, 1, 2, 3, 6])):
+        opcode = rng.choice([TEXT, TEXT, BINARY, PING, PONG])
+        data = payload(rng, opcode)
+        if opcode in (PING, PONG) or rng.random() < 0.5:
+            add(opcode, data)
+            continue
+        ends = [0, *sorted(rng.choices(range(len(data) + 1), k=rng.choice([0, 1, 2, 5]))), len(data)]
+        for i, (start, end) in enumerate(itertools.pairwise(ends)):
+            add(CONTINUATION if i else opcode, data[start:end], i == len(ends) - 2)
+            if rng.random() < 0.2:
+                control = rng.choice([PING, PONG])
+                add(control, payload(rng, control))
+    if rng.random() < 0.3:
+        add(CLOSE, payload(rng, CLOSE))
+    return found
+
+
+def mutate(rng: random.Random, found: list[bytes]) -> bytes:
+    """The stream of these frames, with a few faults, near the start of a frame more often than elsewhere."""
+    faults = rng.choice([0, 0, 1, 1, 2, 4])
+    if faults and rng.random() < 0.3:
+        at = rng.randrange(len(found))
+        found = rng.choice(
+            [found[:at] + found[at + 1 :], [*found[:at], found[at], *found[at:]], found[at:] + found[:at]]
+        )
+    starts = [0, *itertools.accumulate(len(frame) for frame in found)]
+    stream = bytearray(b"".join(found))
+    for _ in range(faults):
+        if not stream:
+            break
+        near = rng.choice(starts) + rng.choice([0, 0, 1, 1, 2, 3, 9])
+        at = near if rng.random() < 0.7 and near < len(stream) else rng.randrange(len(stream))
+        fault = rng.randrange(6)
+        if fault == 0:
+            stream[at] ^= 1 << rng.randrange(8)
+        elif fault == 1:
+            stream[at] = rng.choice(TELLING)
+        elif fault == 2:
+            del stream[at : at + rng.choice([1, 1, 2, 8, 100])]
+        elif fault == 3:
+            stream[at:at] = bytes(rng.choices(TELLING, k=rng.choice([1, 1, 2, 8])))
+        elif fault == 4:
+            del stream[at:]
+        else:
+            stream[at : at + 8] = rng.choice([rng.randbytes(8), b"\xff" * 8, b"\x7f" + b"\xff" * 7, b"\x80" + bytes(7)])
+    return bytes(stream)
+
+
+def cut(rng: random.Random, stream: bytes) -> list[bytes]:
+    size = rng.choice([1, 2, 3, 7, 1460, len(stream) + 1, 0])
+    if size == 0 or len(stream) > 5000 > 100 * size:
+        ends = sorted(rng.choices(range(len(stream) + 1), k=rng.choice([1, 2, 5, 20])))
+        return [stream[start:end] for start, end in itertools.pairwise([0, *ends, len(stream)])]
+    return [stream[at : at + size] for at in range(0, len(stream), size)]
+
+
+def make_case(rng: random.Random) -> Case:
+    stream = mutate(rng, frames(rng))
+    chunks = cut(rng, stream)
+    least = rng.choice([[None], [1], [2], [64], [4096], [None, 1, 5]])
+    return Case(
+        stream,
+        chunks,
+        rng.choices(least, k=len(chunks)),
+        rng.choice([1 << 20, 1 << 20, *LIMITS]),
+        rng.choice([1 << 17, 1 << 17, *FRAGMENT_LIMITS]),
+    )
+
+
+def check(case: Case) -> list[Event]:
+    """Read a case both ways and return its events.
+
+    Raises:
+        AssertionError: They differ, at the end or at the one place in between that is looked at.
+    """
+    limits = {"max_message_size": case.max_message_size, "max_fragments": case.max_fragments}
+    reader = FrameReader(**limits)
+    events: list[Event] = []
+    middle = len(case.chunks) // 2
+    for i, (chunk, least) in enumerate(zip(case.chunks, case.least, strict=True)):
+        if i == middle:
+            expected = reference.parse(b"".join(case.chunks[:i]), **limits)
+            assert events == expected, f"before chunk {i}\ncrest:  {events}\noracle: {expected}\n{case}"
+        events += reader.feed(chunk) if least is None else reader.feed_direct(chunk, least)
+    expected = reference.parse(case.stream, **limits)
+    assert events == expected, f"crest:  {events}\noracle: {expected}\n{case}"
+    return events
+
+
+def check_numbered(seed: int, number: int) -> list[Event]:
+    try:
+        return check(make_case(random.Random(f"{seed} {number}")))
+    except Exception as error:
+        error.add_note(f"again: python tests/fuzz/fuzz_frames.py --seed {seed} --case {number}")
+        raise
+
+
+def check_bytes(data: bytes) -> None:
+    """For atheris: the first bytes say how to cut and which limits, the others are the stream."""
+    if len(data) < 4:
+        return
+    size, least, stream = data[0] or len(data), data[1], data[4:]
+    chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
+    limits = LIMITS[data[2] % len(LIMITS)], FRAGMENT_LIMITS[data[3] % len(FRAGMENT_LIMITS)]
+    check(Case(stream, chunks, [least or None] * len(chunks), *limits))
+
+
+def fuzz_with_atheris(arguments: list[str]) -> None:
+    import atheris
+
+    for owner, names in (
+        (reference, ("parse", "parse_control")),
+        (reference.Frames, ("read_frame", "read_first_byte", "read_length", "check_limits")),
+        (reference.Message, ("extend", "finish")),
+        (reference.Utf8Validator, ("feed", "finish")),
+    ):
+        for name in names:
+            setattr(owner, name, atheris.instrument_func(getattr(owner, name)))
+    atheris.Setup([sys.argv[0], *arguments], check_bytes)
+    atheris.Fuzz()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long (60)")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="(a random one)")
+    parser.add_argument("--case", type=int, help="only this one")
+    parser.add_argument("--atheris", action="store_true", help="let atheris search; it takes all other arguments")
+    options, others = parser.parse_known_args()
+    if options.atheris:
+        return fuzz_with_atheris(others)
+    if others:
+        parser.error(f"unknown arguments: {' '.join(others)}")
+    if options.case is not None:
+        print(check_numbered(options.seed, options.case))
+        return None
+    end = time.monotonic() + options.seconds
+    for number in itertools.count():
+        if time.monotonic() > end:
+            print(f"{number} cases of seed {options.seed}: crest and the oracle agree")
+            return None
+        check_numbered(options.seed, number)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Makes link.py importable by the tests beside it, and gives them a scene in each of the two ways to write."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))
+
+from link import Scene, scene
+
+
+@pytest.fixture
+def stage(direct: bool) -> Iterator[Scene]:
+    """One server whose limits nothing in the test reaches by accident."""
+    with scene(direct=direct) as made:
+        yield made

@@ -1,0 +1,435 @@
+"""Doubles for what surrounds crest.io, so that its tests decide when a turn ends and what the kernel takes.
+
+A `Scene` is one server: a loop that turns when told, a hub, its site, and the events that handlers saw. A `Link` is one
+connection of it: protocol, transport double and the peer's end. Frames from a client come from client.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from client import CLOSE, PING, TEXT, Frame, frame
+
+from crest.io.hub import Hub
+from crest.io.outbox import Outbox
+from crest.io.protocol import ServerProtocol
+from crest.io.turn import Turn
+
+RESPONSE = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+"""What the opening handshake is answered with here."""
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """asyncio's loop, one iteration at a time, with timers that the test fires."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timers: list[asyncio.TimerHandle] = []
+        self.clock = 1000.0
+        self.scheduled: list[str] = []
+
+    def time(self) -> float:
+        return self.clock
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Any = None) -> asyncio.Handle:
+        self.scheduled.append(getattr(callback, "__qualname__", repr(callback)))
+        return super().call_soon(callback, *args, context=context)
+
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(self.clock + delay, callback, args, self, context)
+        self.timers.append(timer)
+        return timer
+
+    def pending(self) -> list[float]:
+        """Seconds to each timer that is set."""
+        return [timer.when() - self.clock for timer in self.timers if not timer.cancelled()]
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, firing what falls due; then one turn."""
+        self.clock += seconds
+        due = [timer for timer in self.timers if timer.when() <= self.clock and not timer.cancelled()]
+        self.timers = [timer for timer in self.timers if timer not in due]
+        for timer in due:
+            timer._run()
+        self.turn()
+
+    def turn(self, times: int = 1) -> None:
+        """One iteration of the loop: all that was scheduled before it runs."""
+        for _ in range(times):
+            super().call_soon(self.stop)
+            self.run_forever()
+
+
+class Transport(asyncio.Transport):
+    """asyncio's socket transport, whose kernel is a socketpair or, without one, `room` bytes.
+
+    Attributes:
+        writes: What `write` was called with.
+        ignored: How often it was called though the connection had ended; asyncio logs a warning from the fifth time on.
+        wire: In memory, what the kernel has taken.
+        room: In memory, how many bytes it will still take; None: any.
+    """
+
+    def __init__(self, loop: Loop, sock: socket.socket | None = None, room: int | None = None) -> None:
+        super().__init__({"socket": sock})
+        self.loop, self.sock, self.room = loop, sock, room
+        self.writes: list[bytes] = []
+        self.wire = bytearray()
+        self.protocol: Any = None
+        self.buffer = bytearray()
+        self.high, self.low = 1 << 16, 1 << 14
+        self.writing_paused = self.eof = self.closing = self.ended = False
+        self.reading = True
+        self.ignored = 0
+        self.calls: list[str] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.eof:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        if self.ended:
+            self.ignored += 1
+            return
+        self.writes.append(bytes(data))
+        self.buffer += data
+        if len(self.buffer) == len(data):
+            self._drain()
+        self._maybe_pause()
+
+    def _drain(self) -> None:
+        if self.sock is not None:
+            try:
+                while self.buffer:
+                    del self.buffer[: self.sock.send(self.buffer)]
+            except BlockingIOError:
+                pass
+            except OSError:
+                self.abort()
+        else:
+            taken = len(self.buffer) if self.room is None else min(self.room, len(self.buffer))
+            if self.room is not None:
+                self.room -= taken
+            self.wire += self.buffer[:taken]
+            del self.buffer[:taken]
+
+    def _maybe_pause(self) -> None:
+        if len(self.buffer) > self.high and not self.writing_paused:
+            self.writing_paused = True
+            self.protocol.pause_writing()
+
+    def writable(self, room: int | None = None) -> None:
+        """The kernel has room again; in memory, for so many bytes more, or any number."""
+        if self.sock is None:
+            self.room = None if room is None else (self.room or 0) + room
+        if self.buffer:
+            self._drain()
+            if self.writing_paused and len(self.buffer) <= self.low:
+                self.writing_paused = False
+                self.protocol.resume_writing()
+            if not self.buffer:
+                if self.eof and self.sock is not None:
+                    self.sock.shutdown(socket.SHUT_WR)
+                if self.closing:
+                    self.end()
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.buffer)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self.low, self.high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.high = 1 << 16 if high is None else high
+        self.low = self.high // 4 if low is None else low
+        self._maybe_pause()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.calls.append("write_eof")
+        self.eof = True
+        if self.sock is not None and not self.buffer:
+            self.sock.shutdown(socket.SHUT_WR)
+
+    def pause_reading(self) -> None:
+        self.calls.append("pause_reading")
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.calls.append("resume_reading")
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.calls.append("close")
+        if not self.closing:
+            self.closing = True
+            if not self.buffer:
+                self.end()
+
+    def abort(self) -> None:
+        self.calls.append("abort")
+        self.closing = True
+        self.buffer.clear()
+        self.end()
+
+    def end(self, error: Exception | None = None) -> None:
+        """The connection is gone; the protocol hears of it in the next turn."""
+        if not self.ended:
+            self.ended = self.closing = True
+            self.loop.call_soon(self._lost, error)
+
+    def _lost(self, error: Exception | None) -> None:
+        self.protocol.connection_lost(error)
+        if self.sock is not None:
+            self.sock.close()
+
+
+class Connection(Outbox):
+    """What handlers get."""
+
+    link: Link
+
+    def get_id(self) -> str:
+        return "test-1"
+
+
+class Opening:
+    """What `Site.opened` returns: it waits for the test to upgrade."""
+
+    def __init__(self) -> None:
+        self.calls: list[object] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.calls.append(data)
+
+    def resume_writing(self) -> None:
+        self.calls.append("resume_writing")
+
+    def connection_lost(self) -> None:
+        self.calls.append("connection_lost")
+
+    def stop(self) -> None:
+        self.calls.append("stop")
+
+
+class Site:
+    """Whom protocols report to."""
+
+    def __init__(self) -> None:
+        self.protocols: list[ServerProtocol] = []
+        self.gone: list[ServerProtocol] = []
+
+    def opened(self, protocol: ServerProtocol) -> Opening:
+        self.protocols.append(protocol)
+        return Opening()
+
+    def ended(self, protocol: ServerProtocol) -> None:
+        self.gone.append(protocol)
+
+
+class Scene:
+    """One server and its loop.
+
+    Args:
+        direct: Whether output goes past the transport; its kernel is then a socketpair.
+        limits: Of the hub.
+
+    Attributes:
+        events: (what, link, argument...) as handlers were called; tests that register handlers of their own add to it.
+    """
+
+    def __init__(self, *, direct: bool = False, **limits: Any) -> None:
+        defaults = {"max_message_size": 1 << 24, "max_fragments": 1024, "max_backlog": 1 << 20, "drop": False}
+        self.loop = Loop()
+        self.turn = Turn(self.loop, direct=direct)
+        self.site = Site()
+        self.hub = Hub(**{**defaults, "max_queue": 16, "close_timeout": 10.0, **limits})
+        self.hub.open(self.turn)
+        self.direct = direct
+        self.links: list[Link] = []
+        self.events: list[tuple[Any, ...]] = []
+        self.hub.on_close = lambda conn, code, reason: self.events.append(("close", conn.link, code, reason))
+        self.hub.on_error = lambda conn, error: self.events.append(("error", conn.link, error))
+
+    def link(self, **options: Any) -> Link:
+        """A connection that is open, its response read; see `Link`."""
+        link = Link(self, **options)
+        self.links.append(link)
+        return link
+
+    def end_turn(self, times: int = 1) -> None:
+        """Let the loop run all that is scheduled; once, or more often for what is scheduled by that."""
+        self.loop.turn(times)
+
+    def seen(self, link: Link) -> list[tuple[Any, ...]]:
+        """The events of one connection."""
+        return [(event[0], *event[2:]) for event in self.events if event[1] is link]
+
+    def close(self) -> None:
+        """The test is over."""
+        for link in self.links:
+            link.transport.end()
+        self.end_turn(3)
+        while tasks := asyncio.all_tasks(self.loop):
+            for link in self.links:
+                link.protocol.end_now()
+            for task in tasks:
+                task.cancel()
+            self.end_turn(3)
+        for link in self.links:
+            link.peer.close()
+        self.loop.close()
+
+
+class Link:
+    """One connection: `connection` is the server's end, `read` and `receive` are the peer's.
+
+    Args:
+        kind: Of the socketpair in direct mode: SOCK_SEQPACKET keeps apart what was sent apart.
+        send_buffer: SO_SNDBUF of the server's end.
+        room: In transport mode, the bytes that the kernel takes after the response; None: any.
+        rest: What comes behind the request.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        *,
+        kind: socket.SocketKind = socket.SOCK_STREAM,
+        send_buffer: int | None = None,
+        room: int | None = None,
+        rest: bytes = b"",
+    ) -> None:
+        self.scene = scene
+        sock, self.peer = socket.socketpair(socket.AF_UNIX, kind)
+        sock.setblocking(False)
+        self.peer.setblocking(False)
+        if send_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        if not scene.direct:
+            sock.close()
+        self.transport = Transport(scene.loop, sock if scene.direct else None)
+        self.protocol = ServerProtocol(scene.turn, scene.site)
+        self.transport.protocol = self.protocol
+        self.protocol.connection_made(self.transport)
+        self.connection = Connection()
+        self.connection.link = self
+        self.unread = b""
+        self.stream = bytearray()
+        self.protocol.upgrade(self.connection, scene.hub, RESPONSE, rest)
+        if scene.direct:
+            self.read()
+        else:
+            self.stream += self.transport.wire
+            self.transport.wire.clear()
+            self.transport.room = room
+        assert self.stream.startswith(RESPONSE)
+        del self.stream[: len(RESPONSE)]
+
+    def receive(self, data: bytes) -> None:
+        """Bytes come from the peer, as a transport hands them over: until it is told to pause."""
+        self.unread += data
+        while self.unread and self.transport.reading and not self.transport.closing:
+            buffer = memoryview(self.protocol.get_buffer(-1)).cast("B")
+            size = min(len(buffer), len(self.unread))
+            buffer[:size] = self.unread[:size]
+            self.unread = self.unread[size:]
+            self.protocol.buffer_updated(size)
+
+    def read(self, most: int = 1 << 30) -> list[bytes]:
+        """What the kernel has for the peer, up to so many bytes, one item for each recv(2)."""
+        chunks = []
+        if not self.scene.direct:
+            chunks.append(bytes(self.transport.wire[:most]))
+            del self.transport.wire[:most]
+        else:
+            try:
+                while most and (chunk := self.peer.recv(min(most, 1 << 18))):
+                    most -= len(chunk)
+                    chunks.append(chunk)
+            except (BlockingIOError, ConnectionResetError):
+                pass
+        for chunk in chunks:
+            self.stream += chunk
+        return chunks
+
+    def read_all(self) -> None:
+        """Read until nothing comes any more, the transport writing whenever it can."""
+        if not self.scene.direct:
+            self.transport.writable()
+        while any(self.read()) or self.transport.buffer:
+            self.transport.writable()
+
+    def frames(self) -> list[Frame]:
+        """All frames that the peer got, which must be whole; forgets them."""
+        found, size = parse(self.stream)
+        assert size == len(self.stream), f"{len(self.stream) - size} bytes behind the last whole frame"
+        self.stream.clear()
+        return found
+
+    def texts(self) -> list[str]:
+        """Likewise, when all of them are text messages."""
+        frames = self.frames()
+        assert all(each.opcode == TEXT for each in frames), frames
+        return [each.payload.decode() for each in frames]
+
+    def taken(self) -> list[str]:
+        """The text messages that have come by now, without a turn."""
+        self.read_all()
+        return self.texts()
+
+
+def parse(data: bytes | bytearray) -> tuple[list[Frame], int]:
+    """The whole frames of a server that `data` begins with, and their bytes (RFC 6455 section 5.2)."""
+    found, at = [], 0
+    while len(data) >= at + 2:
+        first, size, body = data[at], data[at + 1], at + 2
+        assert not first & 0x70 and not size & 0x80, f"no frame of a server at byte {at}"
+        if size >= 126:
+            body += 2 if size == 126 else 8
+            if len(data) < body:
+                break
+            short, size = size == 126, int.from_bytes(data[at + 2 : body], "big")
+            assert size >= (126 if short else 1 << 16), f"length not in its shortest encoding at byte {at}"
+        if len(data) < body + size:
+            break
+        found.append(Frame(first & 0xF, bytes(data[body : body + size]), bool(first & 0x80)))
+        at = body + size
+    return found, at
+
+
+@contextmanager
+def scene(**options: Any) -> Iterator[Scene]:
+    """A scene that is cleaned up."""
+    made = Scene(**options)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def text(payload: str) -> bytes:
+    """A text message from a client."""
+    return frame(TEXT, payload)
+
+
+def ping(payload: bytes) -> bytes:
+    """A ping from a client."""
+    return frame(PING, payload)
+
+
+def closed_with(link: Link) -> int | None:
+    """The code of the close frame that the peer got last."""
+    link.read_all()
+    last = link.frames()[-1]
+    assert last.opcode == CLOSE, last
+    return last.code

@@ -1,0 +1,252 @@
+"""The house holds: floors, leaves, names and sizes, over the sources of the package.
+
+Kernels know bytes, wire knows frames, io knows the transport, the top knows users; imports, cimports and included
+headers go downward or stay on their floor.
+"""
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+SOURCES = TESTS.parent / "src" / "crest"
+pytestmark = pytest.mark.skipif(not SOURCES.is_dir(), reason="needs the source tree; this tests an installed package")
+
+FLOORS = {"kernels": 1, "wire": 2, "io": 3}
+TOP = 4
+LEAVES = {"crest.exceptions", "crest._version"}
+"""Modules that every floor may import, because they import nothing of crest themselves."""
+
+INPUT_OUTPUT = {"asyncio", "logging", "os", "selectors", "select", "socket", "ssl", "threading", "time", "uvloop"}
+"""What kernels and wire must not know: no loop, socket, clock or logger."""
+
+TESTED_WITH = {
+    "__init__.py": "test_packaging.py",
+    "_version.py": "test_packaging.py",
+    "wire/rfc6455.pxd": "wire/test_codes.py",
+}
+"""Modules without a test module of their own name, and whose it is."""
+
+MAX_FILE, MAX_FUNCTION = 450, 75  # lines
+
+
+def files(*suffixes: str) -> list[Path]:
+    return sorted(path for path in SOURCES.rglob("*") if path.suffix in suffixes)
+
+
+def shown(path: Path) -> str:
+    return path.relative_to(SOURCES).as_posix()
+
+
+def module_of(path: Path) -> str:
+    """crest/wire/frames.pyx -> crest.wire.frames"""
+    parts = ["crest", *path.relative_to(SOURCES).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def floor_of(module: str) -> int:
+    name = module.split(".")[1:2]
+    return FLOORS.get(name[0], TOP) if name else TOP
+
+
+# ---- What a file imports -------------------------------------------------------------------------------------------
+
+CYTHON_IMPORT = re.compile(
+    r"^[ \t]*(?:from[ \t]+(?P<source>[\w.]+)[ \t]+c?import[ \t]+(?P<names>\([^)]*\)|[^\n#]*)"
+    r"|c?import[ \t]+(?P<modules>[^\n#]+))",
+    re.MULTILINE,
+)
+CYTHON_HEADER = re.compile(r"^[ \t]*cdef[ \t]+extern[ \t]+from[ \t]+[\"<](?P<header>[^\">]+)", re.MULTILINE)
+C_HEADER = re.compile(r"^[ \t]*#[ \t]*include[ \t]*[\"<](?P<header>[^\">]+)", re.MULTILINE)
+STRING_OR_COMMENT = re.compile(r'"""[\s\S]*?"""|#[^\n]*')
+
+
+def python_imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """The modules that a .py file imports, anywhere in it, and whether that is for type checkers only."""
+    tree = ast.parse(path.read_text("utf-8"))
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+        for node in ast.walk(ast.Module(block.body, []))
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) in typing_only
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{shown(path)}:{node.lineno}: a relative import"
+            for alias in node.names:
+                yield target_of(node.module or "", alias.name), id(node) in typing_only
+
+
+def cython_imports(path: Path) -> Iterator[str]:
+    """The modules that a .pyx or .pxd file imports or cimports."""
+    text = STRING_OR_COMMENT.sub("", path.read_text("utf-8"))
+    for match in CYTHON_IMPORT.finditer(text):
+        names = (match["names"] or match["modules"]).strip("() \n").split(",")
+        for name in filter(None, (each.split(" as ")[0].strip() for each in names)):
+            assert not (match["source"] or "").startswith("."), f"{shown(path)}: a relative import"
+            yield target_of(match["source"], name) if match["source"] else name
+
+
+def target_of(source: str, name: str) -> str:
+    """The module that `from source import name` reaches."""
+    below = SOURCES.parent.joinpath(*source.split("."), name)
+    is_module = any(below.with_suffix(suffix).exists() for suffix in (".py", ".pyx", ".pxd")) or below.is_dir()
+    return f"{source}.{name}" if is_module else source
+
+
+def imports() -> Iterator[tuple[Path, str, bool]]:
+    """Every import in the package: the file, the module, and whether it is for type checkers only."""
+    for path in files(".py"):
+        for module, typing_only in python_imports(path):
+            yield path, module, typing_only
+    for path in files(".pyx", ".pxd"):
+        for module in cython_imports(path):
+            yield path, module, False
+
+
+def test_imports_are_found() -> None:
+    """The tests below look at all there is."""
+    found = {(shown(path), module) for path, module, _ in imports()}
+    assert ("io/outbox.pyx", "crest.io.turn") in found
+    assert ("io/outbox.pyx", "crest.wire.rfc6455") in found  # over several lines, in parentheses
+    assert ("wire/frames.pxd", "crest.kernels.utf8") in found
+    assert ("__init__.py", "crest.app") in found
+    assert {shown(path) for path in files(".pyx")} <= {path for path, _ in found} | {"kernels/mask.pyx"}
+
+
+# ---- Floors --------------------------------------------------------------------------------------------------------
+
+
+def test_imports_go_downward() -> None:
+    wrong = [
+        f"{shown(path)} (floor {floor_of(module_of(path))}) imports {module} (floor {floor_of(module)})"
+        for path, module, _ in imports()
+        if module.split(".")[0] == "crest" and module not in LEAVES and floor_of(module) > floor_of(module_of(path))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_headers_go_downward() -> None:
+    """A header of crest's own is included from its floor or above it."""
+    floors = {path.name: floor_of(module_of(path)) for path in files(".h")}
+    wrong = []
+    for path in files(".h", ".pyx", ".pxd"):
+        pattern = C_HEADER if path.suffix == ".h" else CYTHON_HEADER
+        for header in (match["header"] for match in pattern.finditer(path.read_text("utf-8"))):
+            if floors.get(header, 0) > floor_of(module_of(path)):
+                wrong.append(f"{shown(path)} includes {header} of floor {floors[header]}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_leaves_import_nothing_of_crest() -> None:
+    wrong = [f"{shown(path)} imports {module}" for path, module, _ in imports() if module_of(path) in LEAVES]
+    wrong = [line for line in wrong if " crest" in line]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_modules_do_not_import_each_other() -> None:
+    """No cycles; an import for type checkers only may close one, within its floor."""
+    graph: dict[str, set[str]] = defaultdict(set)
+    for path, module, typing_only in imports():
+        if module.split(".")[0] == "crest" and module != module_of(path) and not typing_only:
+            graph[module_of(path)].add(module)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
+
+
+def test_kernels_and_wire_do_no_input_or_output() -> None:
+    wrong = [
+        f"{shown(path)} imports {module}"
+        for path, module, _ in imports()
+        if floor_of(module_of(path)) <= FLOORS["wire"]
+        and (module.split(".")[0] in INPUT_OUTPUT or module.startswith(("posix", "libc.time")))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_headers_know_no_python() -> None:
+    wrong = [shown(path) for path in files(".h") if re.search(r"\bPy[A-Z_]\w*|Python\.h", strip_c(path))]
+    assert not wrong, f"these know Python: {wrong}"
+
+
+def strip_c(path: Path) -> str:
+    """A C file without its comments."""
+    return re.sub(r"/\*.*?\*/|//[^\n]*", "", path.read_text("utf-8"), flags=re.DOTALL)
+
+
+def test_nothing_is_included_by_cython() -> None:
+    wrong = [shown(path) for path in files(".pyx", ".pxd") if re.search(r"(?m)^include\b", path.read_text("utf-8"))]
+    assert not wrong, f"cimport a module instead of including a file: {wrong}"
+
+
+# ---- Names and sizes -----------------------------------------------------------------------------------------------
+
+
+def test_a_file_name_appears_once() -> None:
+    rooms = defaultdict(set)
+    for path in files(".py", ".pyx", ".pxd", ".pyi", ".h"):
+        if path.name != "__init__.py":
+            rooms[path.stem].add(shown(path.with_suffix("")))
+    wrong = [sorted(where) for where in rooms.values() if len(where) > 1]
+    assert not wrong, f"one name, several rooms: {wrong}"
+
+
+def test_files_are_short() -> None:
+    sizes = [(shown(path), len(path.read_text("utf-8").splitlines())) for path in files(".py", ".pyx", ".pxd", ".h")]
+    wrong = [f"{name}: {size} lines" for name, size in sizes if size > MAX_FILE]
+    assert not wrong, f"a room over {MAX_FILE} lines usually holds two ideas: {wrong}"
+
+
+CYTHON_FUNCTION = re.compile(r"(?m)^(?P<indent>[ ]*)(?P<head>(?:async def|c?p?def(?! class))\b[^\n]*\([^\n]*)\n")
+C_FUNCTION = re.compile(r"(?m)^(?P<indent>)(?P<head>\w[^;{}#]*\))\s\{\n")
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """The functions of a file, and their lines."""
+    text = path.read_text("utf-8")
+    if path.suffix == ".py":
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield node.name, (node.end_lineno or 0) - node.lineno + 1
+        return
+    pattern = C_FUNCTION if path.suffix == ".h" else CYTHON_FUNCTION
+    for match in pattern.finditer(text):
+        body = text[match.end() :]
+        end = re.search(rf"^[ ]{{0,{len(match['indent'])}}}[^\s)]", body, re.MULTILINE)
+        lines = body[: end.start() if end else None].rstrip()
+        yield match["head"], match[0].count("\n") + lines.count("\n") + 1
+
+
+def test_functions_are_short() -> None:
+    found = [(shown(path), *each) for path in files(".py", ".pyx", ".pxd", ".h") for each in functions(path)]
+    assert any(name == "wire/frames.pyx" and " next(" in head and size > 20 for name, head, size in found)
+    assert any(name == "kernels/mask.h" and " crest_unmask_scalar(" in head and size > 5 for name, head, size in found)
+    wrong = [f"{name}: {head}: {size} lines" for name, head, size in found if size > MAX_FUNCTION]
+    assert not wrong, f"functions over {MAX_FUNCTION} lines:\n" + "\n".join(wrong)
+
+
+# ---- Tests mirror the sources --------------------------------------------------------------------------------------
+
+
+def test_every_module_has_its_tests() -> None:
+    missing = []
+    for path in files(".py", ".pyx", ".pxd"):
+        if path.name == "__init__.py" and path.parent != SOURCES:
+            continue
+        if path.suffix == ".pxd" and path.with_suffix(".pyx").exists():
+            continue
+        own = path.relative_to(SOURCES).with_name(f"test_{path.stem}.py").as_posix()
+        test = TESTED_WITH.get(shown(path), own)
+        if not (TESTS / test).exists():
+            missing.append(f"{shown(path)}: tests/{test}")
+    assert not missing, "modules without their test module:\n" + "\n".join(missing)

@@ -1,0 +1,426 @@
+"""crest.connection: what a handler holds. Sending, and who is at the other end."""
+
+import array
+import asyncio
+import multiprocessing
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from client import BINARY, GUARD, PING, PONG, TEXT, Frame, close_frame, connect, frame, tcp, upgraded
+from events import KINDS, Events, of_kind, on_each_loop
+
+from crest import App, Request, WebSocketConnection, WebSocketServer
+
+
+async def asked(function: Callable[[WebSocketConnection], Any], **options: Any) -> Any:
+    """What the function returns for a connection that has just opened."""
+    ws, events = WebSocketServer(), Events()
+    ws.on_connect(lambda conn: events.add([function(conn)]))
+    async with App().listening() as server, connect(server, **options):
+        ((answer,),) = await events.reach(1)
+        return answer
+
+
+# ---- send ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "text", ["", "x", "naïve 🦀", "\x00", "x" * 125, "x" * 126, "x" * 65535, "x" * 65536, "ü" * 500_000]
+)
+@on_each_loop
+async def test_send_sends_one_text_message(kind: str, text: str) -> None:
+    ws, events = WebSocketServer(), Events()
+    ws.on_connect(of_kind(kind, lambda conn: events.add(conn.send(text))))
+    async with App().listening() as server, connect(server) as client:
+        assert await client.recv() == text
+        assert events.seen == [True]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("data", [b"", b"\xff", b"x" * 125, b"x" * 126, b"x" * 65535, b"x" * 65536, b"x" * 1_000_000])
+@on_each_loop
+async def test_send_binary_sends_one_binary_message(kind: str, data: bytes) -> None:
+    ws, events = WebSocketServer(), Events()
+    ws.on_connect(of_kind(kind, lambda conn: events.add(conn.send_binary(data))))
+    async with App().listening() as server, connect(server) as client:
+        assert await client.recv() == data
+        assert events.seen == [True]
+
+
+BYTES_LIKE = [
+    b"\x01\x02\x03\x04",
+    bytearray(b"\x01\x02\x03\x04"),
+    memoryview(b"\x01\x02\x03\x04"),
+    memoryview(b"\x01-\x02-\x03-\x04-")[::2],
+    memoryview(b"\x04\x03\x02\x01")[::-1],
+    array.array("H", [0x0201, 0x0403]),
+    type("Sub", (bytes,), {})(b"\x01\x02\x03\x04"),
+]
+
+
+@pytest.mark.parametrize("data", BYTES_LIKE, ids=lambda data: type(data).__name__)
+@on_each_loop
+async def test_send_binary_takes_any_bytes_like_object(data: Any) -> None:
+    ws = WebSocketServer()
+    ws.on_connect(lambda conn: conn.send_binary(data))
+    async with App().listening() as server, connect(server) as client:
+        assert await client.recv() == b"\x01\x02\x03\x04"
+
+
+@on_each_loop
+async def test_send_takes_a_subclass_of_str() -> None:
+    class Text(str): ...
+
+    ws = WebSocketServer()
+    ws.on_connect(lambda conn: conn.send(Text("x")))
+    async with App().listening() as server, connect(server) as client:
+        assert await client.recv() == "x"
+
+
+def caught(function: Callable[[], Any]) -> str:
+    try:
+        function()
+    except TypeError as error:
+        return str(error)
+    return "nothing"
+
+
+@pytest.mark.parametrize("wrong", [b"x", bytearray(b"x"), 1, ["x"]])
+@on_each_loop
+async def test_send_of_anything_but_str_names_the_right_method(wrong: Any) -> None:
+    error = await asked(lambda conn: caught(lambda: conn.send(wrong)))
+    assert error == f"send() takes str, not {type(wrong).__name__}; send_binary() takes bytes"
+
+
+@pytest.mark.parametrize("wrong", ["x", 1, ["x"]])
+@on_each_loop
+async def test_send_binary_of_anything_but_bytes_names_the_right_method(wrong: Any) -> None:
+    error = await asked(lambda conn: caught(lambda: conn.send_binary(wrong)))
+    assert error == f"send_binary() takes a bytes-like object, not {type(wrong).__name__}; send() takes str"
+
+
+@on_each_loop
+async def test_send_of_none_is_a_type_error() -> None:
+    nothing: Any = None
+    assert "None" in await asked(lambda conn: caught(lambda: conn.send(nothing)))
+    assert "None" in await asked(lambda conn: caught(lambda: conn.send_binary(nothing)))
+
+
+@on_each_loop
+async def test_a_wrong_type_is_refused_on_a_closed_connection_too() -> None:
+    def wrong(conn: Any) -> str:
+        conn.close()
+        return caught(lambda: conn.send(b"x")) + caught(lambda: conn.send_binary("x"))
+
+    assert (await asked(wrong)).count("takes") == 4
+
+
+@on_each_loop
+async def test_a_lone_surrogate_is_refused_and_the_connection_goes_on() -> None:
+    def surrogate(conn: WebSocketConnection) -> None:
+        with pytest.raises(UnicodeEncodeError):
+            conn.send("a\udc80")
+        conn.send("fine")
+
+    ws = WebSocketServer()
+    ws.on_connect(surrogate)
+    async with App().listening() as server, connect(server) as client:
+        assert await client.recv() == "fine"
+
+
+# ---- Sending when it is too late -------------------------------------------------------------------------------------
+
+
+@on_each_loop
+async def test_sending_returns_false_once_closing_has_started() -> None:
+    def sends(conn: WebSocketConnection) -> list[bool]:
+        before = [conn.is_open(), conn.send("x"), conn.send_binary(b"x"), conn.ping()]
+        conn.close()
+        return [*before, conn.is_open(), conn.send("x"), conn.send_binary(b"x"), conn.ping()]
+
+    assert await asked(sends) == [True] * 4 + [False] * 4
+
+
+@pytest.mark.parametrize("how", ["close frame", "end", "reset"])
+@on_each_loop
+async def test_sending_to_a_peer_that_has_gone_returns_false_and_never_raises(how: str) -> None:
+    ws, opened, closed = WebSocketServer(), Events(), Events()
+    ws.on_connect(opened.add)
+    ws.on_close(lambda conn, code, reason: closed.add(conn))
+    async with App().listening() as server:
+        async with upgraded(server) as client:
+            (conn,) = await opened.reach(1)
+            if how == "close frame":
+                await client.send(close_frame(1000))
+                await client.eof()
+            elif how == "reset":
+                client.reset()
+        while conn.is_open():
+            conn.send("x" * 1000)
+            await asyncio.sleep(0)
+        await closed.reach(1)
+        assert [conn.send("x"), conn.send_binary(b"x"), conn.ping(), conn.is_open()] == [False] * 4
+    assert [conn.send("x"), conn.send_binary(b"x"), conn.ping(), conn.is_open()] == [False] * 4
+    conn.close()
+
+
+@on_each_loop
+async def test_what_was_sent_before_close_still_arrives() -> None:
+    ws = WebSocketServer(max_backlog=1 << 24)
+
+    def connected(conn: WebSocketConnection) -> None:
+        for _ in range(20):
+            conn.send("x" * 300_000)
+        conn.close(1000, "done")
+
+    ws.on_connect(connected)
+    async with App().listening() as server, connect(server) as client:
+        assert [len(message) async for message in client] == [300_000] * 20
+        assert (client.close_code, client.close_reason) == (1000, "done")
+
+
+# ---- get_id ----------------------------------------------------------------------------------------------------------
+
+
+def ids_of_this_process(count: int) -> list[str]:
+    return [WebSocketConnection(b"", None, "http", None).get_id() for _ in range(count)]
+
+
+def put_ids(queue: Any) -> None:
+    queue.put(ids_of_this_process(100))
+
+
+@on_each_loop
+async def test_an_id_is_a_str_that_is_safe_to_log_and_stays_the_same() -> None:
+    first, second = await asked(lambda conn: (conn.get_id(), conn.get_id()))
+    assert first == second
+    assert re.fullmatch(r"[0-9a-z-]{8,64}", first)
+
+
+@on_each_loop
+async def test_connections_of_one_process_have_different_ids() -> None:
+    ws, opened = WebSocketServer(), Events()
+    ws.on_connect(lambda conn: opened.add(conn.get_id()))
+    async with App().listening() as server:
+        for _ in range(3):
+            async with connect(server), connect(server):
+                pass
+        assert len(set(await opened.reach(6))) == 6
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_connections_of_different_processes_have_different_ids(method: str) -> None:
+    """Workers are forked; two runs of a program have as little in common as spawned processes."""
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} here")
+    context: Any = multiprocessing.get_context(method)
+    queue: Any = context.SimpleQueue()
+    processes = [context.Process(target=put_ids, args=(queue,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    ids = [*queue.get(), *queue.get(), *ids_of_this_process(100)]
+    for process in processes:
+        process.join()
+    assert len(set(ids)) == 300
+
+
+# ---- Who is at the other end -----------------------------------------------------------------------------------------
+
+
+@on_each_loop
+async def test_the_request_has_path_query_headers_and_cookies() -> None:
+    ws, events = WebSocketServer("/a b"), Events()
+    ws.on_connect(lambda conn: events.add(conn.request))
+    headers = [("X-Tag", "one"), ("X-Tag", "two"), ("Cookie", "session=abc; theme=dark")]
+    async with App().listening() as server, connect(server, "/a%20b?x=1&y=%C3%A9&x=2", additional_headers=headers):
+        (request,) = await events.reach(1)
+    assert isinstance(request, Request)
+    assert request.method == "GET"
+    assert request.path == "/a b"
+    assert request.query_string == "x=1&y=%C3%A9&x=2"
+    assert list(request.query.items()) == [("x", "1"), ("y", "é"), ("x", "2")]
+    assert request.headers.getall("x-tag") == ["one", "two"]
+    assert request.headers["HOST"] == f"127.0.0.1:{server.port}"
+    assert request.cookies == {"session": "abc", "theme": "dark"}
+
+
+@on_each_loop
+async def test_the_request_is_one_object_and_outlives_the_connection() -> None:
+    ws, events = WebSocketServer(), Events()
+    ws.on_close(lambda conn, code, reason: events.add(conn))
+    async with App().listening() as server:
+        async with connect(server, "/ws?x=1"):
+            pass
+        (conn,) = await events.reach(1)
+    assert conn.request is conn.request
+    assert conn.request.query["x"] == "1"
+
+
+@on_each_loop
+async def test_the_clients_address_is_known() -> None:
+    ws, events = WebSocketServer(), Events()
+    ws.on_connect(lambda conn: events.add(conn.remote_address, conn.request.client))
+    async with App().listening() as server, upgraded(server) as client:
+        assert await events.reach(1) == [(client.address, client.address)]
+
+
+@on_each_loop
+async def test_user_is_none_without_authentication_and_may_be_set() -> None:
+    ws, events = WebSocketServer(), Events()
+
+    def connected(conn: WebSocketConnection) -> None:
+        assert conn.user is None
+        conn.user = {"name": "Ann"}
+
+    ws.on_connect(connected)
+    ws.on_message(lambda conn, message: events.add(conn.user))
+    async with App().listening() as server, connect(server) as client:
+        await client.send("x")
+        assert await events.reach(1) == [{"name": "Ann"}]
+
+
+@on_each_loop
+async def test_state_is_a_namespace_of_each_connection() -> None:
+    ws = WebSocketServer()
+
+    def connected(conn: WebSocketConnection) -> None:
+        conn.state.count = 0
+
+    def received(conn: WebSocketConnection, message: str) -> None:
+        conn.state.count += 1
+        conn.send(str(conn.state.count))
+
+    ws.on_connect(connected)
+    ws.on_message(received)
+    async with App().listening() as server, connect(server) as one, connect(server) as two:
+        for client, expected in [(one, "1"), (one, "2"), (two, "1")]:
+            await client.send("x")
+            assert await client.recv() == expected
+
+
+@on_each_loop
+async def test_a_connection_is_always_the_same_object() -> None:
+    ws, events = WebSocketServer(), Events()
+    ws.on_connect(events.add)
+    ws.on_message(lambda conn, message: events.add(conn))
+    ws.on_close(lambda conn, code, reason: events.add(conn))
+    async with App().listening() as server:
+        async with connect(server) as client:
+            await client.send("x")
+            (listed,) = [*ws.get_connections()] or await events.reach(1)
+        connected, received, closed = await events.reach(3)
+    assert connected is received is closed is listed
+
+
+@on_each_loop
+async def test_the_subprotocol_is_the_servers_first_that_the_client_offers() -> None:
+    ws, events = WebSocketServer(subprotocols=["v2", "v1"]), Events()
+    ws.on_connect(lambda conn: events.add(conn.subprotocol))
+    async with App().listening() as server:
+        for offered, agreed in [(["v1", "v2"], "v2"), (["x", "v1"], "v1"), (["x"], None), (None, None)]:
+            async with connect(server, subprotocols=offered) as client:
+                assert client.subprotocol == agreed
+                assert (await events.reach(1)).pop() == agreed
+
+
+@on_each_loop
+async def test_a_connection_shows_its_id_and_whether_it_is_open() -> None:
+    def shown(conn: WebSocketConnection) -> tuple[str, str, str]:
+        before = repr(conn)
+        conn.close()
+        return conn.get_id(), before, repr(conn)
+
+    name, before, after = await asked(shown)
+    assert (before, after) == (f"<WebSocketConnection {name} open>", f"<WebSocketConnection {name} closed>")
+
+
+# ---- ping, latency, buffered -----------------------------------------------------------------------------------------
+
+
+@on_each_loop
+async def test_a_ping_is_a_ping_frame_and_its_pong_sets_latency() -> None:
+    ws, opened, messages = WebSocketServer(), Events(), Events()
+    ws.on_connect(opened.add)
+    ws.on_message(lambda conn, message: messages.add(conn.latency))
+    async with App().listening() as server, upgraded(server) as client:
+        (conn,) = await opened.reach(1)
+        assert conn.latency is None
+        assert conn.ping() is True
+        ping = await client.frame()
+        assert ping.opcode == PING
+        await client.send(frame(PONG, ping.payload), frame(TEXT, "x"))
+        (latency,) = await messages.reach(1)
+        assert 0 <= latency < GUARD
+
+
+@on_each_loop
+async def test_a_pong_that_answers_no_ping_of_ours_says_nothing() -> None:
+    ws, opened, messages = WebSocketServer(), Events(), Events()
+    ws.on_connect(opened.add)
+    ws.on_message(lambda conn, message: messages.add(conn.latency))
+    async with App().listening() as server, upgraded(server) as client:
+        (conn,) = await opened.reach(1)
+        await client.send(frame(PONG, bytes(4)), frame(PONG), frame(TEXT, "x"))
+        assert await messages.reach(1) == [None]
+        conn.ping()
+        await client.frame()
+        await client.send(frame(PONG, b"else"), frame(PONG, b"x" * 125), frame(TEXT, "x"))
+        assert await messages.reach(2) == [None, None]
+
+
+@pytest.mark.parametrize("payload", [b"", b"x", b"\xff" * 125])
+@on_each_loop
+async def test_the_peers_ping_is_answered_with_its_payload(payload: bytes) -> None:
+    ws = WebSocketServer()
+    async with App().listening() as server, upgraded(server, ws.path) as client:
+        await client.send(frame(PING, payload))
+        assert await client.frame() == Frame(PONG, payload)
+
+
+@on_each_loop
+async def test_buffered_counts_what_the_kernel_has_not_taken() -> None:
+    ws, opened, closed = WebSocketServer(max_backlog=1 << 26), Events(), Events()
+    ws.on_connect(opened.add)
+    ws.on_close(lambda conn, code, reason: closed.add(conn))
+    size = 1 << 25
+    async with App().listening() as server, tcp(server, receive_buffer=32768) as client:
+        await client.upgrade()
+        (conn,) = await opened.reach(1)
+        assert conn.buffered == 0
+        assert conn.send_binary(bytes(size))
+        assert 0 < conn.buffered <= size + 10
+        assert len((await client.frame()).payload) == size
+        await client.round_trip()
+        assert conn.buffered == 0
+
+
+@on_each_loop
+async def test_buffered_is_zero_once_the_connection_has_ended() -> None:
+    ws, opened, closed = WebSocketServer(max_backlog=1 << 26), Events(), Events()
+    ws.on_connect(opened.add)
+    ws.on_close(lambda conn, code, reason: closed.add(conn))
+    async with App().listening() as server:
+        async with tcp(server, receive_buffer=32768) as client:
+            await client.upgrade()
+            (conn,) = await opened.reach(1)
+            conn.send_binary(bytes(1 << 25))
+            assert conn.buffered > 0
+            client.reset()
+        await closed.reach(1)
+    assert conn.buffered == 0
+
+
+@on_each_loop
+async def test_text_and_binary_messages_carry_their_opcodes() -> None:
+    ws = WebSocketServer()
+
+    def connected(conn: WebSocketConnection) -> None:
+        conn.send("text")
+        conn.send_binary(b"binary")
+
+    ws.on_connect(connected)
+    async with App().listening() as server, upgraded(server) as client:
+        assert [await client.frame(), await client.frame()] == [Frame(TEXT, b"text"), Frame(BINARY, b"binary")]

@@ -1,0 +1,850 @@
+"""The documents are true: every snippet in them is run here, and the reference has the names, signatures and defaults.
+
+A snippet is a fence of Python or JavaScript. CHECKS has a test for each, by its document and section, and one without
+is a failure. A snippet that imports App is a whole program; all others are fragments, which find the names that the
+documents use: `app`, and `ws`, the server mounted at /ws (`prelude`). Those that use `conn` run in a handler.
+
+`App.run` only records how it was called: the app is then served on a free port, to a client that is not crest's.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import logging
+import queue
+import re
+import shutil
+import sys
+from collections.abc import Awaitable, Callable
+from enum import IntEnum
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+from browser import browsing, require_browser
+from client import GUARD, PING, PONG, TEXT, Answer, Server, connect, frame, handshake, request, tcp, upgraded
+from events import Events
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Origin, Subprotocol
+
+import crest
+from crest import App, WebSocketServer
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = ("README.md", "docs/index.md", "docs/websocket.md", "docs/reference.md", "CHANGELOG.md")
+RUN = ("python", "javascript")
+NOT_RUN = ("console", "text")
+
+Names = dict[str, Any]
+Scenario = Callable[[Server], Awaitable[None]]
+
+
+# ---- Reading the documents -------------------------------------------------------------------------------------------
+
+
+class Fence(NamedTuple):
+    """A fenced block: where it stands, and what it says."""
+
+    document: str
+    section: str
+    number: int  # among the fences of this language in this section, from 1
+    line: int  # of its first line of code, from 1
+    language: str
+    code: str
+
+    @property
+    def key(self) -> str:
+        name = f"{Path(self.document).stem}#{self.section}"
+        return name if self.number == 1 else f"{name}/{self.number}"
+
+
+def slug(heading: str) -> str:
+    """The anchor that a heading has on GitHub."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def read(document: str) -> tuple[dict[str, str], list[Fence]]:
+    """A document's sections, by anchor, and its fences; a section's text is without those."""
+    sections: dict[str, str] = {}
+    fences: list[Fence] = []
+    section, opened = "", None
+    code: list[str] = []
+    for at, line in enumerate((ROOT / document).read_text(encoding="utf-8").splitlines(), start=1):
+        if opened is not None and line == "```":
+            language, start = opened
+            number = 1 + sum(each.section == section and each.language == language for each in fences)
+            fences.append(Fence(document, section, number, start, language, "\n".join(code) + "\n"))
+            opened = None
+        elif opened is not None:
+            code.append(line)
+        elif line.startswith("```"):
+            opened, code = (line[3:], at + 1), []
+        elif heading := re.fullmatch(r"#+ (.+)", line):
+            section = slug(heading[1])
+            assert section not in sections, f"{document} has two sections {section!r}"
+            sections[section] = ""
+        else:
+            sections[section] += line + "\n"
+    assert opened is None, f"{document} ends within a fence"
+    return sections, fences
+
+
+READ = {document: read(document) for document in DOCUMENTS}
+FENCES = [fence for _, fences in READ.values() for fence in fences]
+SNIPPETS = {fence.key: fence for fence in FENCES if fence.language in RUN}
+
+
+# ---- Running a snippet -----------------------------------------------------------------------------------------------
+
+
+def prelude() -> Names:
+    """The names that fragments use."""
+    app, ws = App(), WebSocketServer()
+    app.mount("/ws", ws)
+    return {"app": app, "ws": ws}
+
+
+class Stage:
+    """One snippet, and what its check needs to run it.
+
+    Attributes:
+        runs: The calls of `App.run`: app, host and port.
+    """
+
+    def __init__(
+        self, snippet: Fence, monkeypatch: pytest.MonkeyPatch, output: Callable[[], str], folder: Path
+    ) -> None:
+        self.snippet = snippet
+        self.monkeypatch = monkeypatch
+        self.output = output
+        self.folder = folder
+        self.runs: list[tuple[App, object, object]] = []
+        self._run = inspect.signature(App.run)
+        monkeypatch.setattr(App, "run", lambda *args, **options: self._record(*args, **options))
+
+    def _record(self, *args: Any, **options: Any) -> None:
+        call = self._run.bind(*args, **options)
+        call.apply_defaults()
+        self.runs.append((call.arguments["self"], call.arguments["host"], call.arguments["port"]))
+
+    def execute(self, names: Names | None = None) -> Names:
+        """Run the snippet, with these names; returns all names afterwards. Tracebacks show the document's lines."""
+        names = {"__name__": "__main__", **(names or {})}
+        source = "\n" * (self.snippet.line - 1) + self.snippet.code
+        exec(compile(source, str(ROOT / self.snippet.document), "exec"), names)
+        return names
+
+    def fragment(self) -> Names:
+        """Run the snippet as a fragment."""
+        return self.execute(prelude())
+
+    def serve(self, app: App, scenario: Scenario) -> None:
+        """Play a scenario against the app."""
+
+        async def main() -> None:
+            async with asyncio.timeout(3 * GUARD), app.listening("127.0.0.1", 0) as server:
+                await scenario(server)
+
+        asyncio.run(main())
+
+
+Check = Callable[[Stage], None]
+CHECKS: dict[str, Check] = {}
+
+
+def check(key: str) -> Callable[[Check], Check]:
+    """Make a function the test of a snippet."""
+
+    def register(function: Check) -> Check:
+        assert key not in CHECKS, key
+        CHECKS[key] = function
+        return function
+
+    return register
+
+
+@pytest.mark.parametrize("key", SNIPPETS)
+def test_snippet(
+    key: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    snippet = SNIPPETS[key]
+    assert key in CHECKS, f"the snippet at {snippet.document}:{snippet.line} has no test"
+    CHECKS[key](Stage(snippet, monkeypatch, lambda: capsys.readouterr().out, tmp_path))
+    errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert errors == []
+
+
+def test_every_check_has_a_snippet() -> None:
+    assert set(CHECKS) == set(SNIPPETS)
+
+
+def test_fences_say_what_they_are() -> None:
+    assert {fence.language for fence in FENCES} <= {*RUN, *NOT_RUN}
+
+
+async def close_of(client: Any) -> tuple[int, str]:
+    """Code and reason of the close frame that comes next."""
+    with pytest.raises(ConnectionClosed) as closed:
+        await client.recv()
+    assert closed.value.rcvd is not None
+    return closed.value.rcvd.code, closed.value.rcvd.reason
+
+
+async def get(server: Server, path: str) -> Answer:
+    async with tcp(server) as client:
+        await client.send(request(path))
+        return await client.answer()
+
+
+# ---- README ----------------------------------------------------------------------------------------------------------
+
+
+@check("README#a-server-in-ten-lines")
+def ten_lines(stage: Stage) -> None:
+    app = stage.execute()["app"]
+    assert stage.runs == [(app, "0.0.0.0", 8000)]
+    assert len(stage.snippet.code.splitlines()) == 10
+
+    async def scenario(server: Server) -> None:
+        async with connect(server) as one, connect(server) as other:
+            await one.send("Hello")
+            assert await one.recv() == await other.recv() == "Hello"
+
+    stage.serve(app, scenario)
+
+
+# ---- The guide: basics -----------------------------------------------------------------------------------------------
+
+
+@check("websocket#basic-usage")
+def basic_usage(stage: Stage) -> None:
+    app = stage.execute()["app"]
+    assert stage.runs == [(app, "0.0.0.0", 8000)]
+
+    async def scenario(server: Server) -> None:
+        async with connect(server) as one, connect(server) as other:
+            assert await one.recv() == await other.recv() == '{"type":"welcome","message":"Connected!"}'
+            await one.send("Hello")
+            assert await one.recv() == await other.recv() == "Hello"
+
+    stage.serve(app, scenario)
+    output = stage.output()
+    ids = re.findall(r"^Client connected: (\S+)$", output, re.MULTILINE)
+    assert len(ids) == 2
+    assert sorted(re.findall(r"^Client disconnected: (\S+)$", output, re.MULTILINE)) == sorted(ids)
+    assert "Received: Hello\n" in output
+
+
+def in_handler(stage: Stage, scenario: Callable[[Any], Awaitable[None]]) -> Names:
+    """Run the snippet in `on_connect`, with its `conn`; the scenario gets the client."""
+    names = prelude()
+    names["ws"].on_connect(lambda conn: names.update(stage.execute({**names, "conn": conn})) or None)
+
+    async def with_client(server: Server) -> None:
+        async with connect(server) as client:
+            await scenario(client)
+
+    stage.serve(names["app"], with_client)
+    return names
+
+
+@check("websocket#send-messages")
+def send_messages(stage: Stage) -> None:
+    async def scenario(client: Any) -> None:
+        assert await client.recv() == '{"type":"notification","text":"Hello!"}'
+        assert await client.recv() == b"\x01\x02\x03"
+
+    in_handler(stage, scenario)
+
+
+@check("websocket#close-connection")
+def close_connection(stage: Stage) -> None:
+    async def scenario(client: Any) -> None:
+        assert await close_of(client) == (1000, "Normal closure")
+
+    in_handler(stage, scenario)
+
+
+@check("websocket#check-connection-status")
+def check_connection_status(stage: Stage) -> None:
+    async def scenario(client: Any) -> None:
+        assert await client.recv() == "Still connected!"
+
+    conn = in_handler(stage, scenario)["conn"]
+    conn = SimpleNamespace(is_open=conn.is_open, send=lambda text: pytest.fail("it is closed"))
+    stage.execute({"conn": conn})
+
+
+@check("websocket#broadcasting")
+def broadcasting(stage: Stage) -> None:
+    names = prelude()
+
+    async def scenario(server: Server) -> None:
+        async with connect(server) as one, connect(server) as other:
+            stage.execute(names)
+            for client in (one, other):
+                assert await client.recv() == '{"type":"announcement","text":"Server message"}'
+                assert await client.recv() == b"\xff\xfe"
+
+    stage.serve(names["app"], scenario)
+
+
+@check("websocket#broadcasting/2")
+def broadcast_to_some(stage: Stage) -> None:
+    names = prelude()
+
+    async def scenario(server: Server) -> None:
+        async with connect(server, "/ws?room=lobby") as lobby, connect(server, "/ws?room=cellar") as cellar:
+            stage.execute(names)
+            names["ws"].broadcast("the end")
+            assert await lobby.recv() == "The game begins."
+            assert await lobby.recv() == await cellar.recv() == "the end"
+
+    stage.serve(names["app"], scenario)
+
+
+@check("websocket#broadcasting/3")
+def broadcast_from_a_thread(stage: Stage) -> None:
+    names = prelude()
+    lines: queue.Queue[str | None] = queue.Queue()
+    stage.monkeypatch.setattr(sys, "stdin", iter(lines.get, None))
+
+    async def scenario(server: Server) -> None:
+        async with connect(server) as client:
+            stage.execute(names)
+            lines.put("Dinner is ready\n")
+            assert await client.recv() == "Dinner is ready"
+            lines.put(None)
+
+    stage.serve(names["app"], scenario)
+
+
+# ---- The guide: handlers ---------------------------------------------------------------------------------------------
+
+
+@check("websocket#on-connect")
+def on_connect(stage: Stage) -> None:
+    names = stage.fragment()
+
+    async def scenario(server: Server) -> None:
+        async with connect(server) as client:
+            assert names["ws"].get_connections()[0].state.score == 0
+            assert f"{client.local_address} asked for /ws\n" == stage.output()
+
+    stage.serve(names["app"], scenario)
+
+
+@check("websocket#on-message")
+def on_message(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with connect(server) as client:
+            await client.send(["in ", "three ", "fragments"])
+            assert await client.recv() == "IN THREE FRAGMENTS"
+
+    stage.serve(stage.fragment()["app"], scenario)
+
+
+@check("websocket#on-binary")
+def on_binary(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with connect(server) as client:
+            await client.send(b"\x00\x01\x02")
+            assert await client.recv() == b"\x02\x01\x00"
+            await client.send("text")
+            assert (await close_of(client))[0] == 1003
+
+    stage.serve(stage.fragment()["app"], scenario)
+
+
+@check("websocket#on-close")
+def on_close(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with connect(server) as client:
+            await client.close(4321, "enough")
+
+    stage.serve(stage.fragment()["app"], scenario)
+    assert re.fullmatch(r"\S+ has ended: 4321 enough\n", stage.output())
+
+
+@check("websocket#on-error")
+def on_error(stage: Stage) -> None:
+    names = stage.fragment()
+
+    def failing(conn: Any, message: str) -> None:
+        raise ZeroDivisionError("by " + message)
+
+    names["ws"].on_message(failing)
+
+    async def scenario(server: Server) -> None:
+        async with connect(server) as client:
+            await client.send("zero")
+            assert await client.recv() == '{"type":"error","text":"Something went wrong here."}'
+            output = stage.output()
+            assert "ZeroDivisionError: by zero" in output and "failing" in output
+            await client.send(b"binary")
+            assert (await close_of(client))[0] == 1003
+        assert "a binary message" in stage.output()
+
+    stage.serve(names["app"], scenario)
+
+
+@check("websocket#async-handlers")
+def async_handlers(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with connect(server) as one, connect(server) as other:
+            for client in (one, other):
+                await client.send("password")
+            keys = [str(await one.recv()), str(await other.recv())]
+            assert all(re.fullmatch("[0-9a-f]{128}", key) for key in keys) and keys[0] != keys[1]
+
+    stage.serve(stage.fragment()["app"], scenario)
+
+
+# ---- The guide: the chat and its client ------------------------------------------------------------------------------
+
+
+def chat(stage: Stage) -> Names:
+    """The document's chat, beside its page."""
+    snippet, stage.snippet = stage.snippet, SNIPPETS["websocket#chat-application-example"]
+    try:
+        return stage.execute({"__file__": str(ROOT / "examples/chat.py")})
+    finally:
+        stage.snippet = snippet
+
+
+@check("websocket#chat-application-example")
+def chat_application(stage: Stage) -> None:
+    app = chat(stage)["app"]
+    assert stage.runs == [(app, "0.0.0.0", 8000)]
+
+    async def scenario(server: Server) -> None:
+        async with connect(server) as alice:
+            async with connect(server) as bob:
+                await alice.send('{"type": "join", "username": "Alice"}')
+                assert await alice.recv() == await bob.recv() == '{"type": "join", "user": "Alice"}'
+                await bob.send('{"type": "message", "text": "Hello"}')
+                said = '{"type": "message", "user": "Anonymous", "text": "Hello"}'
+                assert await alice.recv() == await bob.recv() == said
+                await alice.send("Hello")
+                assert await alice.recv() == '{"type": "error", "text": "a message must be JSON"}'
+            assert await alice.recv() == '{"type": "leave", "user": "Anonymous"}'
+        page = await get(server, "/")
+        assert page.status == 200 and page.body == (ROOT / "examples/chat.html").read_bytes()
+
+    stage.serve(app, scenario)
+
+
+def localhost(server: Server) -> str:
+    """A flag for the browser: what the documents call localhost:8000 is this server."""
+    return f"--host-resolver-rules=MAP localhost:8000 127.0.0.1:{server.port}"
+
+
+def add_page(app: App, script: str) -> None:
+    app.get("/client")(lambda request: f"<!doctype html><title>client</title><script>{script}</script>")
+
+
+@check("websocket#client-side-javascript")
+def client_side_javascript(stage: Stage) -> None:
+    require_browser()
+    names = chat(stage)
+    add_page(names["app"], stage.snippet.code)
+
+    async def scenario(server: Server) -> None:
+        async with connect(server) as witness, browsing(localhost(server)) as browser:
+            page = await browser.open("http://localhost:8000/client")
+            assert await page.console.get() == ["Connected"]
+            assert await witness.recv() == '{"type": "join", "user": "Alice"}'
+            assert await page.console.get() == ["Received:", {"type": "join", "user": "Alice"}]
+            for conn in names["ws"].get_connections():
+                conn.close()
+            assert await page.console.get() == ["Disconnected"]
+            assert page.errors == []
+
+    stage.serve(names["app"], scenario)
+
+    async def without_a_websocket(server: Server) -> None:
+        async with browsing(localhost(server)) as browser:
+            page = await browser.open("http://localhost:8000/client")
+            assert (await page.console.get())[0] == "Error:"
+            assert await page.console.get() == ["Disconnected"]
+
+    app = App()
+    add_page(app, stage.snippet.code)
+    stage.serve(app, without_a_websocket)
+
+
+@check("websocket#reconnect-on-the-client-side")
+def reconnect(stage: Stage) -> None:
+    require_browser()
+    names = prelude()
+    add_page(names["app"], stage.snippet.code)
+    joined = Events()
+
+    def received(conn: Any, message: str) -> None:
+        joined.add(message)
+        conn.close(1001)
+
+    names["ws"].on_message(received)
+
+    async def scenario(server: Server) -> None:
+        async with browsing(localhost(server)) as browser:
+            page = await browser.open("http://localhost:8000/client")
+            assert await joined.reach(3) == ['{"type":"join","username":"Alice"}'] * 3
+            assert page.errors == []
+
+    stage.serve(names["app"], scenario)
+
+
+# ---- The guide: best practices ---------------------------------------------------------------------------------------
+
+
+@check("websocket#heartbeat")
+def heartbeat(stage: Stage) -> None:
+    names = stage.fragment()
+
+    async def scenario(server: Server) -> None:
+        beats = asyncio.Semaphore(0)
+        slept = []
+
+        async def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            await beats.acquire()
+
+        names["asyncio"] = SimpleNamespace(create_task=asyncio.create_task, sleep=sleep)
+        async with upgraded(server) as client:
+            (conn,) = names["ws"].get_connections()
+            for _ in range(2):
+                ping = await client.frame()
+                assert ping.opcode == PING
+                await client.send(frame(PONG, ping.payload))
+                await client.round_trip()
+                assert 0 <= conn.latency < GUARD
+                beats.release()
+            await client.frame()
+            conn.close()
+            beats.release()
+            await conn.state.heartbeat
+        assert slept == [20, 20, 20]
+
+    stage.serve(names["app"], scenario)
+
+
+@check("websocket#use-json-for-structured-messages")
+def json_messages(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with connect(server) as client:
+            await client.send('{"type":"ping","number":7}')
+            assert await client.recv() == '{"type": "pong", "number": 7}'
+
+    stage.serve(stage.fragment()["app"], scenario)
+
+
+@check("websocket#authenticate-first")
+def authenticate(stage: Stage) -> None:
+    names = stage.fragment()
+    received: list[str] = []
+    names["ws"].on_message(lambda conn, message: received.append(message))
+    cookie, origin = {"Cookie": "session=3f1c9a"}, Origin("https://chat.example")
+
+    async def scenario(server: Server) -> None:
+        async with connect(server, origin=origin, additional_headers=cookie) as alice:
+            assert await alice.recv() == "Welcome, Alice!"
+            async with tcp(server) as nobody:
+                await nobody.send(handshake(changed={"Origin": origin}), frame(TEXT, "let me in"))
+                assert (await nobody.answer()).status == 101
+                names["ws"].broadcast("secret")
+                (close,) = await nobody.until_close()
+                assert (close.code, close.reason) == (4401, "log in first")
+            async with connect(server, origin=Origin("https://evil.example"), additional_headers=cookie) as other:
+                assert await close_of(other) == (4403, "this page may not connect")
+            assert await alice.recv() == "secret"
+            await alice.send("hello")
+            (conn,) = names["ws"].get_connections()
+            assert conn.user == "Alice"
+
+    stage.serve(names["app"], scenario)
+    assert received == ["hello"]
+
+
+@check("websocket#set-message-size-limits")
+def message_size_limits(stage: Stage) -> None:
+    names = stage.execute()
+    names["ws"].on_message(lambda conn, message: conn.send(str(len(message))))
+
+    async def scenario(server: Server) -> None:
+        async with connect(server) as client:
+            await client.send("x" * 65536)
+            assert await client.recv() == "65536"
+            await client.send("x" * 65537)
+            assert (await close_of(client))[0] == 1009
+        async with tcp(server) as plain:
+            await plain.send(request("/ws", {"Host": "test", "X": "x" * 8192}))
+            assert (await plain.answer()).status == 431
+
+    stage.serve(names["app"], scenario)
+
+
+@check("websocket#clean-up-on-disconnect")
+def clean_up(stage: Stage) -> None:
+    names = stage.fragment()
+
+    async def scenario(server: Server) -> None:
+        async with connect(server), upgraded(server):
+            assert list(names["players"].values()) == [{"x": 0, "y": 0}] * 2
+
+    stage.serve(names["app"], scenario)
+    assert names["players"] == {}
+
+
+@check("websocket#several-websockets-in-one-app")
+def several(stage: Stage) -> None:
+    app = stage.execute()["app"]
+    assert stage.runs == [(app, "127.0.0.1", 8000)]
+
+    async def scenario(server: Server) -> None:
+        async with connect(server, "/lobby") as lobby, connect(server, "/game") as game:
+            await lobby.send("Hello")
+            await game.send("e4")
+            assert await lobby.recv() == "Hello"
+            assert await game.recv() == "e4"
+
+    stage.serve(app, scenario)
+
+
+@check("websocket#pages-beside-the-websocket")
+def pages(stage: Stage) -> None:
+    stage.monkeypatch.chdir(stage.folder)
+    (stage.folder / "assets").mkdir()
+    (stage.folder / "assets" / "style.css").write_text("p { color: red }")
+
+    async def scenario(server: Server) -> None:
+        async with connect(server):
+            assert (await get(server, "/health")).body == b'{"status":"ok","connections":1}'
+        assert (await get(server, "/assets/style.css")).body == b"p { color: red }"
+
+    stage.serve(stage.fragment()["app"], scenario)
+
+
+@check("websocket#testing-your-app")
+def program_with_a_test(stage: Stage) -> None:
+    stage.execute()
+    broken = stage.snippet.code.replace("conn.send(message)", "conn.send(message[1:])")
+    stage.snippet = stage.snippet._replace(code=broken)
+    with pytest.raises(AssertionError):
+        stage.execute()
+
+
+# ---- The reference's snippets ----------------------------------------------------------------------------------------
+
+
+@check("reference#appget")
+def app_get(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        answer = await get(server, "/robots.txt")
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+        assert answer.body == b"User-agent: *\nDisallow: /\n"
+
+    stage.serve(stage.fragment()["app"], scenario)
+
+
+@check("reference#appserve")
+def app_serve(stage: Stage) -> None:
+    served = []
+
+    async def serve(app: App, host: str, port: int) -> None:
+        async with app.listening(host, 0) as server, connect(server) as client:
+            assert await client.recv() == "tick"
+            served.append((host, port))
+
+    stage.monkeypatch.setattr(App, "serve", serve)
+    stage.fragment()
+    assert served == [("127.0.0.1", 8000)]
+
+
+@check("reference#applistening")
+def app_listening(stage: Stage) -> None:
+    stage.fragment()
+    assert re.fullmatch(r"listening on port [1-9]\d*\n", stage.output())
+
+
+@check("reference#websocketserver")
+def subprotocols(stage: Stage) -> None:
+    names = stage.execute(prelude())
+    names["app"].mount("/spoken", names["ws"])
+
+    async def scenario(server: Server) -> None:
+        offered = [Subprotocol("chat.v1"), Subprotocol("chat.v2")]
+        async with connect(server, "/spoken", subprotocols=offered) as client:
+            assert await client.recv() == "We speak chat.v2."
+        async with connect(server, "/spoken") as client:
+            assert await client.recv() == "We speak None."
+
+    stage.serve(names["app"], scenario)
+
+
+@check("reference#response")
+def response(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        answer = await get(server, "/old")
+        assert (answer.status, answer.headers["location"]) == (301, "/new")
+
+    stage.serve(stage.fragment()["app"], scenario)
+
+
+@check("reference#closecode")
+def close_code(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with connect(server):
+            pass
+        async with upgraded(server):
+            pass
+
+    stage.serve(stage.fragment()["app"], scenario)
+    assert re.fullmatch(r"lost \S+\n", stage.output())
+
+
+# ---- The reference's names -------------------------------------------------------------------------------------------
+
+REFERENCE, REFERENCE_FENCES = READ["docs/reference.md"]
+SIGNATURES = {fence.section: fence.code for fence in reversed(REFERENCE_FENCES) if fence.language == "text"}
+CLASSES = [getattr(crest, name) for name in crest.__all__ if name != "__version__"]
+ENUMS = [each for each in CLASSES if issubclass(each, IntEnum)]
+OTHERS = [each for each in CLASSES if each not in ENUMS]
+
+
+def members(cls: type) -> dict[str, Any]:
+    """The public members of a class that are crest's own."""
+    own = [base for base in cls.__mro__ if base.__module__.startswith("crest")]
+    return {name: value for base in own for name, value in vars(base).items() if not name.startswith("_")}
+
+
+def normalized(signature: str) -> str:
+    return ast.unparse(ast.parse(f"def {signature.strip()}: pass"))
+
+
+def actual(name: str, function: Callable[..., Any]) -> str:
+    """The signature as the reference writes it: without annotations, and without self."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # a compiled method tells it in the first line of its docstring only
+        _, _, parameters = (function.__doc__ or "").partition("\n")[0].partition("(self")
+        return f"{name}({parameters.removeprefix(', ')}"
+    bare = [each.replace(annotation=each.empty) for each in signature.parameters.values() if each.name != "self"]
+    return name + str(signature.replace(parameters=bare, return_annotation=signature.empty))
+
+
+def constructed() -> list[type]:
+    """The classes whose constructor is of interest: not the connection's, which only crest calls."""
+    return [
+        each for each in OTHERS if each is not crest.WebSocketConnection and {"__init__", "__new__"} & set(vars(each))
+    ]
+
+
+def functions() -> dict[str, tuple[str, Callable[..., Any]]]:
+    """What must have a signature in the reference: by section, the name and the function."""
+    found: dict[str, tuple[str, Callable[..., Any]]] = {
+        slug(each.__name__): (each.__name__, each) for each in constructed()
+    }
+    for each in OTHERS:
+        for name, member in members(each).items():
+            if callable(member):
+                found[slug(f"{each.__name__}.{name}")] = (name, member)
+    return found
+
+
+def test_the_reference_has_every_signature() -> None:
+    expected = {section: normalized(actual(*function)) for section, function in functions().items()}
+    assert {section: normalized(code) for section, code in SIGNATURES.items()} == expected
+
+
+def test_the_reference_has_every_public_name() -> None:
+    missing = [each.__name__ for each in CLASSES if slug(each.__name__) not in REFERENCE]
+    assert missing == []
+    assert "`crest.__version__`" in REFERENCE["version"]
+
+
+def test_the_reference_explains_every_argument() -> None:
+    """In the section that has the signature, or else among the limits."""
+    for section, code in SIGNATURES.items():
+        (function,) = ast.parse(normalized(code)).body
+        assert isinstance(function, ast.FunctionDef)
+        for each in function.args.args + function.args.kwonlyargs:
+            shown = f"`{each.arg}`" in REFERENCE[section] or f"`{function.name}({each.arg})`" in REFERENCE["limits"]
+            assert shown or each.arg == "handler", f"{section}: {each.arg}"
+
+
+@pytest.mark.parametrize("cls", OTHERS)
+def test_the_reference_has_every_attribute(cls: type) -> None:
+    attributes = {name for name, member in members(cls).items() if not callable(member)}
+    section = "attributes" if cls is crest.WebSocketConnection else slug(cls.__name__)
+    rows = set(re.findall(r"^\| `(\w+)` \|", REFERENCE[section], re.MULTILINE))
+    parameters = set(inspect.signature(cls).parameters) if cls in constructed() else set()
+    assert attributes <= rows <= attributes | parameters
+
+
+@pytest.mark.parametrize("enum", ENUMS)
+def test_the_reference_has_every_code(enum: type[IntEnum]) -> None:
+    found = re.findall(r"`([A-Z_]+)`(?: \|)? (\d+)", REFERENCE[slug(enum.__name__)])
+    assert {name: int(value) for name, value in found} == {each.name: each.value for each in enum}
+
+
+def test_the_reference_has_every_limit() -> None:
+    rows = re.findall(r"^\| `(\w+)\((\w+)\)` \| `(.+?)` \|", REFERENCE["limits"], re.MULTILINE)
+    found = {(cls, parameter): ast.literal_eval(default) for cls, parameter, default in rows}
+    assert found == {
+        (cls.__name__, each.name): each.default
+        for cls in (App, WebSocketServer)
+        for each in inspect.signature(cls).parameters.values()
+        if each.kind is each.KEYWORD_ONLY and each.name != "subprotocols"
+    }
+
+
+# ---- The rest of the documents ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("key", "example"), [("basic-usage", "quickstart"), ("chat-application-example", "chat")])
+def test_the_programs_are_the_examples(key: str, example: str) -> None:
+    """But for the address, which an example takes from the environment."""
+    *program, run = ast.parse(SNIPPETS[f"websocket#{key}"].code).body
+    docstring, *body, last = ast.parse((ROOT / f"examples/{example}.py").read_text(encoding="utf-8")).body
+    without_os = [each for each in body if ast.unparse(each) != "import os"]
+    assert isinstance(docstring, ast.Expr) and isinstance(docstring.value, ast.Constant)
+    assert ast.unparse(run).startswith("app.run(") and ast.unparse(last).startswith("app.run(os.environ")
+    assert [ast.unparse(each) for each in without_os] == [ast.unparse(each) for each in program]
+
+
+def test_links_lead_somewhere() -> None:
+    for document, (sections, _) in READ.items():
+        for target in re.findall(r"\]\(([^)\s]+)\)", "\n".join(sections.values())):
+            if re.match(r"\w+:", target):
+                continue
+            path, _, anchor = target.partition("#")
+            file = (ROOT / document).parent / path if path else ROOT / document
+            assert file.exists(), f"{document}: {target}"
+            if anchor:
+                assert anchor in read(str(file.resolve().relative_to(ROOT)))[0], f"{document}: {target}"
+
+
+@pytest.mark.skipif(not (ROOT / "src").is_dir(), reason="the sources are not here: an installed package is tested")
+def test_the_map_has_every_file() -> None:
+    (floors,) = [fence.code for fence in READ["README.md"][1] if fence.section == "how-it-is-built"]
+    shown = set(re.findall(r"\w+\.(?:py|pyx|h)\b", floors))
+    sources = [each for kind in ("*.py", "*.pyx", "*.h") for each in (ROOT / "src/crest").rglob(kind)]
+    assert shown == {each.name for each in sources if not each.name.startswith("_")}
+
+
+def test_a_missing_browser_is_a_skip_unless_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.delenv("CREST_REQUIRE_BROWSER", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no browser is installed"):
+        require_browser()
+    monkeypatch.setenv("CREST_REQUIRE_BROWSER", "1")
+    with pytest.raises(pytest.fail.Exception, match="no browser is installed"):
+        require_browser()

@@ -1,0 +1,110 @@
+"""What type checkers must find out about crest's public names; `make types` and tests/test_typing.py check it.
+
+An `unused-ignore` is an error too (mypy --strict): each one below asserts that the line is refused.
+"""
+
+from types import SimpleNamespace
+from typing import Any, assert_type
+
+from multidict import CIMultiDictProxy, MultiDictProxy
+
+import crest
+from crest import App, CloseCode, ErrorText, Opcode, Request, Response, WebSocketConnection, WebSocketServer
+
+app = App(open_timeout=5.0)
+ws = WebSocketServer("/game", subprotocols=["chat"], max_message_size=1 << 16, on_backlog="drop")
+
+assert_type(crest.__version__, str)
+
+
+# ---- Handlers: decorators keep the type of what they register ------------------------------------------------------
+
+
+@ws.on_connect
+def connected(conn: WebSocketConnection) -> None:
+    assert_type(conn.get_id(), str)
+    assert_type(conn.is_open(), bool)
+    assert_type(conn.send("text"), bool)
+    assert_type(conn.send_binary(b"bytes"), bool)
+    assert_type(conn.send_binary(bytearray(1)), bool)
+    assert_type(conn.send_binary(memoryview(b"")), bool)
+    assert_type(conn.ping(), bool)
+    assert_type(conn.buffered, int)
+    assert_type(conn.dropped, int)
+    assert_type(conn.latency, float | None)
+    assert_type(conn.subprotocol, str | None)
+    assert_type(conn.remote_address, tuple[str, int] | None)
+    assert_type(conn.request, Request)
+    assert_type(conn.state, SimpleNamespace)
+    assert_type(conn.user, Any)
+    conn.close()
+    conn.close(CloseCode.GOING_AWAY, "bye")
+    conn.close(code=4000, reason="bye")
+    conn.send(b"bytes")  # type: ignore[arg-type]
+    conn.send_binary("text")  # type: ignore[arg-type]
+    conn.buffered = 1  # type: ignore[misc]
+
+
+@ws.on_message
+async def received(conn: WebSocketConnection, message: str) -> None:
+    ws.broadcast(message)
+
+
+@ws.on_error
+def failed(conn: WebSocketConnection, error: ErrorText) -> None:
+    assert_type(error.exception, BaseException | None)
+    assert_type(error.upper(), str)
+
+
+def check_handlers() -> None:
+    assert_type(connected(ws.get_connections()[0]), None)
+    ws.on_binary(lambda conn, data: None)
+    ws.on_close(None)  # type: ignore[type-var]
+
+
+# ---- WebSocketServer -----------------------------------------------------------------------------------------------
+
+
+def check_server() -> None:
+    assert_type(ws.connection_count(), int)
+    assert_type(ws.get_connections(), list[WebSocketConnection])
+    ws.broadcast_binary(memoryview(b""))
+    ws.broadcast(b"bytes")  # type: ignore[arg-type]
+    ws.broadcast_binary("text")  # type: ignore[arg-type]
+    WebSocketServer(on_backlog="ignore")  # type: ignore[arg-type]
+    WebSocketServer("/ws", ["chat"])  # type: ignore[call-arg]
+
+
+# ---- App -----------------------------------------------------------------------------------------------------------
+
+
+@app.get("/")
+def page(request: Request) -> str:
+    assert_type(request.path, str)
+    assert_type(request.query, MultiDictProxy[str])
+    assert_type(request.headers, CIMultiDictProxy[str])
+    assert_type(request.cookies, dict[str, str])
+    assert_type(request.client, tuple[str, int] | None)
+    return "page"
+
+
+def check_pages(request: Request) -> None:
+    assert_type(page(request), str)
+    assert_type(Response("text", 404, {"X-Name": "value"}, content_type="text/plain").body, bytes)
+    Response(1)  # type: ignore[arg-type]
+
+
+async def check_app() -> None:
+    app.mount("/game", ws)
+    app.static("/files", "directory")
+    async with app.listening(port=0) as listener:
+        assert_type(listener.host, str)
+        assert_type(listener.port, int)
+    await app.serve("0.0.0.0", 8000)
+    app.run(loop="trio")  # type: ignore[arg-type]
+
+
+# ---- Numbers -------------------------------------------------------------------------------------------------------
+
+assert_type(CloseCode(1000), CloseCode)
+assert_type(Opcode.TEXT + 0, int)
