@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from client import GUARD, connect, handshake, tcp
 from events import Events, on_each_loop
+from websockets.exceptions import InvalidStatus
 
 import crest
 from crest import App, ConfigurationError, ListenError, WebSocketServer
@@ -164,9 +165,12 @@ async def test_one_server_in_two_running_apps_is_an_error_that_names_both() -> N
         assert await greeting(server, "/elsewhere") == "it"
 
 
+@pytest.mark.parametrize("mounted", [True, False])
 @on_each_loop
-async def test_an_app_that_runs_already_is_not_run_again() -> None:
+async def test_an_app_that_runs_already_is_not_run_again(mounted: bool) -> None:
     app, ws = App(), named("it")
+    if mounted:
+        app.mount("/ws", ws)
     async with app.listening() as server:
         with pytest.raises(ConfigurationError, match="already"):
             async with app.listening():
@@ -197,12 +201,14 @@ def test_an_app_may_run_again_on_another_loop() -> None:
 
 
 @on_each_loop
-async def test_a_server_that_was_never_mounted_is_served_by_the_next_app_too() -> None:
-    """By whichever app runs in the process: the one that ran before has stopped."""
-    ws = named("it")
+async def test_a_server_that_was_never_mounted_stays_with_the_first_app_that_runs() -> None:
+    ws, app = named("it"), App()
     for _ in range(2):
-        async with App().listening() as server:
+        async with app.listening() as server:
             assert await greeting(server, ws.path) == "it"
+    async with App().listening() as server:
+        with pytest.raises(InvalidStatus, match="404"):
+            await greeting(server, ws.path)
 
 
 @on_each_loop

@@ -11,12 +11,13 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal, NoReturn, TypeVar
+from weakref import ref
 
 from crest.exceptions import ConfigurationError, ListenError
 from crest.http import Request
 from crest.listener import Listener
 from crest.options import check_count, check_path, check_seconds
-from crest.server import WebSocketServer, unmounted
+from crest.server import WebSocketServer, waiting
 from crest.static import StaticFiles
 
 Page = TypeVar("Page", bound=Callable[[Request], Any])
@@ -69,7 +70,7 @@ class App:
         if not isinstance(server, WebSocketServer):
             raise TypeError(f"mount() takes a WebSocketServer, not {type(server).__name__}")
         self._mounts.append((check_path(path), server))
-        unmounted.discard(server)
+        waiting.discard(server)
 
     def get(self, path: str) -> Callable[[Page], Page]:
         """Register, as a decorator, the handler of plain GET and HEAD requests for a path.
@@ -175,6 +176,10 @@ class App:
             ListenError: The address can not be bound.
             ConfigurationError: Two servers have one path, a server runs in another app already, or this app does.
         """
+        if host is not None and not isinstance(host, str):
+            raise TypeError(f"host must be str or None, not {type(host).__name__}")
+        if not isinstance(port, int):
+            raise TypeError(f"port must be int, not {type(port).__name__}")
         if self._running:
             raise ConfigurationError(f"{self!r} runs already")
         listener = Listener(
@@ -189,7 +194,7 @@ class App:
             direct=direct,
         )
         for server in listener.servers.values():
-            server.served_by, server.served_before = self, True
+            server.served_by = self
         self._running = True
         try:
             await listener.start(host, port)
@@ -203,20 +208,28 @@ class App:
                     server.served_by = None
 
     def _servers(self) -> dict[str, WebSocketServer]:
-        """The WebSocketServer of each path: those mounted here, and those that are mounted nowhere."""
-        if len({server.path for server in unmounted}) < len(unmounted):
-            gc.collect()  # a server that nobody uses any more, but for a cycle through its handlers, is no conflict
-        waiting = [server for server in unmounted if server.served_by is None]
-        fresh = [(server.path, server) for server in waiting if not server.served_before]
+        """The WebSocketServer of each path; those that were never mounted are this app's from now on."""
+        _forget_unused()
+        fresh = [(server.path, server) for server in waiting]
         found: dict[str, WebSocketServer] = {}
         for path, server in [*self._mounts, *fresh]:
             if found.setdefault(path, server) is not server:
                 raise ConfigurationError(f"two servers at {path!r}: {found[path]!r} and {server!r}")
             if server.served_by is not None:
                 raise ConfigurationError(f"{server!r} runs in {server.served_by!r} already, and not in {self!r} as well")
-        for server in waiting:  # what an app that has ended served comes last: its path may be taken
-            found.setdefault(server.path, server)
+        for path, server in fresh:
+            self.mount(path, server)
         return found
+
+
+def _forget_unused() -> None:
+    """Where several servers wait for one path, drop those that nobody but `waiting` knows: they are no conflict."""
+    paths = [server.path for server in waiting]
+    rivals = [ref(server) for server in waiting if paths.count(server.path) > 1]
+    waiting.difference_update([rival() for rival in rivals])
+    if rivals:
+        gc.collect()
+    waiting.update(server for rival in rivals if (server := rival()) is not None)
 
 
 @contextmanager

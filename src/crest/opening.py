@@ -104,6 +104,7 @@ class Opening:
             self._upgrade(server, head)
             return True
         check_host(head)
+        result: Response | Awaitable[Response] | None
         result = listener.respond(Request(head, self._client, listener.scheme), path)
         if isinstance(result, Response):
             self._send(head, result)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
-from weakref import WeakSet
 
 from crest.connection import WebSocketConnection
 from crest.io.hub import Hub
@@ -17,8 +16,8 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 MOST_BYTES = (1 << 63) - 1
 MOST_COUNT = (1 << 32) - 1
 
-unmounted: WeakSet[WebSocketServer] = WeakSet()
-"""Servers that no app has mounted: the app that runs serves them, each at its own path."""
+waiting: set[WebSocketServer] = set()
+"""Servers that were never mounted: the next app to run mounts them, each at its own path."""
 
 
 class WebSocketServer:
@@ -70,10 +69,9 @@ class WebSocketServer:
             close_timeout=check_seconds("close_timeout", close_timeout),
         )
         self.served_by: object = None  # the app that serves it now
-        self.served_before = False
         caller = sys._getframe(1)
         self._made_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-        unmounted.add(self)
+        waiting.add(self)
 
     def __repr__(self) -> str:
         return f"<WebSocketServer {self.path!r} made at {self._made_at}>"

@@ -1,0 +1,62 @@
+"""crest.options: what an option must be, and that the error names it."""
+
+import math
+from typing import Any
+
+import pytest
+
+from crest.options import check_count, check_path, check_seconds
+
+
+@pytest.mark.parametrize("path", ["/", "/ws", "/a/b c/é"])
+def test_a_path(path: str) -> None:
+    assert check_path(path) == path
+
+
+@pytest.mark.parametrize("path", ["", "ws", "/ws?a=1", "/ws#top"])
+def test_no_path(path: str) -> None:
+    with pytest.raises(ValueError, match="path must begin with '/'"):
+        check_path(path)
+
+
+def test_a_path_is_str() -> None:
+    with pytest.raises(TypeError, match="path must be str, not bytes"):
+        check_path(b"/ws")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [1, 7, True])
+def test_a_count(value: int) -> None:
+    assert check_count("limit", value, 7) == value
+
+
+@pytest.mark.parametrize(("value", "text"), [(0, "at least 1, not 0"), (-1, "at least 1"), (8, "at most 7, not 8")])
+def test_no_count(value: int, text: str) -> None:
+    with pytest.raises(ValueError, match=f"limit must be {text}"):
+        check_count("limit", value, 7)
+
+
+@pytest.mark.parametrize("value", [1.5, "1", None])
+def test_a_count_is_int(value: Any) -> None:
+    with pytest.raises(TypeError, match="limit must be int"):
+        check_count("limit", value, 7)
+
+
+@pytest.mark.parametrize("value", [1, 0.5, 1e9])
+def test_seconds(value: float) -> None:
+    assert check_seconds("time", value) == value
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
+def test_no_seconds(value: float) -> None:
+    with pytest.raises(ValueError, match="time must be positive"):
+        check_seconds("time", value)
+
+
+def test_no_time_at_all_where_it_makes_sense() -> None:
+    assert check_seconds("time", 0, zero=True) == 0
+
+
+@pytest.mark.parametrize("value", ["1", None, [1]])
+def test_seconds_are_a_number(value: Any) -> None:
+    with pytest.raises(TypeError, match="time must be a number of seconds"):
+        check_seconds("time", value)
