@@ -16,7 +16,7 @@ COLUMNS = 2
 COLUMN_WIDTH, MARGIN, GUTTER = 450, 16, 28
 NAME_WIDTH, VALUE_WIDTH = 84, 104
 ROW, BAR, TITLE, AXIS, GAP = 19, 12, 26, 18, 22
-HEADING = 62
+HEADING = 80
 
 STYLE = """
 text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill: #30363d; }
@@ -56,11 +56,9 @@ class Scale:
         return self.width * math.log(value / self.low) / math.log(self.high / self.low)
 
     def ticks(self) -> list[float]:
-        """1, 2 and 5 times each power of ten; only the powers where those would be too close."""
-        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        steps = (1, 2, 5) if self.high / self.low <= 1000 else (1,)
-        ticks = [step * 10.0**decade for decade in decades for step in steps]
-        return [tick for tick in ticks if self.low <= tick <= self.high]
+        """The powers of ten."""
+        decades = range(math.ceil(math.log10(self.low)), math.floor(math.log10(self.high)) + 1)
+        return [10.0**decade for decade in decades]
 
 
 def _round_up(value: float) -> float:
@@ -137,8 +135,9 @@ def _panel(record: Record, scenario: Record, x: float, y: float) -> list[str]:
         width = max(scale(value), 1)
         place = f'x="{left}" y="{middle - BAR / 2}" width="{width:.1f}" height="{BAR}"'
         lines.append(f'<rect class="bar{_css(name)}" {place} rx="2"/>')
+        after = max(width, 0 if memory else scale(1)) + 6  # no label lies across the line of `limit`
         label = _label(scenario, entry)
-        lines.append(f'<text class="{_css(name).strip()}" x="{left + width + 6:.1f}" y="{middle + 4}">{label}</text>')
+        lines.append(f'<text class="{_css(name).strip()}" x="{left + after:.1f}" y="{middle + 4}">{label}</text>')
     return lines
 
 
@@ -148,9 +147,9 @@ def svg(record: Record) -> str:
     columns = min(COLUMNS, len(scenarios))
     width = 2 * MARGIN + max(columns, COLUMNS) * COLUMN_WIDTH + (COLUMNS - 1) * GUTTER
     machine = record["machine"]
-    note = f"{machine['CPU']} · {machine['kernel']} · {machine['Python']} · {machine['date']}"
+    place = f"{machine['CPU']} · {machine['kernel']} · {machine['Python']} · {machine['date']}"
     if record["quick"]:
-        note = f"A quick run: its figures mean nothing · {note}"
+        place = f"A quick run: its figures mean nothing · {place}"
     body, y = [], float(HEADING)
     for begin in range(0, len(scenarios), columns):
         row = scenarios[begin : begin + columns]
@@ -163,8 +162,9 @@ def svg(record: Record) -> str:
             "<title>CPU time of WebSocket servers for each message, and their memory</title>",
             f"<style>{STYLE}</style>",
             f'<text class="heading" x="{MARGIN}" y="26">CPU time for each message, as a multiple of limit</text>',
-            f'<text class="note" x="{MARGIN}" y="46">Lower is better; logarithmic; limit is a bare loop in C, what the'
-            f" kernel alone costs. {escape(note)}</text>",
+            f'<text class="note" x="{MARGIN}" y="46">Lower is better; logarithmic. The dashed line is limit: a bare'
+            " loop in C, what the kernel alone costs.</text>",
+            f'<text class="note" x="{MARGIN}" y="64">{escape(place)}</text>',
             *body,
             "</svg>",
             "",

@@ -1,6 +1,6 @@
 """Measure crest beside its peers over real sockets: `compare.py [--quick]`. README.md says what the figures mean.
 
-Owns the rounds and what is made of them. Servers are started by measurement.py; report.py and chart.py show the outcome.
+Owns the rounds and what is made of them. measurement.py starts the servers; report.py and chart.py show what came out.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from measurement import BENCHES, PEERS, ROOT, SCENARIOS, SERVERS, VENV_PYTHON, S
 
 Figures = dict[str, Any]
 
-QUICK_ROUNDS, QUICK_SECONDS, QUICK_CONNECTIONS = 1, 0.3, "1000"
+QUICK_ROUNDS, QUICK_SECONDS = 1, 0.3
 
 
 def install_peers() -> None:
@@ -58,7 +58,10 @@ def install_peers() -> None:
 def _output(*arguments: str) -> str:
     """What a command prints, without the end of line; empty if it fails."""
     environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+    try:
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+    except OSError:
+        return ""
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
@@ -86,6 +89,7 @@ def machine() -> dict[str, str]:
         "load average at the start": f"{os.getloadavg()[0]:.1f}",
         "kernel": f"{platform.system()} {platform.release()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
+        "uvloop": _output(sys.executable, "-c", "import uvloop; print(uvloop.__version__)"),
         "uvloop of the peers": _output(str(VENV_PYTHON), "-c", "import uvloop; print(uvloop.__version__)"),
     }
 
@@ -156,12 +160,18 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
+def _quick(scenario: Scenario) -> Scenario:
+    """Hold fewer connections open."""
+    load, title = scenario.load.replace("15000", "1000"), scenario.title.replace("15,000", "1,000")
+    return dataclasses.replace(scenario, load=load, title=title)
+
+
 def compare(arguments: argparse.Namespace) -> Figures:
     wanted = {"limit", *arguments.server} if arguments.server else {server.name for server in SERVERS}
     servers = [server for server in SERVERS if server.name in wanted]
     scenarios = [each for each in SCENARIOS if not arguments.scenario or each.name in arguments.scenario]
     if arguments.quick:
-        scenarios = [dataclasses.replace(each, load=each.load.replace("15000", QUICK_CONNECTIONS)) for each in scenarios]
+        scenarios = [_quick(each) for each in scenarios]
     subprocess.run(["make", "--silent", "-C", str(BENCHES / "load")], check=True)
     if wanted.intersection(PEERS):
         install_peers()

@@ -19,11 +19,13 @@ def servers(record: Record) -> list[str]:
 
 
 def _table(record: Record, cell: Callable[[Record, Record], str]) -> list[str]:
+    """A row for each scenario of which there is anything to say."""
     names = servers(record)
     lines = [f"| scenario | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
     for scenario in record["scenarios"].values():
         cells = [cell(scenario, scenario["servers"][name]) if name in scenario["servers"] else "" for name in names]
-        lines.append(f"| {scenario['title']} | {' | '.join(cells)} |")
+        if any(cells):
+            lines.append(f"| {scenario['title']} | {' | '.join(cells)} |")
     return lines
 
 
@@ -62,7 +64,7 @@ def markdown(record: Record) -> str:
         *(quick if record["quick"] else []),
         "CPU time of the server for each message, delivery or handshake in microseconds, and in brackets the ratio to"
         " `limit`, the bare loop that costs what the kernel costs; memory in bytes. Median of"
-        f" {record['rounds']} rounds of {record['seconds']:g} s. Lower is better.",
+        f" {record['rounds']} round{'s' * (record['rounds'] != 1)} of {record['seconds']:g} s. Lower is better.",
         "",
         *_table(record, _cost),
         "",

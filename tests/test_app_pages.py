@@ -151,7 +151,7 @@ async def test_an_exception_gets_500_and_is_logged_with_its_traceback(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("exception", [SystemExit, asyncio.CancelledError, StopIteration])
+@pytest.mark.parametrize("exception", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, StopIteration])
 @on_each_loop
 async def test_nothing_that_a_page_raises_stops_the_server(kind: str, exception: type[BaseException]) -> None:
     app = App()
@@ -266,6 +266,18 @@ async def test_a_page_whose_client_has_gone_harms_nobody(caplog: pytest.LogCaptu
                 client.reset()
             release.set()
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@on_each_loop
+async def test_a_client_that_has_closed_its_half_still_gets_its_page(kind: str) -> None:
+    app = App()
+    app.get("/")(of_kind(kind, lambda request: "page"))
+    async with app.listening() as server, tcp(server) as client:
+        client.writer.write(request("/"))
+        client.writer.write_eof()
+        assert (await client.answer()).body == b"page"
+        assert await client.eof() == b""
 
 
 @on_each_loop

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client import CLOSE, GUARD, TEXT, Client, Frame, close_frame, frame, handshake, tcp
+from client import CLOSE, GUARD, TEXT, Client, Frame, close_frame, frame, handshake, tcp, upgraded
 from events import Events, on_each_loop
 
 from crest import App, WebSocketServer
@@ -46,9 +46,9 @@ async def test_past_the_limit_the_connection_is_closed(direct: bool) -> None:
     ws, events, sent = WebSocketServer(), Events(), Events()
     ws.on_error(lambda conn, error: events.add("error", str(error)))
     ws.on_close(lambda conn, code, reason: events.add("close", code))
-    async with App().listening(direct=direct) as server, tcp(server, receive_buffer=2048) as client, tcp(server) as other:
+    listening = App().listening(direct=direct)
+    async with listening as server, tcp(server, receive_buffer=2048) as client, upgraded(server) as other:
         conn = await stalled(client, ws, sent)
-        await other.upgrade()
         while conn.send("x" * 10_000):
             sent.add("sent")
             assert conn.buffered <= MIB
@@ -171,12 +171,8 @@ def expected() -> bytes:
 def serve(policy: Any, loop: str) -> None:
     """The server: what its control connection says, to all of the others."""
     ws, control = WebSocketServer(on_backlog=policy, close_timeout=60), WebSocketServer("/control")
-    counts = {"errors": 0, "connects": 0, "dropped": 0}
+    counts = {"errors": 0,}
     codes: dict[int, int] = {}
-
-    @ws.on_connect
-    def connected(conn: Any) -> None:
-        counts["connects"] += 1
 
     @ws.on_error
     def failed(conn: Any, error: str) -> None:
@@ -195,7 +191,8 @@ def serve(policy: Any, loop: str) -> None:
                 ws.broadcast(payload(i))
         waiting = [each.buffered for each in ws.get_connections()]
         dropping = sum(each.dropped > 0 for each in ws.get_connections())
-        conn.send(json.dumps({**counts, "codes": codes, "open": len(waiting), "idle": waiting.count(0), "dropping": dropping}))
+        now = {"open": len(waiting), "idle": waiting.count(0), "dropping": dropping, "codes": codes}
+        conn.send(json.dumps({**counts, **now}))
 
     async def main() -> None:
         async with App().listening() as server:
@@ -246,7 +243,7 @@ class Reader:
             same = 0
             if not self.rest:
                 wanted = self.wanted[self.position : self.position + len(data)]
-                same = next((i for i, (a, b) in enumerate(zip(data, wanted)) if a != b), len(wanted))
+                same = next((i for i, (a, b) in enumerate(zip(data, wanted, strict=False)) if a != b), len(wanted))
                 self.position += same
                 assert self.position % FRAME == 0, f"byte {self.position} is not what was broadcast"
             self.rest += data[same:]
@@ -331,7 +328,8 @@ def test_a_thousand_stalled_readers(policy: str, loop: str) -> None:
 
         for number in range(0, BROADCASTS, BATCH):
             control.say(str(number))
-            read_until(quick, lambda reader, until=(number + BATCH) * FRAME: reader.position >= until)  # type: ignore[misc]
+            until = (number + BATCH) * FRAME
+            read_until(quick, lambda reader: reader.position >= until)  # noqa: B023 - it is called here only
         assert all(reader.position == len(wanted) and not reader.rest for reader in quick)
 
         grown = memory(pid, "VmHWM") - before

@@ -1,8 +1,8 @@
 """Peers that break RFC 6455 sections 5 and 7, or their connection, over real sockets: what they get to see of it.
 
-The close frame must arrive even while the peer floods: to close a socket with bytes unread resets the connection, and the
-reset can overtake the close frame. Which code and which text belong to which mistake is test_server_errors.py's, in more
-detail; here each ends with what the peer receives, and on_error and on_close once.
+The close frame must arrive even while the peer floods: to close a socket with bytes unread resets the connection, and
+the reset can overtake the close frame. Which text belongs to which mistake is test_server_errors.py's; here each ends
+with what the peer receives, and with on_error and on_close once.
 """
 
 import asyncio
@@ -36,6 +36,9 @@ from events import Events, on_each_loop
 
 from crest import App, WebSocketServer
 
+LEGAL_CODES = [*range(1000, 1004), *range(1007, 1015), 3000, 3999, 4000, 4999]
+ILLEGAL_CODES = [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535]
+
 MISTAKES: dict[str, tuple[bytes, int]] = {
     "5.1 an unmasked text frame": (frame(TEXT, "x", masking_key=None), 1002),
     "5.1 an unmasked empty frame": (frame(TEXT, "", masking_key=None), 1002),
@@ -65,7 +68,7 @@ MISTAKES: dict[str, tuple[bytes, int]] = {
     "7.4 too big": (frame(BINARY, bytes(10_001)), 1009),
     "7.4 too big in fragments": (frame(BINARY, bytes(9_999), fin=False) + frame(CONTINUATION, b"xx"), 1009),
     "7.4 announced to be huge": (frame(BINARY, length=(1 << 63) - 1, length_bytes=9), 1009),
-    **{f"7.4 close code {code}": (close_frame(code), 1002) for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535]},
+    **{f"7.4 close code {code}": (close_frame(code), 1002) for code in ILLEGAL_CODES},
 }
 
 FLOOD = frame(BINARY, b"flood" * 1000) * 100
@@ -190,7 +193,7 @@ async def test_announced_lengths_cost_nothing(direct: bool) -> None:
 # --- Closing
 
 
-@pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999])
+@pytest.mark.parametrize("code", LEGAL_CODES)
 @on_each_loop
 async def test_legal_codes_are_answered_with_themselves(code: int) -> None:
     record = Record()
@@ -315,6 +318,9 @@ async def test_a_close_frame_and_the_end_of_a_half(direct: bool) -> None:
     assert record.events.seen == [("close", 4000)]
 
 
+LAST_WORDS = [close_frame(4000), frame(0x3), frame(TEXT, "x") + close_frame(), frame(TEXT, "x") + frame(0x3)]
+
+
 @contextmanager
 def raw(address: tuple[str, int]) -> Iterator[socket.socket]:
     """A blocking socket that is reset when it is closed: what it does happens before the loop runs again."""
@@ -323,9 +329,9 @@ def raw(address: tuple[str, int]) -> Iterator[socket.socket]:
         yield sock
 
 
-@pytest.mark.parametrize("last", [b"", close_frame(4000), frame(0x3), frame(TEXT, "x") + close_frame(), frame(PING, b"x")])
+@pytest.mark.parametrize("last", [b"", *LAST_WORDS])
 def test_a_reset_right_behind(run: Run[None], direct: bool, last: bytes) -> None:
-    """The reset has come before the server reads: its answer can not be sent, nor its half be closed. Nothing else is wrong."""
+    """The reset has come before the server reads: its answer can not be sent, nor its half be closed."""
 
     async def main() -> None:
         record = Record()
@@ -345,7 +351,7 @@ def test_a_reset_right_behind(run: Run[None], direct: bool, last: bytes) -> None
     run(main())
 
 
-@pytest.mark.parametrize("last", [close_frame(4000), frame(0x3), frame(TEXT, "x") + close_frame()])
+@pytest.mark.parametrize("last", LAST_WORDS)
 def test_an_end_right_behind(run: Run[None], direct: bool, last: bytes) -> None:
     """Here the answer is what is answered with a reset: nobody reads it any more."""
 

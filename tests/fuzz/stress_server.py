@@ -2,9 +2,9 @@
 
     python tests/fuzz/stress_server.py --seconds 120 --loop uvloop
 
-The server must stay alive and write nothing to its log that nobody expects; on_connect and on_close must have run equally
-often; in the end no connection and no task may be left; and its memory must settle. With PYTHONMALLOC=debug in the
-environment the server checks its memory, too. Exit code 0 if all of that holds, else 1.
+The server must stay alive and write nothing to its log that nobody expects; on_connect and on_close must have run
+equally often; in the end no connection and no task may be left; and its memory must settle. With PYTHONMALLOC=debug in
+the environment the server checks its memory, too. Exit code 0 if all of that holds, else 1.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ROUND = 400
 PATIENCE = 30.0
 """Seconds for the server to see the end of the last client of a round."""
 
-# ---- The server --------------------------------------------------------------------------------------------------------
+# ---- The server ------------------------------------------------------------------------------------------------------
 
 
 class Mess:
@@ -166,7 +166,7 @@ def resident() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-# ---- The clients -------------------------------------------------------------------------------------------------------
+# ---- The clients -----------------------------------------------------------------------------------------------------
 
 WORDS = ["echo", "broadcast", "bigcast..", "burst....", "big......", "closeme..", "closeany.", "raise....", "ping....."]
 
@@ -283,7 +283,8 @@ class Peer:
     async def end(self) -> None:
         how = self.random.random()
         if how < 0.4:
-            await self.send(self.random.choice([close_frame(), close_frame(1000, "bye"), close_frame(4999) + self.message()]))
+            closes = [close_frame(), close_frame(1000, "bye"), close_frame(4999) + self.message()]
+            await self.send(self.random.choice(closes))
             if how < 0.2:
                 while await self.loop.sock_recv(self.sock, 1 << 16):
                     pass
@@ -371,10 +372,11 @@ def main() -> int:
             asyncio.run(serve(not options.transport))
         return 0
     command = [sys.executable, "-X", "faulthandler", *sys.argv, "--serve"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as server:
         assert server.stdin is not None and server.stdout is not None and server.stderr is not None
         log: list[str] = []
-        reading = threading.Thread(target=lambda pipe: log.extend(pipe), args=(server.stderr,))
+        reading = threading.Thread(target=log.extend, args=(server.stderr,))
         reading.start()
         try:
             wrong = asyncio.run(stress(int(server.stdout.readline()), options.seconds, options.clients, options.seed))

@@ -19,6 +19,9 @@ from crest.io.outbox import Outbox
 from crest.io.protocol import ServerProtocol
 from crest.io.turn import Turn
 
+SMALL_KERNEL = 4608
+"""SO_SNDBUF: the least that Linux allows."""
+
 RESPONSE = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 """What the opening handshake is answered with here."""
 
@@ -225,12 +228,12 @@ class Site:
     """Whom protocols report to."""
 
     def __init__(self) -> None:
-        self.protocols: list[ServerProtocol] = []
+        self.openings: list[Opening] = []
         self.gone: list[ServerProtocol] = []
 
     def opened(self, protocol: ServerProtocol) -> Opening:
-        self.protocols.append(protocol)
-        return Opening()
+        self.openings.append(Opening())
+        return self.openings[-1]
 
     def ended(self, protocol: ServerProtocol) -> None:
         self.gone.append(protocol)

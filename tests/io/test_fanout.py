@@ -7,12 +7,10 @@ from itertools import pairwise
 
 import pytest
 from client import CLOSE, TEXT, close_frame
-from link import Link, Loop, Scene, scene, text
+from link import SMALL_KERNEL, Link, Loop, Scene, scene, text
 
 from crest.io.fanout import Fanout
 from crest.io.turn import Turn
-
-SMALL_KERNEL = 4608
 
 
 def late_link(stage: Scene) -> Link:
@@ -27,10 +25,8 @@ def late_link(stage: Scene) -> Link:
 def blocks(stage: Scene) -> list[object]:
     """The blocks of the log."""
     (fanout,) = (each for each in gc.get_referents(stage.hub) if type(each) is Fanout)
-    (found,) = (
-        each for each in gc.get_referents(fanout) if isinstance(each, list) and each and type(each[0]).__name__ == "Block"
-    )
-    return list(found)
+    lists = [each for each in gc.get_referents(fanout) if isinstance(each, list)]
+    return [each for found in lists for each in found if type(each).__name__ == "Block"]
 
 
 # --- One send for each member and turn

@@ -11,8 +11,8 @@ from crest.io.turn import Turn
 
 
 def hub(**changed: object) -> Hub:
-    limits = {"max_message_size": 1, "max_fragments": 2, "max_backlog": 3, "drop": True, "max_queue": 4, "close_timeout": 0.5}
-    return Hub(**{**limits, **changed})
+    sizes = {"max_message_size": 1, "max_fragments": 2, "max_backlog": 3, "max_queue": 4}
+    return Hub(**{"drop": True, "close_timeout": 0.5, **sizes, **changed})
 
 
 def test_limits_are_told() -> None:
@@ -42,7 +42,7 @@ def test_a_hub_that_no_loop_serves() -> None:
     made.broadcast_binary(b"x")
     with pytest.raises(TypeError, match=r"broadcast\(\) takes str, not bytes; broadcast_binary\(\) takes bytes"):
         made.broadcast(b"x")
-    with pytest.raises(TypeError, match=r"broadcast_binary\(\) takes a bytes-like object, not str; broadcast\(\) takes str"):
+    with pytest.raises(TypeError, match=r"broadcast_binary\(\) takes a bytes-like object, not str; broadcast\(\) "):
         made.broadcast_binary("x")
     with pytest.raises(UnicodeEncodeError):
         made.broadcast("\ud800")

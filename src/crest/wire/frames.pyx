@@ -17,24 +17,10 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from crest.kernels.mask cimport crest_mask_init, crest_unmask
-from crest.kernels.utf8 cimport (
-    crest_utf8_feed,
-    crest_utf8_init,
-    crest_utf8_start,
-)
+from crest.kernels.utf8 cimport crest_utf8_feed, crest_utf8_init, crest_utf8_start
 from crest.wire.rfc6455 cimport (
-    CLOSE_INVALID_PAYLOAD_DATA,
-    CLOSE_MESSAGE_TOO_BIG,
-    CLOSE_NO_STATUS_RECEIVED,
-    CLOSE_POLICY_VIOLATION,
-    CLOSE_PROTOCOL_ERROR,
-    MAX_CONTROL_PAYLOAD,
-    OPCODE_BINARY,
-    OPCODE_CLOSE,
-    OPCODE_CONTINUATION,
-    OPCODE_PONG,
-    OPCODE_TEXT,
-    is_wire_close_code,
+    CLOSE_INVALID_PAYLOAD_DATA, CLOSE_MESSAGE_TOO_BIG, CLOSE_NO_STATUS_RECEIVED, CLOSE_POLICY_VIOLATION, CLOSE_PROTOCOL_ERROR,
+    MAX_CONTROL_PAYLOAD, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_CONTINUATION, OPCODE_PONG, OPCODE_TEXT, is_wire_close_code,
 )
 
 cdef extern from "Python.h":
