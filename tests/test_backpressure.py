@@ -171,7 +171,9 @@ def expected() -> bytes:
 def serve(policy: Any, loop: str) -> None:
     """The server: what its control connection says, to all of the others."""
     ws, control = WebSocketServer(on_backlog=policy, close_timeout=60), WebSocketServer("/control")
-    counts = {"errors": 0,}
+    counts = {
+        "errors": 0,
+    }
     codes: dict[int, int] = {}
 
     @ws.on_error

@@ -75,8 +75,8 @@ class App:
     def get(self, path: str) -> Callable[[Page], Page]:
         """Register, as a decorator, the handler of plain GET and HEAD requests for a path.
 
-        The handler, plain or async, takes the `Request` and returns `str` (sent as HTML), `bytes`, a `dict` (sent as JSON)
-        or a `Response`. Registering a path again replaces its handler.
+        The handler, plain or async, takes the `Request` and returns `str` (sent as HTML), `bytes`, a `dict` (sent as
+        JSON) or a `Response`. Registering a path again replaces its handler.
         """
         check_path(path)
 
@@ -111,8 +111,8 @@ class App:
     ) -> None:
         """Serve until SIGINT or SIGTERM, then shut down gracefully. Blocks.
 
-        Logs to stderr, unless the program has set up logging itself. If it can not listen it says so in one line and exits
-        with code 1.
+        Logs to stderr, unless the program has set up logging itself. If it can not listen it says so in one line and
+        exits with code 1.
 
         Args:
             host: Address or name to listen on; None for all interfaces.
@@ -216,7 +216,9 @@ class App:
             if found.setdefault(path, server) is not server:
                 raise ConfigurationError(f"two servers at {path!r}: {found[path]!r} and {server!r}")
             if server.served_by is not None:
-                raise ConfigurationError(f"{server!r} runs in {server.served_by!r} already, and not in {self!r} as well")
+                raise ConfigurationError(
+                    f"{server!r} runs in {server.served_by!r} already, and not in {self!r} as well"
+                )
         for path, server in fresh:
             self.mount(path, server)
         return found

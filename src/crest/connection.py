@@ -37,10 +37,10 @@ class WebSocketConnection(Outbox):
     __slots__ = ("_client", "_head", "_request", "_scheme", "_state", "subprotocol", "user")
 
     def __init__(self, head: bytes, client: tuple[str, int] | None, scheme: str, subprotocol: str | None) -> None:
-        # The raw head is kept, not what was parsed of it, and the address as one str: most connections are never asked for
-        # them, and so they are a fraction as large.
+        # The raw head is kept, not what was parsed of it, and the address as one str: most connections are never
+        # asked for them, and so they are a fraction as large.
         self._head = head
-        self._client = "%d %s" % (client[1], client[0]) if client else None
+        self._client = f"{client[1]} {client[0]}" if client else None
         self._scheme = scheme
         self._request: Request | None = None
         self._state: SimpleNamespace | None = None

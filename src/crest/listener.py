@@ -162,8 +162,8 @@ class Listener:
     # ---- Stop ----------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Shut down: accept no more, close every connection with 1001, wait for the peers' answers and the handlers, but no
-        longer than `shutdown_timeout`; then cut off what is left."""
+        """Shut down: accept no more, close every connection with 1001, wait for the peers' answers and the handlers,
+        but no longer than `shutdown_timeout`; then cut off what is left."""
         self.stopping = True
         count = sum(server.connection_count() for server in set(self.servers.values()))
         if self._server is not None:

@@ -1,8 +1,8 @@
 """One connection before it is a WebSocket: request heads in, responses out, until a request upgrades it.
 
 `Opening` is what a `Protocol` gives its bytes to at first. It finds out who answers a request (a WebSocketServer, a GET
-route, static files) by asking its `Listener`, and keeps the deadline for the request. The rules of the opening handshake are
-wire/handshake.py's, what HTTP responses look like is http.py's.
+route, static files) by asking its `Listener`, and keeps the deadline for the request. The rules of the opening
+handshake are wire/handshake.py's, what HTTP responses look like is http.py's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,17 @@ class Opening:
         protocol: The connection's protocol, already connected.
     """
 
-    __slots__ = ("_answering", "_at_end", "_blocked", "_client", "_deadline", "_listener", "_pending", "_protocol", "_reader")
+    __slots__ = (
+        "_answering",
+        "_at_end",
+        "_blocked",
+        "_client",
+        "_deadline",
+        "_listener",
+        "_pending",
+        "_protocol",
+        "_reader",
+    )
 
     def __init__(self, listener: Listener, protocol: Protocol) -> None:
         self._listener = listener

@@ -25,8 +25,8 @@ class WebSocketServer:
 
     Never mounted, it is served at its path by the app that runs in this process.
 
-    Handlers are plain functions, called directly on the event loop, or `async def`: those of one connection run one at a
-    time, in order. Registering a handler again replaces it. What a handler raises goes to `on_error`.
+    Handlers are plain functions, called directly on the event loop, or `async def`: those of one connection run one
+    at a time, in order. Registering a handler again replaces it. What a handler raises goes to `on_error`.
 
     Args:
         path: Where it is served.
@@ -35,10 +35,11 @@ class WebSocketServer:
             connection with 1009, as soon as it is announced.
         max_fragments: Frames that a message may come in, empty ones included. More close with 1008.
         max_backlog: Bytes that may wait for a client that reads too slowly.
-        on_backlog: What happens past that: "close" closes the connection with 1013, and `on_error` says so; "drop" drops
-            the newest message instead, and `send` returns False.
+        on_backlog: What happens past that: "close" closes the connection with 1013, and `on_error` says so; "drop"
+            drops the newest message instead, and `send` returns False.
         max_queue: Messages of one connection that may wait for its async handler; past that its socket is not read.
-        close_timeout: Seconds for a client to answer a close frame, and for a connection's async handlers to end after it.
+        close_timeout: Seconds for a client to answer a close frame, and for a connection's async handlers to end
+        after it.
 
     Raises:
         TypeError, ValueError: An argument is of the wrong type or out of range.
@@ -102,8 +103,8 @@ class WebSocketServer:
     def on_close(self, handler: Handler) -> Handler:
         """Register `handler(conn, code: int, reason: str)`: the connection has ended; exactly once for each.
 
-        Code and reason are the peer's; 1005 when its close frame had none, 1006 when the TCP connection ended without one,
-        and those that this side sent when it failed the connection.
+        Code and reason are the peer's; 1005 when its close frame had none, 1006 when the TCP connection ended without
+        one, and those that this side sent when it failed the connection.
         """
         self.hub.on_close = _check_handler(handler)
         return handler
@@ -112,8 +113,8 @@ class WebSocketServer:
         """Register `handler(conn, error: str)`: the peer broke the protocol or a limit, or a handler raised.
 
         `error` says what and where; its `exception` is what the handler raised, else None. After the peer's error the
-        connection closes; after a handler's it stays open. Without an `on_error` handler, a handler's exception is logged
-        with its traceback, and the connection is closed with 1011.
+        connection closes; after a handler's it stays open. Without an `on_error` handler, a handler's exception is
+        logged with its traceback, and the connection is closed with 1011.
         """
         self.hub.on_error = _check_handler(handler)
         return handler

@@ -16,7 +16,8 @@ cdef class Fanout(Feed):
     cdef int publish(self, uint8_t opcode, const char* data, size_t size) except -1
 
     cdef size_t unsent(self, crest_piece* pieces) except 0
-    cdef Py_ssize_t send_ready(self, Py_ssize_t at, const crest_piece* pieces, size_t count, ptrdiff_t* sent) noexcept nogil
+    cdef Py_ssize_t send_ready(
+        self, Py_ssize_t at, const crest_piece* pieces, size_t count, ptrdiff_t* sent) noexcept nogil
     cdef int push_range(self, Outbox outbox, uint64_t position, uint64_t stop) except -1
     cdef uint64_t fitting(self, uint64_t position, uint64_t size, uint64_t* refused) except? 0
     cdef int clear(self) except -1

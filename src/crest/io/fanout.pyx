@@ -1,9 +1,10 @@
 """One message to many connections.
 
 A broadcast is framed once, into a log; a connection holds no copy of it, only a position. At the end of the turn each
-connection gets one send of all that it has not seen: for those with nothing of their own queued, the common case, that is a
-loop without the GIL over their sockets. Only who could not take it all right away gets pieces of the log's blocks into its
-outbox, so that a slow connection costs pieces that grow, and blocks stay as long as somebody has them to send.
+connection gets one send of all that it has not seen: for those with nothing of their own queued, the common case,
+that is a loop without the GIL over their sockets. Only who could not take it all right away gets pieces of the log's
+blocks into its outbox, so that a slow connection costs pieces that grow, and blocks stay as long as somebody has them
+to send.
 
 It owns the log and the list of members. What a member does with its pieces is the outbox's business.
 """
@@ -24,8 +25,8 @@ cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject* o) noexcept
     Py_ssize_t PyList_GET_SIZE(list items) noexcept nogil
 
-cdef size_t BLOCK = 1 << 16             # bytes of log that are allocated at a time; a larger frame gets a block to itself
-cdef uint64_t FLUSHED_AT = 1 << 18      # bytes: with so much unsent, the end of the turn is not waited for
+cdef size_t BLOCK = 1 << 16             # bytes of log that are allocated at a time; a larger frame has its own
+cdef uint64_t FLUSHED_AT = 1 << 18      # bytes: with so many unsent, the turn's end is not waited for
 cdef enum:
     MOST_BLOCKS = 32                    # likewise, with so many blocks unsent
 
@@ -94,7 +95,8 @@ cdef class Fanout(Feed):
         if self.start == self.end:
             return 0
         count = self.unsent(pieces)
-        # Members come and go while the late ones are served (one over its backlog leaves), so those are collected first.
+        # Members come and go while the late ones are served (one over its backlog leaves), so those are collected
+        # first.
         late = []
         while True:
             with nogil:
@@ -130,8 +132,9 @@ cdef class Fanout(Feed):
 
     cdef Py_ssize_t send_ready(
             self, Py_ssize_t at, const crest_piece* pieces, size_t count, ptrdiff_t* sent) noexcept nogil:
-        """Send to one member after the other, from `at`, as long as each takes everything. Returns who did not, with the
-        bytes that it took in `sent` (negative: none were sent, it has output of its own or the connection is broken)."""
+        """Send to one member after the other, from `at`, as long as each takes everything. Returns who did not, with
+        the bytes that it took in `sent` (negative: none were sent, it has output of its own or the connection is
+        broken)."""
         cdef PyObject** members = (<PyListObject*>self.members).ob_item
         cdef Py_ssize_t n = PyList_GET_SIZE(self.members)
         cdef ptrdiff_t size = <ptrdiff_t>(self.end - self.start)
@@ -177,8 +180,8 @@ cdef class Fanout(Feed):
         return 0
 
     cdef uint64_t fitting(self, uint64_t position, uint64_t size, uint64_t* refused) except? 0:
-        """Where the frames from `position` on, which begins one, come to more than `size` bytes; `refused` gets how many
-        frames follow from there."""
+        """Where the frames from `position` on, which begins one, come to more than `size` bytes; `refused` gets how
+        many frames follow from there."""
         cdef uint64_t base = self.start - self.skipped, at = position, stop = position, limit = position + size
         cdef const uint8_t* head
         cdef Block block

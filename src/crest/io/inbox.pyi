@@ -1,6 +1,7 @@
 import logging
+from typing import Self
 
-from typing_extensions import Self, disjoint_base
+from typing_extensions import disjoint_base
 
 from crest.io.outbox import Owner
 

@@ -1,9 +1,9 @@
 """What waits to be handled on one connection, and how handlers are called.
 
 Events reach the handlers one at a time, in order. A plain function is called directly; what an `async def` returns is
-awaited in a task, and until it has ended, further events of this connection wait here. The reading side is told when too
-many do (`is_full`) and when there is room again (`has_room`). What a handler raises goes to `on_error`, or else to the log,
-and never further: no handler can stop the server, nor reach another connection.
+awaited in a task, and until it has ended, further events of this connection wait here. The reading side is told when
+too many do (`is_full`) and when there is room again (`has_room`). What a handler raises goes to `on_error`, or else
+to the log, and never further: no handler can stop the server, nor reach another connection.
 """
 
 from asyncio import CancelledError
@@ -12,7 +12,7 @@ from inspect import isawaitable
 import logging
 
 from crest.io.hub cimport Hub
-from crest.io.outbox cimport Outbox, Owner
+from crest.io.outbox cimport Owner
 from crest.wire.rfc6455 cimport CLOSE_INTERNAL_ERROR
 
 logger = logging.getLogger("crest")
@@ -91,7 +91,8 @@ cdef class Inbox(Owner):
             return self.handler_failed(event, name_of(handler), error)
 
     cdef object handler_failed(self, Event event, str name, BaseException error):
-        """A handler raised: tell on_error; without one, or when it was on_error that raised, log it and close with 1011.
+        """A handler raised: tell on_error; without one, or when it was on_error that raised, log it and close with
+        1011.
         Returns what has to be awaited, or None."""
         text = f"handler {name} raised {type(error).__name__}: {text_of(error)}"
         if event != ERROR and self.hub.on_error is not None:
@@ -134,7 +135,8 @@ cdef class Inbox(Owner):
         self.idle()
 
     cdef int abandon(self) except -1:
-        """The connection has ended, and its handlers have had the time to: cancel what runs, skip what waits but on_close."""
+        """The connection has ended, and its handlers have had the time to: cancel what runs, skip what waits but
+        on_close."""
         self.abandoned = True
         if self.task is not None:
             self.task.cancel()

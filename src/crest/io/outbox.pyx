@@ -1,18 +1,19 @@
 """The sending side of one connection: what waits to be sent, in the order of the calls.
 
-An `Outbox` is a queue of pieces (`Pieces`), the bound on it, and the way out; `connection.py` makes it what a handler holds. It
-does not read, and does not know how a connection opens or ends: its `Owner` does.
+An `Outbox` is a queue of pieces (`Pieces`), the bound on it, and the way out; `connection.py` makes it what a handler
+holds. It does not read, and does not know how a connection opens or ends: its `Owner` does.
 
-- Within a turn of the loop, small frames are written one behind the other into the turn's arena: one piece, however many.
+- Within a turn of the loop, small frames are written one behind the other into the turn's arena: one piece, however
+  many.
 - A large `str` or `bytes` is not copied: its own memory is a piece.
-- `flush` writes past the transport with send(2) as long as the transport has nothing queued. What the kernel does not take
-  stays here, but for one slice that is handed to the transport: it says, by resume_writing, when there is room again.
-  Without a socket to write to (TLS, or a loop where that is not possible) the transport gets everything, slice by slice.
-- Broadcasts are not here. They stand in the `Feed`, up to whose end they are pulled in (`catch_up`) before anything of this
-  connection's own, so that the order of the calls is kept.
+- `flush` writes past the transport with send(2) as long as the transport has nothing queued. What the kernel does not
+  take stays here, but for one slice that is handed to the transport: it says, by resume_writing, when there is room
+  again. Without a socket to write to (TLS, or a loop where that is not possible) the transport gets everything, slice
+  by slice.
+- Broadcasts are not here. They stand in the `Feed`, up to whose end they are pulled in (`catch_up`) before anything
+  of this connection's own, so that the order of the calls is kept.
 """
 
-cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
@@ -37,8 +38,8 @@ cdef extern from "Python.h":
     void* PyUnicode_DATA(object text) noexcept
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 
-cdef size_t COPIED = 8192           # bytes: a payload up to this is copied behind its header, a larger one is referenced
-cdef size_t FLUSHED_AT = 1 << 16    # bytes: with so much waiting, the end of the turn is not waited for
+cdef size_t COPIED = 8192           # bytes: a payload up to this is copied, a larger one is referenced
+cdef size_t FLUSHED_AT = 1 << 16    # bytes: with so many waiting, the turn's end is not waited for
 cdef size_t SLICE = 1 << 16         # bytes: the most that the transport gets at a time
 cdef uint64_t made = 0              # outboxes, by this process
 
@@ -194,8 +195,8 @@ cdef class Outbox(Pieces):
             self.send_binary(owner)
 
     cdef bint push_frame(self, uint8_t opcode, const char* data, size_t size, object owner) except -1:
-        """Queue a frame; False when it was refused. `owner` is the immutable object whose memory `data` is; without one,
-        `size` is at most COPIED."""
+        """Queue a frame; False when it was refused. `owner` is the immutable object whose memory `data` is; without
+        one, `size` is at most COPIED."""
         cdef char header[MAX_SERVER_HEADER]
         cdef size_t header_size
         if self.state == OPEN and self.seen < self.feed.end:
@@ -283,7 +284,8 @@ cdef class Outbox(Pieces):
 
     def _close_overflowed(self):
         if self.owner is not None:
-            self.owner.fail(CLOSE_TRY_AGAIN_LATER, f"the peer reads too slowly: max_backlog is {self.feed.max_backlog} bytes")
+            self.owner.fail(
+                CLOSE_TRY_AGAIN_LATER, f"the peer reads too slowly: max_backlog is {self.feed.max_backlog} bytes")
 
     # ---- The kernel and the transport ----------------------------------------------------------------------------
 

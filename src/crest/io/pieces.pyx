@@ -1,11 +1,10 @@
 """A queue of pieces of memory that wait to be sent, in order.
 
-A piece is owned by an object that keeps its memory alive (a `str`, `bytes`, a `Block` of a broadcast's log or of the queue's
-own), or it lies in the turn's arena and has no owner: then it must be gone, or be settled, before the turn ends. Pieces that
-follow each other in memory are one. An empty queue owns no memory.
+A piece is owned by an object that keeps its memory alive (a `str`, `bytes`, a `Block` of a broadcast's log or of the
+queue's own), or it lies in the turn's arena and has no owner: then it must be gone, or be settled, before the turn
+ends. Pieces that follow each other in memory are one. An empty queue owns no memory.
 """
 
-cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -15,7 +14,8 @@ from libc.string cimport memcpy, memmove
 from crest.io.turn cimport Block, Pending
 
 cdef uint32_t LEAST_ROOM = 4
-# Blocks of the queue's own: each twice as large as the one before, so that small frames cost little more than their bytes.
+# Blocks of the queue's own: each twice as large as the one before, so that small frames cost little more than their
+# bytes.
 cdef size_t LEAST_BLOCK = 1024
 cdef size_t LARGEST_BLOCK = 1 << 16
 

@@ -1,7 +1,8 @@
 import asyncio
 import typing
+from typing import Self
 
-from typing_extensions import Self, disjoint_base
+from typing_extensions import disjoint_base
 
 from crest.io.hub import Hub
 from crest.io.inbox import Inbox

@@ -1,15 +1,15 @@
 """One connection between asyncio and the wire: transport callbacks to frames to events.
 
-`Protocol` owns the life of one TCP connection. Its bytes go to an `opening` (of the floor above) until that calls `upgrade`;
-from then on it feeds the frame reader, answers control frames, and hands messages to its inbox, which calls the handlers.
-It knows the closing handshake (RFC 6455 section 7), and nothing of routes, HTTP or users.
+`Protocol` owns the life of one TCP connection. Its bytes go to an `opening` (of the floor above) until that calls
+`upgrade`; from then on it feeds the frame reader, answers control frames, and hands messages to its inbox, which
+calls the handlers. It knows the closing handshake (RFC 6455 section 7), and nothing of routes, HTTP or users.
 
-Its end, step by step: somebody sends the first close frame (`close`, `peer_closed`, `fail`) or the transport is lost; the
-reading ends and on_close is delivered (`finish`), once; when all is sent, the writing half is shut down, so that the peer
-can still read it, and the peer's end of stream is awaited for `close_timeout` (`linger`); `connection_lost` comes last.
+Its end, step by step: somebody sends the first close frame (`close`, `peer_closed`, `fail`) or the transport is lost;
+the reading ends and on_close is delivered (`finish`), once; when all is sent, the writing half is shut down, so that
+the peer can still read it, and the peer's end of stream is awaited for `close_timeout` (`linger`); `connection_lost`
+comes last.
 """
 
-cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
 
@@ -19,7 +19,7 @@ from crest.io.hub cimport Hub
 from crest.io.inbox cimport BINARY, CLOSE, CONNECT, ERROR, MESSAGE, Inbox, is_full
 from crest.io.outbox cimport Outbox
 from crest.io.turn cimport Turn
-from crest.wire.frames cimport FAIL, NEED_DATA, FrameReader
+from crest.wire.frames cimport NEED_DATA, FrameReader
 from crest.wire.rfc6455 cimport (
     CLOSE_ABNORMAL_CLOSURE,
     CLOSE_GOING_AWAY,
@@ -53,8 +53,8 @@ cdef class Protocol(Inbox):
     Args:
         turn: of the loop that the connection belongs to.
         site: whom the connection reports to: `site.opened(protocol)` returns the opening, an object with
-            `data_received(bytes)`, `eof_received()`, `resume_writing()`, `connection_lost()` and `stop()`; `site.ended(protocol)` is called when the
-            connection is gone and its handlers have ended.
+            `data_received(bytes)`, `eof_received()`, `resume_writing()`, `connection_lost()` and `stop()`;
+            `site.ended(protocol)` is called when the connection is gone and its handlers have ended.
     """
 
     def __cinit__(self, Turn turn not None, site):
@@ -291,8 +291,8 @@ cdef class Protocol(Inbox):
         return self.deliver(CLOSE, code, reason)
 
     cdef int linger(self) except -1:
-        """Close the TCP connection such that the peer gets all that was sent. To close the socket now, with bytes of the
-        peer's unread, would reset the connection, and the reset can overtake the close frame."""
+        """Close the TCP connection such that the peer gets all that was sent. To close the socket now, with bytes of
+        the peer's unread, would reset the connection, and the reset can overtake the close frame."""
         if self.lost:
             return 0
         self.set_timer(self.hub.close_timeout, self._abort)

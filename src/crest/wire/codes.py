@@ -1,4 +1,5 @@
-"""RFC 6455's numbers, by name: opcodes (section 5.2) and close codes (section 7.4), and which of them may be on the wire.
+"""RFC 6455's numbers, by name: opcodes (section 5.2) and close codes (section 7.4), and which of them may be on the
+wire.
 
 A leaf: it imports nothing of crest. `rfc6455.pxd` holds the same numbers as compile-time constants.
 """

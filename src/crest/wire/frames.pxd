@@ -5,7 +5,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from crest.kernels.utf8 cimport crest_utf8
 
-# What FrameReader.next() found: an opcode of rfc6455.pxd when a message or a control frame is complete, else one of these.
+# What FrameReader.next() found: an opcode of rfc6455.pxd when a message or a control frame is complete, else one of
+# these.
 cdef enum:
     NEED_DATA = -1
     FAIL = -2

@@ -1,9 +1,10 @@
 """Frames (RFC 6455 section 5): bytes to messages, message to bytes. Sans-I/O.
 
 `FrameReader` is fed chunks of what a client sent and yields messages, control frames, or the one failure that ends it.
-How the stream was cut into chunks changes nothing. It owns the unfinished frame and the unfinished message, and no other
-memory: a reader between messages holds no buffer. It does not know who answers: replying to a ping or a close frame, and
-closing after a failure, is its caller's business.
+How the stream was cut into chunks changes nothing. It owns the unfinished frame and the unfinished message, and no
+other
+memory: a reader between messages holds no buffer. It does not know who answers: replying to a ping or a close frame,
+and closing after a failure, is its caller's business.
 
 What the peer does wrong is never a Python exception here: `fail` is the one place where it becomes a close code
 (section 7.1.7) and a text that says what and where.
@@ -13,14 +14,15 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from crest.kernels.mask cimport crest_mask_init, crest_unmask
 from crest.kernels.utf8 cimport crest_utf8_feed, crest_utf8_init, crest_utf8_start
 from crest.wire.rfc6455 cimport (
-    CLOSE_INVALID_PAYLOAD_DATA, CLOSE_MESSAGE_TOO_BIG, CLOSE_NO_STATUS_RECEIVED, CLOSE_POLICY_VIOLATION, CLOSE_PROTOCOL_ERROR,
-    MAX_CONTROL_PAYLOAD, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_CONTINUATION, OPCODE_PONG, OPCODE_TEXT, is_wire_close_code,
+    CLOSE_INVALID_PAYLOAD_DATA, CLOSE_MESSAGE_TOO_BIG, CLOSE_NO_STATUS_RECEIVED, CLOSE_POLICY_VIOLATION,
+    CLOSE_PROTOCOL_ERROR, MAX_CONTROL_PAYLOAD, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_CONTINUATION, OPCODE_PONG,
+    OPCODE_TEXT, is_wire_close_code,
 )
 
 cdef extern from "Python.h":
@@ -33,8 +35,8 @@ cdef extern from "Python.h":
 crest_mask_init()
 crest_utf8_init()
 
-# Room that a message is given before its bytes have come, however long it says that it will be: an announcement costs the
-# peer 14 bytes, so it must not cost the server much more. Past it, room doubles as bytes arrive.
+# Room that a message is given before its bytes have come, however long it says that it will be: an announcement costs
+# the peer 14 bytes, so it must not cost the server much more. Past it, room doubles as bytes arrive.
 cdef uint64_t UNPROVEN_ROOM = 1 << 20
 cdef uint64_t LEAST_ROOM = 64
 
@@ -63,7 +65,8 @@ cdef dict REFUSALS = {
     LONG_CONTROL: (CLOSE_PROTOCOL_ERROR, "the payload of a control frame is over 125 bytes"),
     LENGTH_SIGN: (CLOSE_PROTOCOL_ERROR, "length {length} has its most significant bit set"),
     LENGTH_ENCODING: (CLOSE_PROTOCOL_ERROR, "length {length} is not in its shortest encoding"),
-    MESSAGE_SIZE: (CLOSE_MESSAGE_TOO_BIG, "a message of {size} bytes or more is over max_message_size, {max_message_size}"),
+    MESSAGE_SIZE: (CLOSE_MESSAGE_TOO_BIG,
+                   "a message of {size} bytes or more is over max_message_size, {max_message_size}"),
     FRAGMENTS: (CLOSE_POLICY_VIOLATION, "a message in more frames than max_fragments, {max_fragments}"),
 }
 
@@ -89,7 +92,8 @@ cdef class FrameReader:
         """Read a chunk of any size and return what it completed, in order: a list of tuples.
 
         (Opcode.TEXT, str), (Opcode.BINARY, bytes), (Opcode.PING, bytes), (Opcode.PONG, bytes),
-        (Opcode.CLOSE, close code, close reason) or (FAIL, close code, error text). After the last two comes nothing more.
+        (Opcode.CLOSE, close code, close reason) or (FAIL, close code, error text). After the last two comes nothing
+        more.
         """
         found = []
         if data.shape[0]:
@@ -339,7 +343,10 @@ cdef class FrameReader:
             else:
                 _PyBytes_Resize(&self.body, room)
         else:
-            fresh = PyUnicode_New(room, 127) if self.message_opcode == OPCODE_TEXT else PyBytes_FromStringAndSize(NULL, room)
+            if self.message_opcode == OPCODE_TEXT:
+                fresh = PyUnicode_New(room, 127)
+            else:
+                fresh = PyBytes_FromStringAndSize(NULL, room)
             Py_INCREF(fresh)
             self.body = <PyObject*>fresh
         self.body_room = room
