@@ -145,14 +145,10 @@ class Listener:
     async def _await_response(self, request: Request, result: Awaitable[object]) -> Response:
         try:
             return to_response(await result)
-        except GeneratorExit:
-            raise
-        except asyncio.CancelledError as error:
+        except BaseException as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
-                raise  # the client has gone
-            return self._handler_failed(request, error)
-        except BaseException as error:
+                raise  # the client has gone, or the loop
             return self._handler_failed(request, error)
 
     def _handler_failed(self, request: Request, error: BaseException) -> Response:

@@ -1,5 +1,6 @@
 import logging
 from typing import Self
+from typing import Self
 
 from typing_extensions import disjoint_base
 

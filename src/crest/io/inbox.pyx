@@ -103,7 +103,10 @@ cdef class Inbox(Owner):
 
     cdef int await_result(self, Event event, object awaitable) except -1:
         """An async handler has begun: events wait until it, and those that came meanwhile, have ended."""
-        self.task = self.connection.feed.turn.loop.create_task(self._work(event, awaitable))
+        self.task = self  # anything but None
+        task = self.connection.feed.turn.loop.create_task(self._work(event, awaitable))
+        if self.task is not None:  # an eager task may have come to its end already
+            self.task = task
         return 0
 
     async def _work(self, int event, awaitable):
@@ -112,9 +115,9 @@ cdef class Inbox(Owner):
                 try:
                     await awaitable
                     awaitable = None
-                except GeneratorExit:
-                    raise
                 except BaseException as error:
+                    if isinstance(error, GeneratorExit) and self.connection.feed.turn.loop.is_closed():
+                        raise  # not the handler's: this task is being thrown away
                     if self.abandoned and isinstance(error, CancelledError):
                         logger.warning("%s: handler %s was cancelled, %g s after the connection ended",
                                        self.connection.get_id(), name_of(awaitable), self.hub.close_timeout)

@@ -313,7 +313,10 @@ cdef class Outbox(Pieces):
 
     cdef int hand_over(self) except -1:
         """Give the transport a slice, so that it waits for the kernel and says when there is room."""
-        cdef bytes data = self.head(SLICE)
+        cdef bytes data
+        if self.transport.is_closing():
+            return self.broken()
+        data = self.head(SLICE)
         self.consume(len(data))
         self.limit_transport()
         self.handed = len(data)

@@ -1,6 +1,7 @@
 import asyncio
 import typing
 from typing import Self
+from typing import Self
 
 from typing_extensions import disjoint_base
 
