@@ -130,7 +130,8 @@ def _panel(record: Record, scenario: Record, x: float, y: float) -> list[str]:
         lines.append(f'<text class="name{_css(name)}" x="{left - 8}" y="{middle + 4}">{escape(name)}</text>')
         value = _value(scenario, entry)
         if value is None:
-            lines.append(f'<text class="failed" x="{left + 6}" y="{middle + 4}">failed</text>')
+            said = f"{number(entry['median'])} µs, no ratio" if "median" in entry else "failed"
+            lines.append(f'<text class="failed" x="{left + 6}" y="{middle + 4}">{said}</text>')
             continue
         width = max(scale(value), 1)
         place = f'x="{left}" y="{middle - BAR / 2}" width="{width:.1f}" height="{BAR}"'

@@ -1,8 +1,8 @@
 """Count the instructions of the paths in paths.py and compare them with guard.json: `guard.py [--update] [--strict]`.
 
-Instructions are counted by callgrind, and so do not depend on how busy the machine is: what a path costs is the difference
-between a run of COUNT and one of twice as many, which start-up drops out of. They do depend on interpreter, compiler and
-processor, so counts are compared only between like toolchains.
+Instructions are counted by callgrind, and so do not depend on how busy the machine is. What a path costs is the
+difference between a run of COUNT and one of twice as many, which start-up drops out of. Interpreter, compiler and
+processor do matter, so counts are compared only between like toolchains.
 """
 
 import argparse
@@ -85,17 +85,32 @@ def instructions(path: str, count: int) -> int:
     return int(collected[1])
 
 
+def sources() -> dict[str, int]:
+    """When each file of the installed package was last changed."""
+    package = importlib.util.find_spec("crest")
+    if package is None or package.origin is None:
+        raise SystemExit("guard: crest is not installed")
+    files = [each for kind in ("*.py", "*.so") for each in Path(package.origin).parent.rglob(kind)]
+    return {str(each): each.stat().st_mtime_ns for each in [*files, BENCHES / "paths.py"]}
+
+
 def measure() -> dict[str, float]:
-    """Instructions of each path for one message, delivery or connection."""
+    """Instructions of each path for one message, delivery or connection.
+
+    Raises:
+        RuntimeError: A path failed, or crest was changed meanwhile, so that runs can not be subtracted.
+    """
+    before = sources()
     # Compiled bytecode must be there before the first run that counts.
     subprocess.run([sys.executable, "-c", "import crest"], check=True)
     subprocess.run([sys.executable, str(BENCHES / "paths.py"), "handshake", "1"], check=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         single = {path: pool.submit(instructions, path, count) for path, count in COUNTS.items()}
         double = {path: pool.submit(instructions, path, 2 * count) for path, count in COUNTS.items()}
-        return {
-            path: round((double[path].result() - single[path].result()) / count, 1) for path, count in COUNTS.items()
-        }
+        counts = {path: (double[path].result() - single[path].result()) / count for path, count in COUNTS.items()}
+    if sources() != before:
+        raise RuntimeError("crest was changed while it was measured")
+    return {path: round(count, 1) for path, count in counts.items()}
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], keys: tuple[str, ...]) -> list[str]:

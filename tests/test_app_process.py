@@ -25,7 +25,7 @@ import asyncio, os, sys
 from crest import App, WebSocketServer
 
 app = App()
-ws = WebSocketServer()
+ws = WebSocketServer(close_timeout=1000)
 
 @ws.on_message
 async def received(conn, message):

@@ -150,8 +150,8 @@ static void check_header(const struct connection *c, const struct target *target
         fail("connection %u: more messages than the %llu that were sent (duplicated?)", c->id,
              (unsigned long long)c->sender->sent);
     if (c->message_at + c->frame_left > target->stream->size)
-        fail("connection %u: message %llu has at least %llu bytes instead of %zu", c->id, (unsigned long long)c->received,
-             (unsigned long long)(c->message_at + c->frame_left), target->stream->size);
+        fail("connection %u: message %llu has at least %llu bytes instead of %zu", c->id,
+             (unsigned long long)c->received, (unsigned long long)(c->message_at + c->frame_left), target->stream->size);
 }
 
 /* Takes bytes of a frame header; returns how many. */
@@ -175,8 +175,8 @@ static size_t read_header(struct connection *c, const struct target *target, con
 }
 
 /* Says what is wrong with message number `received` as clearly as its payload allows. */
-static _Noreturn void fail_payload(const struct connection *c, const struct target *target, const uint8_t *payload, size_t n,
-                                   size_t wrong) {
+static _Noreturn void fail_payload(const struct connection *c, const struct target *target, const uint8_t *payload,
+                                   size_t n, size_t wrong) {
     unsigned long long due = c->received, number;
     uint64_t named;
     uint32_t sender;
@@ -188,10 +188,12 @@ static _Noreturn void fail_payload(const struct connection *c, const struct targ
             fail("connection %u: message %llu of sender %u where %llu of sender %u was due", c->id, number, sender, due,
                  c->sender->id);
         if (number < due)
-            fail("connection %u: message %llu again where %llu was due (duplicated or out of order)", c->id, number, due);
+            fail("connection %u: message %llu again where %llu was due (duplicated or out of order)", c->id, number,
+                 due);
         fail("connection %u: message %llu where %llu was due (lost or out of order)", c->id, number, due);
     }
-    fail("connection %u: message %llu is corrupted: byte %zu is 0x%02x", c->id, due, c->message_at + wrong, payload[wrong]);
+    fail("connection %u: message %llu is corrupted: byte %zu is 0x%02x", c->id, due, c->message_at + wrong,
+         payload[wrong]);
 }
 
 static void end_control(struct connection *c, const struct target *target, uint8_t opcode) {

@@ -1,7 +1,7 @@
 /* Owns one client connection: the opening handshake, writing messages, and checking everything that the server sends.
  *
- * Checked: the handshake response, each frame header (RFC 6455 section 5.2), and by stream.h each payload byte and the order
- * of the messages. The first error ends the run. Does not know what is measured, nor when messages are due. */
+ * Checked: the handshake response, each frame header (RFC 6455 section 5.2), and by stream.h each payload byte and the
+ * order of the messages. The first error ends the run. Does not know what is measured, nor when messages are due. */
 #ifndef LOAD_CONNECTION_H
 #define LOAD_CONNECTION_H
 

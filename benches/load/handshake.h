@@ -11,8 +11,8 @@ enum { REQUEST_MAX = 1024, RESPONSE_MAX = 4096 };
 /* Writes a request with a random key, and what Sec-WebSocket-Accept must answer. Returns its length. */
 size_t handshake_request(const char *host, int port, const char *path, char *request, char *accept);
 
-/* Ends the run if a complete response, up to and with its empty line and terminated by a NUL, does not open a connection
- * without extensions and subprotocol. */
+/* Ends the run if a complete response, up to and with its empty line and terminated by a NUL, does not open a
+ * connection without extensions and subprotocol. */
 void handshake_check(uint32_t id, const char *response, const char *accept);
 
 #endif

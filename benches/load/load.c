@@ -1,7 +1,7 @@
 /* load: puts a WebSocket server under load, checks all that it answers, and prints what it took.
  *
- * Owns the command line, when messages are sent, and what is measured. What messages say is stream.h's, how the server is
- * checked connection.h's, what the server consumes process.h's. One thread, one epoll; see usage() for the modes. */
+ * Owns the command line, when messages are sent, and what is measured. What messages say is in stream.h, how the server
+ * is checked in connection.h, what it consumes in process.h. One thread, one epoll; usage() lists the modes. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -125,7 +125,8 @@ static void open_connections(struct connection *first, uint32_t n) {
     uint32_t before = run.opened;
     run.heard_at = now();
     for (uint32_t started = 0; run.opened - before < n;) {
-        while (started < n && started - (run.opened - before) < OPENING_AT_ONCE) connection_open(first + started++, &target);
+        while (started < n && started - (run.opened - before) < OPENING_AT_ONCE)
+            connection_open(first + started++, &target);
         pump(options.stall);
         if (stalled())
             fail("%u of %u handshakes were not answered in %g s", n - (run.opened - before), n, options.stall);
@@ -159,8 +160,8 @@ static void close_connections(void) {
     while (run.closed < options.connections) {
         pump(options.stall);
         if (stalled())
-            fail("%u of %u Close frames were not answered in %g s", options.connections - run.closed, options.connections,
-                 options.stall);
+            fail("%u of %u Close frames were not answered in %g s", options.connections - run.closed,
+                 options.connections, options.stall);
     }
     for (uint32_t i = 0; i < options.connections; i++) connection_reset(connections + i);
 }
@@ -195,8 +196,9 @@ static void print_messages(struct reading begin, struct reading end) {
            options.binary ? "true" : "false", seconds, (unsigned long long)messages, (double)messages / seconds,
            (double)messages * (double)options.size / seconds / 1e6);
     if (latency.samples)
-        printf(", \"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f", (double)latency_percentile(&latency, 0.5) / 1e3,
-               (double)latency_percentile(&latency, 0.99) / 1e3, (double)latency_percentile(&latency, 0.999) / 1e3);
+        printf(", \"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f",
+               (double)latency_percentile(&latency, 0.5) / 1e3, (double)latency_percentile(&latency, 0.99) / 1e3,
+               (double)latency_percentile(&latency, 0.999) / 1e3);
     print_server(begin, end, messages);
     printf("}\n");
 }
@@ -213,7 +215,8 @@ static void run_messages(void) {
     run.sending = true;
     run.measuring = options.messages != 0;
     begin = read_all();
-    for (uint32_t i = 0; i < (options.mode == BROADCAST ? 1 : options.connections); i++) post(connections + i, options.depth);
+    uint32_t senders = options.mode == BROADCAST ? 1 : options.connections;
+    for (uint32_t i = 0; i < senders; i++) post(connections + i, options.depth);
     if (options.messages) {
         receive_the_rest();
         end = read_all();
@@ -256,8 +259,8 @@ static void run_idle(void) {
     run.sending = false;
     receive_the_rest();
     for (uint32_t i = 0; i <= options.connections; i++) connection_reset(connections + i);
-    printf("{\"mode\": \"idle\", \"connections\": %u, \"seconds\": %.3f, \"opening_seconds\": %.3f", options.connections,
-           (double)(end.time - begin.time) / 1e9, opening);
+    printf("{\"mode\": \"idle\", \"connections\": %u, \"seconds\": %.3f, \"opening_seconds\": %.3f",
+           options.connections, (double)(end.time - begin.time) / 1e9, opening);
     if (server.count)
         printf(", \"bytes_per_connection\": %.1f, \"idle_cpu_share\": %.5f, \"server_rss_bytes\": %llu",
                ((double)resident_open - (double)resident) / options.connections,

@@ -37,8 +37,8 @@ static const char *slice(const struct stream *stream, uint32_t sender, uint64_t 
     return stream->text + (number * 1021 + sender * 97ull) % SHIFTS;
 }
 
-/* `key` holds the four bytes of the masking key twice; n may be anything, but a message's pieces before the last must have
- * a multiple of four. */
+/* `key` holds the four bytes of the masking key twice; n may be anything, but a message's pieces before the last must
+ * have a multiple of four. */
 static void mask(const void *from, size_t n, uint64_t key, uint8_t *to) {
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {

@@ -1,6 +1,5 @@
 import logging
 from typing import Self
-from typing import Self
 
 from typing_extensions import disjoint_base
 

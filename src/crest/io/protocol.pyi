@@ -1,7 +1,6 @@
 import asyncio
 import typing
 from typing import Self
-from typing import Self
 
 from typing_extensions import disjoint_base
 
