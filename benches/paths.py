@@ -1,7 +1,7 @@
 """Five core paths without a network: what runs for each message, recipient or connection, for callgrind to count.
 
-`paths.py PATH COUNT` runs one path COUNT times, in one process and with the same input each time. Sockets are socket pairs, so
-that send(2) is called as it is in service; callgrind counts user-space instructions, not the kernel's.
+`paths.py PATH COUNT` runs one path COUNT times, in one process and with the same input each time. Sockets are socket
+pairs, so that send(2) is called as it is in service; callgrind counts user-space instructions, not the kernel's.
 """
 
 import asyncio

@@ -70,7 +70,8 @@ class App:
         if not isinstance(server, WebSocketServer):
             raise TypeError(f"mount() takes a WebSocketServer, not {type(server).__name__}")
         self._mounts.append((check_path(path), server))
-        waiting.discard(server)
+        if server in waiting:
+            waiting.remove(server)
 
     def get(self, path: str) -> Callable[[Page], Page]:
         """Register, as a decorator, the handler of plain GET and HEAD requests for a path.
@@ -225,13 +226,14 @@ class App:
 
 
 def _forget_unused() -> None:
-    """Where several servers wait for one path, drop those that nobody but `waiting` knows: they are no conflict."""
-    paths = [server.path for server in waiting]
-    rivals = [ref(server) for server in waiting if paths.count(server.path) > 1]
-    waiting.difference_update([rival() for rival in rivals])
+    """Where several servers wait for one path, drop those before the last that nobody but `waiting` knows: they were
+    made and let go, and are no conflict."""
+    last = {server.path: server for server in waiting}
+    rivals = [ref(server) for server in waiting if server is not last[server.path]]
     if rivals:
-        gc.collect()
-    waiting.update(server for rival in rivals if (server := rival()) is not None)
+        waiting[:] = last.values()
+        gc.collect()  # handlers refer to their server, and it to them
+        waiting[:0] = [server for rival in rivals if (server := rival()) is not None]
 
 
 @contextmanager

@@ -16,8 +16,8 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 MOST_BYTES = (1 << 63) - 1
 MOST_COUNT = (1 << 32) - 1
 
-waiting: set[WebSocketServer] = set()
-"""Servers that were never mounted: the next app to run mounts them, each at its own path."""
+waiting: list[WebSocketServer] = []
+"""Servers that were never mounted, the oldest first: the next app to run mounts them, each at its own path."""
 
 
 class WebSocketServer:
@@ -72,7 +72,7 @@ class WebSocketServer:
         self.served_by: object = None  # the app that serves it now
         caller = sys._getframe(1)
         self._made_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-        waiting.add(self)
+        waiting.append(self)
 
     def __repr__(self) -> str:
         return f"<WebSocketServer {self.path!r} made at {self._made_at}>"

@@ -348,6 +348,18 @@ class Link:
             self.unread = self.unread[size:]
             self.protocol.buffer_updated(size)
 
+    def fill(self) -> int:
+        """Fill the kernel's buffer behind the server's back; how many bytes the peer will have to read before others."""
+        size = 0
+        if self.scene.direct:
+            assert self.transport.sock is not None
+            try:
+                while True:
+                    size += self.transport.sock.send(bytes(1000))
+            except BlockingIOError:
+                pass
+        return size
+
     def read(self, most: int = 1 << 30) -> list[bytes]:
         """What the kernel has for the peer, up to so many bytes, one item for each recv(2)."""
         chunks = []

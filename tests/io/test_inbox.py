@@ -466,6 +466,30 @@ def test_an_async_on_close_that_does_not_end_is_cancelled(stage: Scene, caplog: 
     assert stage.site.gone == [link.protocol]
 
 
+def test_on_close_begins_though_its_time_is_over(stage: Scene) -> None:
+    """The loop was busy for as long as the timer: a task cancelled before its first step would never take it."""
+    gates = Gates(stage)
+    stage.hub.on_close = gates.handler
+    link = stage.link()
+    link.transport.end()
+    stage.end_turn()
+    assert stage.loop.pending() == [10.0] and gates.begun == []
+    stage.loop.advance(10)
+    stage.end_turn(4)
+    assert gates.begun == [1006]
+    assert stage.site.gone == [link.protocol]
+
+
+def test_on_close_begins_though_the_server_stops(stage: Scene) -> None:
+    gates = Gates(stage)
+    stage.hub.on_close = gates.handler
+    link = stage.link()
+    link.protocol.end_now()
+    stage.end_turn(5)
+    assert gates.begun == [1006]
+    assert stage.site.gone == [link.protocol]
+
+
 def test_error_text_is_a_str() -> None:
     error = ErrorText("what")
     assert (error, error.exception) == ("what", None)

@@ -218,6 +218,10 @@ def test_a_thread_is_bounded_while_the_peer_does_not_read(dropping: Scene) -> No
     assert link.connection.buffered <= 200_000
     got = link.taken()
     assert len(got) + link.connection.dropped == 31
+    link.transport.room = 0
+    link.connection.send("x" * 100_000)
+    dropping.end_turn()
+    assert link.connection.buffered > 10_000
     assert in_thread(link.connection.send, "t" * 10_000) is True, "what was posted has been counted off"
 
 

@@ -99,6 +99,28 @@ def test_the_arena_overflows_while_a_chunk_is_read(stage: Scene) -> None:
     assert other.taken() == [f"{message} {i}" * 500 for message in "ab" for i in range(100)]
 
 
+def test_the_arena_overflows_at_a_send_to_who_is_blocked_by_that(stage: Scene) -> None:
+    """Making room flushes what is due, the sender's own too, whose kernel is full: its message may not lie in the arena."""
+    link, others = stage.link(room=0), [stage.link() for _ in range(8)]
+    before = link.fill()
+    link.connection.send("first")
+    for _ in range(2):
+        for i in range(40):
+            for other in others:
+                other.connection.send(f"{i:02}" * 400)
+        link.connection.send("second" * 1000)
+    for i in range(40):
+        for other in others:
+            other.connection.send(f"{i:02}" * 400)
+    stage.end_turn()
+    assert link.connection.buffered > 0
+    link.read_all()
+    del link.stream[:before]
+    assert link.texts() == ["first", "second" * 1000, "second" * 1000]
+    for other in others:
+        assert other.taken() == [f"{i:02}" * 400 for i in range(40)] * 3
+
+
 def test_a_chunk_of_one_connection_in_the_callback_of_another(stage: Scene) -> None:
     """A connection that opens is corked too; what the one before sent at its end does not linger."""
     stage.hub.on_connect = lambda conn: stage.hub.broadcast("new") or conn.send("welcome")
