@@ -151,7 +151,8 @@ static void check_header(const struct connection *c, const struct target *target
              (unsigned long long)c->sender->sent);
     if (c->message_at + c->frame_left > target->stream->size)
         fail("connection %u: message %llu has at least %llu bytes instead of %zu", c->id,
-             (unsigned long long)c->received, (unsigned long long)(c->message_at + c->frame_left), target->stream->size);
+             (unsigned long long)c->received, (unsigned long long)(c->message_at + c->frame_left),
+             target->stream->size);
 }
 
 /* Takes bytes of a frame header; returns how many. */

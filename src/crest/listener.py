@@ -28,7 +28,7 @@ BACKLOG = 4096
 MOST_PORT = 65535
 
 LAST_WAIT = 1.0
-"""Seconds for cancelled handlers to end, when `shutdown_timeout` is over."""
+"""Seconds for cancelled handlers to end when `shutdown_timeout` is over, and as many for on_close."""
 
 
 class Listener:
@@ -167,11 +167,14 @@ class Listener:
         for protocol in list(self._protocols):
             protocol.stop()
         if not await self._wait_for_end(self.shutdown_timeout):
-            left = list(self._protocols)
-            logger.warning("%d connections did not close within %g s and are cut off", len(left), self.shutdown_timeout)
-            for protocol in left:
-                protocol.end_now()
-            if not await self._wait_for_end(LAST_WAIT):
+            count_left, seconds = len(self._protocols), self.shutdown_timeout
+            logger.warning("%d connections did not close within %g s and are cut off", count_left, seconds)
+            for _ in ("a message's handler", "on_close"):
+                for protocol in list(self._protocols):
+                    protocol.end_now()
+                if await self._wait_for_end(LAST_WAIT):
+                    break
+            else:
                 logger.error("handlers of %d connections ignore their cancellation", len(self._protocols))
         for server in self.servers.values():
             server.hub.close()

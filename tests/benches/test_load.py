@@ -1,169 +1,19 @@
-"""The load generator of benches/load must fail when a server gets one byte, one message or one header wrong.
+"""The load generator of benches/load passes right servers, and fails when one byte or one message is wrong.
 
-A server in this process does one thing wrong on purpose; what it should have sent is written here independently.
+What a frame and a handshake may look like is in test_load_frames.py.
 """
 
 import asyncio
-import base64
-import hashlib
 import json
 import os
-import shutil
-import struct
 import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
+from scripted import BROADCAST, CLOSE, ECHO, GUARD, PING, TEXT, Connection, Server, expect_failure, frame, run, wrong
 
 LOAD = Path(__file__).parents[2] / "benches" / "load"
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-WRONG = 5  # the number of the message that is treated wrongly
-GUARD = 60  # seconds after which a run hangs
-
-if sys.platform != "linux":
-    pytest.skip("the load generator needs epoll", allow_module_level=True)
-if shutil.which("make") is None or shutil.which(os.environ.get("CC", "cc")) is None:
-    pytest.skip("no make or no C compiler", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def load(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("load")
-    subprocess.run(["make", "--silent", "-C", str(LOAD), f"OUT={directory}"], check=True)
-    return directory / "load"
-
-
-def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0) -> bytes:
-    size = len(payload)
-    if size < 126:
-        length = bytes([size])
-    elif size < 1 << 16:
-        length = struct.pack("!BH", 126, size)
-    else:
-        length = struct.pack("!BQ", 127, size)
-    return bytes([fin << 7 | rsv << 4 | opcode]) + length + payload
-
-
-def response(key: bytes) -> bytes:
-    accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
-    return (
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
-    )
-
-
-@dataclass
-class Connection:
-    """One connection of the server, and what it answers; a test replaces one of its methods."""
-
-    index: int
-    writer: asyncio.StreamWriter
-    sent: int = 0
-    held: bytes = b""
-    pongs: list[bytes] = field(default_factory=list)
-
-    def opened(self, response: bytes) -> bytes:
-        return response
-
-    def delivered(self, opcode: int, payload: bytes) -> bytes:
-        """The bytes that deliver message number `sent` to this connection."""
-        return frame(opcode, payload)
-
-    def closed(self, payload: bytes) -> bytes:
-        return frame(CLOSE, payload)
-
-
-async def read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    first, second = await reader.readexactly(2)
-    assert first & 0xF0 == 0x80
-    assert second & 0x80
-    size = second & 0x7F
-    if size == 126:
-        (size,) = struct.unpack("!H", await reader.readexactly(2))
-    elif size == 127:
-        (size,) = struct.unpack("!Q", await reader.readexactly(8))
-    key = await reader.readexactly(4)
-    masked = await reader.readexactly(size)
-    mask = (key * (size // 4 + 1))[:size]
-    return first & 0x0F, (int.from_bytes(masked, "big") ^ int.from_bytes(mask, "big")).to_bytes(size, "big")
-
-
-@dataclass
-class Server:
-    """Echoes or broadcasts by `Connection`s of the given class."""
-
-    connection: type[Connection] = Connection
-    broadcast: bool = False
-    connections: list[Connection] = field(default_factory=list)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = self.connection(len(self.connections), writer)
-        self.connections.append(connection)
-        try:
-            request = await reader.readuntil(b"\r\n\r\n")
-            key = request.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
-            writer.write(connection.opened(response(key)))
-            while True:
-                self.received(connection, *await read_frame(reader))
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    def received(self, connection: Connection, opcode: int, payload: bytes) -> None:
-        if opcode == CLOSE:
-            connection.writer.write(connection.closed(payload))
-        elif opcode == PONG:
-            connection.pongs.append(payload)
-        else:
-            for each in self.connections if self.broadcast else [connection]:
-                each.writer.write(each.delivered(opcode, payload))
-                each.sent += 1
-
-
-@dataclass
-class Outcome:
-    status: int | None
-    out: str
-    err: str
-
-    @property
-    def figures(self) -> dict[str, Any]:
-        assert self.status == 0, self.err
-        figures: dict[str, Any] = json.loads(self.out)
-        return figures
-
-
-def run(load: Path, server: Server, *arguments: str) -> Outcome:
-    async def main() -> Outcome:
-        listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, limit=1 << 22)
-        port = listener.sockets[0].getsockname()[1]
-        process = await asyncio.create_subprocess_exec(
-            str(load),
-            *arguments,
-            str(port),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        try:
-            out, err = await asyncio.wait_for(process.communicate(), GUARD)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-            listener.close()
-        return Outcome(process.returncode, out.decode(), err.decode())
-
-    return asyncio.run(main())
-
-
-ECHO = ("echo", "--connections", "3", "--depth", "4", "--messages", "20")
-BROADCAST = ("bcast", "--connections", "4", "--depth", "4", "--messages", "20")
 
 
 class TestRightServer:
@@ -172,7 +22,7 @@ class TestRightServer:
     @pytest.mark.parametrize("size", [0, 1, 5, 12, 13, 64, 125, 126, 127, 65535, 65536, 300000])
     def test_echo(self, load: Path, size: int) -> None:
         figures = run(load, Server(), *ECHO, "--size", str(size)).figures
-        assert (figures["messages"], figures["size"], figures["depth"]) == (60, size, 4)
+        assert (figures["messages"], figures["size"], figures["depth"]) == (60, size, 16)
 
     def test_binary(self, load: Path) -> None:
         assert run(load, Server(), *ECHO, "--binary").figures["binary"] is True
@@ -225,22 +75,6 @@ class TestRightServer:
         assert run(load, Server(Shouting), *ECHO).figures["messages"] == 60
 
 
-def wrong(index: int) -> Callable[[Callable[[Connection, int, bytes], bytes]], type[Connection]]:
-    """Make a class of connections of which number `index` delivers message WRONG by the decorated function."""
-
-    def make(deliver: Callable[[Connection, int, bytes], bytes]) -> type[Connection]:
-        class Wrong(Connection):
-            def delivered(self, opcode: int, payload: bytes) -> bytes:
-                if self.index == index and self.sent == WRONG:
-                    return deliver(self, opcode, payload)
-                held, self.held = self.held, b""
-                return frame(opcode, payload) + held
-
-        return Wrong
-
-    return make
-
-
 def drop(connection: Connection, opcode: int, payload: bytes) -> bytes:
     return b""
 
@@ -270,14 +104,6 @@ MESSAGE_FAULTS = [
     pytest.param(lengthen, "message 5 has at least 65 bytes instead of 64", id="lengthen"),
 ]
 Deliver = Callable[[Connection, int, bytes], bytes]
-
-
-def expect_failure(outcome: Outcome, text: str) -> None:
-    assert outcome.status == 1, outcome
-    assert text in outcome.err
-    assert outcome.err.startswith("load: ")
-    assert outcome.err.count("\n") == 1
-    assert outcome.out == ""
 
 
 class TestWrongMessages:
@@ -353,99 +179,6 @@ class TestWrongMessages:
 
         outcome = run(load, Server(Dropping), "echo", "--seconds", "60", "--stall", "0.3")
         expect_failure(outcome, "lost: 1 of 1 messages did not arrive in 0.3 s")
-
-
-class TestWrongFrames:
-    @pytest.mark.parametrize(
-        ("bytes_of", "text"),
-        [
-            (lambda p: b"\x81\xc0\0\0\0\0" + p, "the server masked a frame"),
-            (lambda p: b"\x81\x7e\x00\x40" + p, "length 64 is not in its shortest form"),
-            (lambda p: b"\x81\x7f" + struct.pack("!Q", 64) + p, "length 64 is not in its shortest form"),
-            (lambda p: b"\x81\x7f" + struct.pack("!Q", 1 << 63 | 64) + p, "the highest bit of a length is set"),
-            (lambda p: frame(TEXT, p, rsv=4), "reserved bits 0x40 are set"),
-            (lambda p: frame(TEXT, p, rsv=1), "reserved bits 0x10 are set"),
-            (lambda p: frame(BINARY, p), "opcode 2 instead of 1"),
-            (lambda p: frame(0, p), "opcode 0 instead of 1"),
-            (lambda p: frame(3, p), "opcode 3 instead of 1"),
-            (lambda p: frame(11, p), "unknown opcode 11"),
-            (lambda p: frame(TEXT, p[:9], fin=False) + frame(TEXT, p[9:]), "opcode 1 inside a fragmented message"),
-            (lambda p: frame(TEXT, p, fin=False) + frame(0, b"x"), "has at least 65 bytes instead of 64"),
-            (lambda p: frame(PING, b"", fin=False) + frame(TEXT, p), "a fragmented control frame"),
-            (lambda p: frame(PING, b"x" * 126) + frame(TEXT, p), "a control frame of more than 125 bytes"),
-            (lambda p: frame(PONG, b"") + frame(TEXT, p), "a Pong without a Ping"),
-            (lambda p: frame(CLOSE, b"\x03\xf3full"), "the server closed with 1011: full"),
-            (lambda p: frame(CLOSE, b""), "the server closed with 1005"),
-            (lambda p: frame(CLOSE, b"\x03"), "a Close frame with half a close code"),
-        ],
-    )
-    def test_frame(self, load: Path, bytes_of: Callable[[bytes], bytes], text: str) -> None:
-        server = Server(wrong(1)(lambda connection, opcode, payload: bytes_of(payload)))
-        expect_failure(run(load, server, *ECHO), text)
-
-    def test_bytes_after_the_close_frame(self, load: Path) -> None:
-        class Trailing(Connection):
-            def closed(self, payload: bytes) -> bytes:
-                return frame(CLOSE, payload) + b"\x89"
-
-        expect_failure(run(load, Server(Trailing), *ECHO), "bytes after the Close frame")
-
-    def test_close_frame_that_is_not_answered(self, load: Path) -> None:
-        class Silent(Connection):
-            def closed(self, payload: bytes) -> bytes:
-                return b""
-
-        expect_failure(run(load, Server(Silent), *ECHO, "--stall", "0.3"), "3 of 3 Close frames were not answered")
-
-    def test_connection_that_ends(self, load: Path) -> None:
-        def end(connection: Connection, opcode: int, payload: bytes) -> bytes:
-            connection.writer.close()
-            return b""
-
-        outcome = run(load, Server(wrong(1)(end)), *ECHO, "--depth", "1")  # with unread messages it would be a reset
-        expect_failure(outcome, "the server ended the TCP connection without a closing handshake")
-
-
-class TestWrongHandshakes:
-    @pytest.mark.parametrize("mode", [ECHO, BROADCAST, ("idle", "--connections", "3"), ("rate",)])
-    @pytest.mark.parametrize(
-        ("old", "new", "text"),
-        [
-            (b"101 Switching Protocols", b"200 OK", "handshake refused: HTTP/1.1 200 OK"),
-            (b"HTTP/1.1 101", b"HTTP/1.1 1010", "handshake refused: HTTP/1.1 1010"),
-            (b"Upgrade: websocket\r\n", b"", "without Upgrade: websocket"),
-            (b"Upgrade: websocket", b"Upgrade: h2c", "without Upgrade: websocket"),
-            (b"Connection: Upgrade", b"Connection: close", "without Connection: Upgrade"),
-            (b"Accept: ", b"Accept: A", "wrong Sec-WebSocket-Accept: A"),
-            (b"Sec-WebSocket-Accept", b"Sec-WebSocket-Acceptance", "wrong Sec-WebSocket-Accept"),
-            (b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n", "an extension that was not"),
-            (b"\r\n\r\n", b"\r\nSec-WebSocket-Protocol: chat\r\n\r\n", "a subprotocol that was not offered"),
-            (b"\r\n\r\n", b"\r\n" + b"X-Filler: " + b"x" * 5000, "the handshake response does not end"),
-        ],
-    )
-    def test_response(self, load: Path, mode: tuple[str, ...], old: bytes, new: bytes, text: str) -> None:
-        class Wrong(Connection):
-            def opened(self, response: bytes) -> bytes:
-                return response.replace(old, new)
-
-        expect_failure(run(load, Server(Wrong), *mode), text)
-
-    def test_accept_of_another_key(self, load: Path) -> None:
-        class Wrong(Connection):
-            def opened(self, _: bytes) -> bytes:
-                return response(b"dGhlIHNhbXBsZSBub25jZQ==")
-
-        expect_failure(
-            run(load, Server(Wrong), *ECHO),
-            "wrong Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo= instead of ",
-        )
-
-    def test_handshake_that_is_not_answered(self, load: Path) -> None:
-        class Silent(Connection):
-            def opened(self, response: bytes) -> bytes:
-                return b""
-
-        expect_failure(run(load, Server(Silent), *ECHO, "--stall", "0.3"), "3 of 3 handshakes were not answered")
 
 
 class TestIdle:
@@ -529,7 +262,7 @@ class TestLatency:
     }
     """
 
-    def test_percentiles_are_right_to_a_sixty_fourth(self, tmp_path: Path) -> None:
+    def test_percentiles_are_right_to_a_sixty_fourth(self, load: Path, tmp_path: Path) -> None:
         binary = tmp_path / "latency"
         compiler = [os.environ.get("CC", "cc"), "-xc", f"-I{LOAD}", "-o", str(binary), "-"]
         subprocess.run(compiler, input=self.PROGRAM, text=True, check=True)

@@ -349,7 +349,7 @@ class Link:
             self.protocol.buffer_updated(size)
 
     def fill(self) -> int:
-        """Fill the kernel's buffer behind the server's back; how many bytes the peer will have to read before others."""
+        """Fill the kernel's buffer behind the server's back; how many bytes the peer will have to read before."""
         size = 0
         if self.scene.direct:
             assert self.transport.sock is not None

@@ -486,8 +486,10 @@ def test_on_close_begins_though_the_server_stops(stage: Scene) -> None:
     link = stage.link()
     link.protocol.end_now()
     stage.end_turn(5)
-    assert gates.begun == [1006]
-    assert stage.site.gone == [link.protocol]
+    assert gates.begun == [1006] and stage.site.gone == [], "it has its time"
+    link.protocol.end_now()
+    stage.end_turn(5)
+    assert gates.ended == [] and stage.site.gone == [link.protocol]
 
 
 def test_error_text_is_a_str() -> None:

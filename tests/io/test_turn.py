@@ -100,7 +100,7 @@ def test_the_arena_overflows_while_a_chunk_is_read(stage: Scene) -> None:
 
 
 def test_the_arena_overflows_at_a_send_to_who_is_blocked_by_that(stage: Scene) -> None:
-    """Making room flushes what is due, the sender's own too, whose kernel is full: its message may not lie in the arena."""
+    """Making room flushes what is due, the sender's own too, whose kernel is full: its message must be kept."""
     link, others = stage.link(room=0), [stage.link() for _ in range(8)]
     before = link.fill()
     link.connection.send("first")

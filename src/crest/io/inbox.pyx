@@ -103,6 +103,7 @@ cdef class Inbox(Owner):
 
     cdef int await_result(self, Event event, object awaitable) except -1:
         """An async handler has begun: events wait until it, and those that came meanwhile, have ended."""
+        self.begun = False
         self.task = self  # anything but None
         task = self.connection.feed.turn.loop.create_task(self._work(event, awaitable))
         if self.task is not None:  # an eager task may have come to its end already
@@ -110,6 +111,7 @@ cdef class Inbox(Owner):
         return 0
 
     async def _work(self, int event, awaitable):
+        self.begun = True
         while True:
             while awaitable is not None:
                 try:
@@ -142,8 +144,14 @@ cdef class Inbox(Owner):
         on_close."""
         self.abandoned = True
         if self.task is not None:
-            self.task.cancel()
+            if self.begun:
+                self.task.cancel()
+            else:
+                self.connection.feed.turn.loop.call_soon(self._abandon)
         return 0
+
+    def _abandon(self):
+        self.abandon()
 
 
 cdef str text_of(BaseException error):

@@ -338,9 +338,6 @@ cdef class Protocol(Inbox):
         if not self.lost:
             self.transport.abort()
 
-    def _abandon(self):
-        self.abandon()
-
     def _read_on(self):
         if self.paused and not self.ended:
             self.read()
@@ -361,10 +358,11 @@ cdef class Protocol(Inbox):
             self.opening.stop()
 
     def end_now(self):
-        """Shutdown has waited long enough: cut the connection, cancel its handlers, once they have begun."""
+        """Shutdown has waited long enough: cut the connection, cancel the handler that runs. on_close begins then, if it
+        had not; to cancel that too takes another call."""
         if self.transport is not None:
             self.transport.abort()
-        self.turn.loop.call_soon(self._abandon)
+        self.abandon()
 
 
 class ServerProtocol(Protocol, BufferedProtocol):
