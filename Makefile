@@ -10,7 +10,7 @@ JOBS := $(shell getconf _NPROCESSORS_ONLN)
 AUTOBAHN ?= ../shared/tools/autobahn/run.sh
 LIBASAN = $(shell $(CC) -print-file-name=libasan.so)
 
-.PHONY: help chat test bench lint types sanitize sanitize-extensions autobahn dist clean
+.PHONY: help chat test bench compare bench-guard lint types sanitize sanitize-extensions autobahn dist clean
 .DELETE_ON_ERROR:
 
 help: ## List what make can do
@@ -27,6 +27,14 @@ test: $(VENV)/installed ## Run the tests
 bench: $(VENV)/extra-bench ## Compare kernels and frames with other implementations, without sockets
 	@echo "Running the benchmarks"
 	@$(BIN)/python -m pytest benches $(ARGS)
+
+compare: $(VENV)/installed ## Compare with other servers, over real sockets: half an hour; ARGS=--quick to see it work
+	@echo "Comparing with other servers"
+	@$(BIN)/python benches/compare.py $(ARGS)
+
+bench-guard: $(VENV)/installed ## Count instructions of the core paths against the baseline, with valgrind
+	@echo "Counting instructions"
+	@$(BIN)/python benches/guard.py $(ARGS)
 
 lint: $(VENV)/extra-lint ## Check style: ruff, cython-lint
 	@echo "Checking style"
@@ -67,7 +75,7 @@ dist: $(VENV)/extra-package ## Build sdist and wheel, and test the wheel in a ve
 	@PYTHON=$(abspath $(BIN)/python) .ci/test-wheel dist/*.whl
 
 clean: ## Remove everything that was built, the venv included
-	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .benchmarks
+	rm -rf $(VENV) .bench-venv build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .benchmarks
 	find src \( -name '*.so' -o -name __pycache__ \) -prune -exec rm -rf {} +
 
 # ---- The venv: each file says that a step has been done since what it depends on changed -------------------------
