@@ -358,8 +358,8 @@ cdef class Protocol(Inbox):
             self.opening.stop()
 
     def end_now(self):
-        """Shutdown has waited long enough: cut the connection, cancel the handler that runs. on_close begins then, if it
-        had not; to cancel that too takes another call."""
+        """Shutdown has waited long enough: cut the connection, cancel the handler that runs. on_close begins then, if
+        it had not; to cancel that too takes another call."""
         if self.transport is not None:
             self.transport.abort()
         self.abandon()
