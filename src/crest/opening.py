@@ -92,7 +92,8 @@ class Opening:
         """The connection is gone."""
         self._deadline.cancel()
         if self._answering is not None:
-            self._answering.cancel()
+            # Not before its first step: the response that it was to await would never have been awaited.
+            self._listener.loop.call_soon(self._answering.cancel)
 
     def stop(self) -> None:
         """The server shuts down: no further request is answered."""
