@@ -731,11 +731,7 @@ def normalized(signature: str) -> str:
 
 def actual(name: str, function: Callable[..., Any]) -> str:
     """The signature as the reference writes it: without annotations, and without self."""
-    try:
-        signature = inspect.signature(function)
-    except ValueError:  # a compiled method tells it in the first line of its docstring only
-        _, _, parameters = (function.__doc__ or "").partition("\n")[0].partition("(self")
-        return f"{name}({parameters.removeprefix(', ')}"
+    signature = inspect.signature(function)
     bare = [each.replace(annotation=each.empty) for each in signature.parameters.values() if each.name != "self"]
     return name + str(signature.replace(parameters=bare, return_annotation=signature.empty))
 

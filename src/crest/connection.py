@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from crest.http import Request
-from crest.io.outbox import Outbox
+from crest.io.outbox import Outbox, with_own_methods
 from crest.wire.handshake import parse_head
 
 _process = ""
@@ -24,6 +24,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_name_process)
 
 
+@with_own_methods
 class WebSocketConnection(Outbox):
     """One WebSocket connection; handlers get it, nobody else makes one.
 

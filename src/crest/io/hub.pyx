@@ -3,8 +3,8 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 
+from crest.io.arguments cimport as_bytes, utf8_of
 from crest.io.fanout cimport Fanout
-from crest.io.outbox cimport as_bytes, utf8_of
 from crest.io.turn cimport Turn, is_elsewhere
 from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_TEXT
 

@@ -1,5 +1,6 @@
 # What waits to be handled on one connection; see inbox.pyx.
 
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
 from crest.io.hub cimport Hub
@@ -25,6 +26,7 @@ cdef class Inbox(Owner):
 
     cdef int deliver(self, Event event, object first, object second) except -1
     cdef object call(self, Event event, object first, object second)
+    cdef object awaitable_of(self, Event event, object handler, PyObject* returned)
     cdef object handler_failed(self, Event event, str name, BaseException error)
     cdef int await_result(self, Event event, object awaitable) except -1
     cdef int abandon(self) except -1

@@ -6,6 +6,8 @@ too many do (`is_full`) and when there is room again (`has_room`). What a handle
 to the log, and never further: no handler can stop the server, nor reach another connection.
 """
 
+from cpython.object cimport PyObject
+
 from asyncio import CancelledError
 from collections import deque
 from inspect import isawaitable
@@ -14,6 +16,15 @@ import logging
 from crest.io.hub cimport Hub
 from crest.io.outbox cimport Owner
 from crest.wire.rfc6455 cimport CLOSE_INTERNAL_ERROR
+
+cdef extern from *:
+    """
+    #define crest_owned(object) (object)
+    """
+    # A new reference that a C function returned; NULL raises what it has set.
+    object owned "crest_owned"(PyObject* returned)
+    # Called as it is, it neither checks what the callee is nor keeps exceptions at hand: a third of `call`.
+    PyObject* PyObject_Vectorcall(PyObject* callee, PyObject** arguments, size_t count, PyObject* names) noexcept
 
 logger = logging.getLogger("crest")
 
@@ -60,6 +71,9 @@ cdef class Inbox(Owner):
 
     cdef object call(self, Event event, object first, object second):
         """Call the handler of an event; returns what has to be awaited, or None."""
+        cdef PyObject* arguments[3]
+        cdef PyObject* result
+        cdef size_t count = 2
         cdef Hub hub = self.hub
         if self.deaf and (event == MESSAGE or event == BINARY):
             return None
@@ -69,24 +83,29 @@ cdef class Inbox(Owner):
             handler = hub.on_binary
         elif event == CONNECT:
             handler = hub.on_connect
+            count = 1
         elif event == CLOSE:
             handler = hub.on_close
+            count = 3
         else:
             handler = hub.on_error
         if handler is None:
             if event == ERROR:
                 logger.info("%s: %s", self.connection.get_id(), first)
             return None
+        arguments[0] = <PyObject*>self.connection
+        arguments[1] = <PyObject*>first
+        arguments[2] = <PyObject*>second
+        result = PyObject_Vectorcall(<PyObject*>handler, arguments, count, NULL)
+        if result == <PyObject*>None:
+            return owned(result)
+        return self.awaitable_of(event, handler, result)
+
+    cdef object awaitable_of(self, Event event, object handler, PyObject* returned):
+        """What a handler returned, NULL when it raised, if that has to be awaited; else None."""
         try:
-            if event == CONNECT:
-                result = handler(self.connection)
-            elif event == CLOSE:
-                result = handler(self.connection, first, second)
-            else:
-                result = handler(self.connection, first)
-            if result is None or result is True or result is False or not isawaitable(result):
-                return None
-            return result
+            result = owned(returned)
+            return result if result is not True and result is not False and isawaitable(result) else None
         except BaseException as error:
             return self.handler_failed(event, name_of(handler), error)
 

@@ -61,6 +61,7 @@ cdef class Outbox(Pieces):
     cdef int stop(self) except -1
     cdef size_t waiting(self) noexcept
     cdef bint push_message(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
+    cdef bint extend(self, uint8_t opcode, const char* data, size_t size) noexcept
     cdef bint push_frame(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
     cdef int push_bytes(self, const char* data, size_t size) except -1
     cdef int push_close(self, int code, bytes reason) except -1
@@ -79,6 +80,3 @@ cdef class Outbox(Pieces):
 cdef inline bint is_ready(Outbox outbox) noexcept nogil:
     """Whether bytes may go straight to the socket: nothing waits that must go before."""
     return outbox.count == 0 and not outbox.blocked and outbox.fd >= 0
-
-cdef const char* utf8_of(str method, object text, Py_ssize_t* size) except NULL
-cdef bytes as_bytes(str method, object data)

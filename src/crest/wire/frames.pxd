@@ -14,6 +14,21 @@ cdef enum:
 cdef enum:
     MAX_SERVER_HEADER = 10   # bytes of a frame header without a masking key (RFC 6455 section 5.2)
     MAX_CLIENT_HEADER = 14   # ... and with one
+    LEAST_CLIENT_HEADER = 6
+
+# What is wrong with a frame header; REFUSALS in frames.pyx has the words.
+cdef enum Refusal:
+    RESERVED_BITS = -12
+    RESERVED_OPCODE
+    FRAGMENTED_CONTROL
+    NOTHING_TO_CONTINUE
+    INTERRUPTED_MESSAGE
+    UNMASKED
+    LONG_CONTROL
+    LENGTH_SIGN
+    LENGTH_ENCODING
+    MESSAGE_SIZE
+    FRAGMENTS
 
 
 cdef class FrameReader:
@@ -51,7 +66,8 @@ cdef class FrameReader:
 
     cdef uint8_t* body_data(self) noexcept
     cdef object read_payload(self)
-    cdef object read_whole(self, const uint8_t* payload)
+    cdef object whole_message(self, const uint8_t* payload, Py_ssize_t size)
+    cdef Py_ssize_t short_message(self) noexcept
     cdef Py_ssize_t parse_header(self, const uint8_t* head, size_t size) noexcept
     cdef object refuse(self, Py_ssize_t refusal)
     cdef int begin_payload(self) except -1
