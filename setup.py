@@ -19,6 +19,7 @@ MODULES = [
     "kernels.utf8",
     "wire.frames",
     "io.arguments",
+    "io.poller",
     "io.turn",
     "io.pieces",
     "io.outbox",
@@ -26,6 +27,8 @@ MODULES = [
     "io.hub",
     "io.inbox",
     "io.protocol",
+    "io.stream",
+    "io.acceptor",
 ]
 HEADERS = glob("src/crest/*/*.h")
 SANITIZE = bool(os.environ.get("CREST_SANITIZE"))

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 
 from crest import App, WebSocketServer
+from crest.io.poller import Pollable
 from crest.io.protocol import ServerProtocol
 from crest.io.turn import Turn
 from crest.listener import Listener
@@ -24,15 +25,16 @@ REQUEST = (
 KEY = bytes.fromhex("37fa213d")
 
 
-class Transport:
-    """As much of an asyncio transport as a connection needs that never has to wait for its peer."""
+class Transport(Pollable):
+    """As much of a transport as a connection needs that never has to wait for its peer."""
 
     def __init__(self) -> None:
         self.socket, self.peer = socket.socketpair()
         self.socket.setblocking(False)
+        self.fd = self.socket.fileno()
 
     def get_extra_info(self, name: str) -> object:
-        return {"socket": self.socket, "peername": ("127.0.0.1", 50000)}.get(name)
+        return ("127.0.0.1", 50000) if name == "peername" else None
 
     def get_write_buffer_size(self) -> int:
         return 0

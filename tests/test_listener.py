@@ -112,27 +112,11 @@ async def test_a_port_out_of_range(port: int) -> None:
 )
 @on_each_loop
 async def test_a_port_without_permission(port: int, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def create_server(*args: Any, **options: Any) -> Any:
+    def bind(self: socket.socket, address: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    app = App()
-    serving = app.listening("127.0.0.1", port)
-    loop = Refusing(asyncio.get_running_loop(), create_server)
-    monkeypatch.setattr("crest.listener.asyncio.get_running_loop", lambda: loop)
-    with pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{port}: {text}$"):
-        async with serving:
-            pass
-
-
-class Refusing:
-    """A loop that can not create servers; uvloop's own does not let itself be changed."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, create_server: Callable[..., Any]) -> None:
-        self.loop = loop
-        self.create_server = create_server
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.loop, name)
+    monkeypatch.setattr(socket.socket, "bind", bind)
+    assert await refusal("127.0.0.1", port) == f"cannot listen on 127.0.0.1:{port}: {text}"
 
 
 # ---- What is logged --------------------------------------------------------------------------------------------------

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 from collections.abc import Awaitable, Mapping
 from inspect import isawaitable
 from typing import TYPE_CHECKING
 
-from crest.exceptions import ListenError
 from crest.http import Request, Response, to_response
+from crest.io.acceptor import Acceptor
+from crest.io.poller import Poller
 from crest.io.protocol import Protocol, ServerProtocol
 from crest.io.turn import Turn
 from crest.opening import Opening
+from crest.sockets import BACKLOG, listen
 
 if TYPE_CHECKING:
     from crest.app import App
     from crest.server import WebSocketServer
 
 logger = logging.getLogger("crest")
-
-BACKLOG = 4096
-"""Connections that the kernel may hold for a listening socket until they are accepted."""
-
-MOST_PORT = 65535
 
 LAST_WAIT = 1.0
 """Seconds for cancelled handlers to end when `shutdown_timeout` is over, and as many for on_close."""
@@ -65,10 +61,12 @@ class Listener:
         self.loop = asyncio.get_running_loop()
         self.host, self.port = "", 0
         self.sockets: list[socket.socket] = []
-        self._turn = Turn(self.loop, direct=direct)
+        self._turn = Turn(self.loop)
+        self._direct = direct and Poller.exists
         self._protocols: list[Protocol] = []  # each at its `slot`: a set would be eight times as large
         self._all_ended: asyncio.Future[None] | None = None
-        self._server: asyncio.Server | None = None
+        self._poller: Poller | None = None
+        self._acceptors: list[Acceptor | asyncio.Server] = []
 
     @property
     def address(self) -> tuple[str, int]:
@@ -85,20 +83,22 @@ class Listener:
         """
         for server in self.servers.values():
             server.hub.open(self._turn)
-        try:
-            if not 0 <= port <= MOST_PORT:
-                raise OverflowError(port)
-            self._server = await self.loop.create_server(
-                lambda: ServerProtocol(self._turn, self), host, port, backlog=BACKLOG
-            )
-        except (OSError, OverflowError, UnicodeError) as error:
-            raise ListenError(f"cannot listen on {host}:{port}: {_why(error, port)}") from error
-        self.sockets = list(self._server.sockets)
+        self.sockets = await listen(host, port)
+        if self._direct:
+            self._poller = Poller(self.loop)
+        for each in self.sockets:
+            self._acceptors.append(await self._accept(each))
         first = min(self.sockets, key=lambda each: each.family != socket.AF_INET)
         self.host, self.port = first.getsockname()[:2]
         shown = f"[{self.host}]" if ":" in self.host else self.host
         paths = ", ".join(f"ws://{shown}:{self.port}{path}" for path in self.servers)
         logger.info("Listening on http://%s:%d (WebSocket: %s)", shown, self.port, paths or "none")
+
+    async def _accept(self, sock: socket.socket) -> Acceptor | asyncio.Server:
+        """Accept connections at a socket: with transports of crest's own, or else of the loop's."""
+        if self._poller is not None:
+            return Acceptor(self._poller, sock.fileno(), self._turn, self)
+        return await self.loop.create_server(lambda: ServerProtocol(self._turn, self), sock=sock, backlog=BACKLOG)
 
     # ---- What protocols and openings ask -------------------------------------------------------------------------
 
@@ -162,8 +162,10 @@ class Listener:
         but no longer than `shutdown_timeout`; then cut off what is left."""
         self.stopping = True
         count = sum(server.connection_count() for server in set(self.servers.values()))
-        if self._server is not None:
-            self._server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
+        for sock in self.sockets:
+            sock.close()
         for protocol in list(self._protocols):
             protocol.stop()
         if not await self._wait_for_end(self.shutdown_timeout):
@@ -178,7 +180,9 @@ class Listener:
                 logger.error("handlers of %d connections ignore their cancellation", len(self._protocols))
         for server in self.servers.values():
             server.hub.close()
-        if self._server is not None:
+        if self._poller is not None:
+            self._poller.close()
+        if self._acceptors:
             logger.info("Stopped; %d connections were open when the shutdown began", count)
 
     def hurry(self) -> None:
@@ -196,17 +200,3 @@ class Listener:
             except TimeoutError:
                 return not self._protocols
         return True
-
-
-def _why(error: Exception, port: int) -> str:
-    if isinstance(error, socket.gaierror | UnicodeError):
-        return "there is no such host"
-    if isinstance(error, OverflowError):
-        return f"a port is 0 to {MOST_PORT}"
-    reasons = {
-        errno.EADDRINUSE: "the port is in use",
-        errno.EACCES: "no permission; ports below 1024 may need privileges" if port < 1024 else "no permission",
-        errno.EADDRNOTAVAIL: "this machine does not have that address",
-    }
-    assert isinstance(error, OSError)
-    return reasons.get(error.errno or 0, error.strerror or str(error))

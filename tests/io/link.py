@@ -16,6 +16,7 @@ from client import CLOSE, PING, TEXT, Frame, frame
 
 from crest.io.hub import Hub
 from crest.io.outbox import Outbox
+from crest.io.poller import Pollable
 from crest.io.protocol import ServerProtocol
 from crest.io.turn import Turn
 
@@ -69,8 +70,8 @@ class Loop(asyncio.SelectorEventLoop):
             self.run_forever()
 
 
-class Transport(asyncio.Transport):
-    """asyncio's socket transport, whose kernel is a socketpair or, without one, `room` bytes.
+class Transport(Pollable):
+    """A socket transport, whose kernel is a socketpair or, without one, `room` bytes.
 
     Attributes:
         writes: What `write` was called with.
@@ -80,7 +81,7 @@ class Transport(asyncio.Transport):
     """
 
     def __init__(self, loop: Loop, sock: socket.socket | None = None, room: int | None = None) -> None:
-        super().__init__({"socket": sock})
+        self.fd = -1 if sock is None else sock.fileno()
         self.loop, self.sock, self.room = loop, sock, room
         self.writes: list[bytes] = []
         self.wire = bytearray()
@@ -253,7 +254,7 @@ class Scene:
     def __init__(self, *, direct: bool = False, **limits: Any) -> None:
         defaults = {"max_message_size": 1 << 24, "max_fragments": 1024, "max_backlog": 1 << 20, "drop": False}
         self.loop = Loop()
-        self.turn = Turn(self.loop, direct=direct)
+        self.turn = Turn(self.loop)
         self.site = Site()
         self.hub = Hub(**{**defaults, "max_queue": 16, "close_timeout": 10.0, **limits})
         self.hub.open(self.turn)

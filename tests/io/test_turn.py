@@ -10,11 +10,9 @@ from link import Link, Loop, Scene, scene, text
 from crest.io.turn import Turn
 
 
-def test_direct_is_what_was_asked_for() -> None:
+def test_it_has_its_loop_and_a_buffer() -> None:
     loop = Loop()
     try:
-        assert Turn(loop).direct
-        assert not Turn(loop, direct=False).direct
         assert Turn(loop).loop is loop
         assert len(Turn(loop).read_buffer) == 1 << 18
     finally:

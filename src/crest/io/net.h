@@ -1,8 +1,10 @@
-/* send(2) on many pieces of memory, and what it may say. Knows sockets; no Python, no frames. */
+/* What crest does with a socket itself: send(2) on many pieces of memory, recv(2), accept(2). Knows sockets; no Python, no
+ * frames. On Windows, where the event loop's transports do all of it, these are never called. */
 #ifndef CREST_NET_H
 #define CREST_NET_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* A run of bytes that waits to be sent. `owner` keeps the memory alive; this file never looks at it. */
 typedef struct crest_piece {
@@ -16,10 +18,16 @@ enum {
     CREST_BROKEN = -2,      /* the connection is gone; its reading side will say so too */
 };
 
-#ifdef _WIN32
+/* Who is at the other end of a TCP connection. */
+typedef struct crest_address {
+    uint8_t bytes[16]; /* 4 or 16 of them */
+    uint16_t port;
+    uint8_t version; /* 4 or 6; 0: it has no such address */
+} crest_address;
 
-/* There is no send(2) past a proactor's transport. */
-#define CREST_DIRECT_SEND 0
+enum { CREST_ADDRESS_TEXT = 48 };
+
+#ifdef _WIN32
 
 static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t count) {
     (void)fd, (void)pieces, (void)count;
@@ -30,14 +38,40 @@ static inline void crest_prefetch(const void *address) {
     (void)address;
 }
 
+static inline ptrdiff_t crest_recv(int fd, char *data, size_t room) {
+    (void)fd, (void)data, (void)room;
+    return CREST_BROKEN;
+}
+
+static inline int crest_accept(int fd, crest_address *peer) {
+    (void)fd, (void)peer;
+    return CREST_BROKEN;
+}
+
+static inline int crest_address_text(const crest_address *address, char *text) {
+    (void)address, (void)text;
+    return 0;
+}
+
+static inline int crest_shut_down_writing(int fd) {
+    (void)fd;
+    return -1;
+}
+
+static inline void crest_close(int fd) {
+    (void)fd;
+}
+
 #else
 
-#define CREST_DIRECT_SEND 1
-
+#include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #ifndef MSG_NOSIGNAL /* macOS: CPython ignores SIGPIPE at start-up */
 #define MSG_NOSIGNAL 0
@@ -73,6 +107,63 @@ static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t cou
     }
     if (sent >= 0) return sent;
     return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ENOMEM ? CREST_WOULD_BLOCK : CREST_BROKEN;
+}
+
+/* Bytes that came, 0 at the end of the stream, or one of the two codes above. */
+static inline ptrdiff_t crest_recv(int fd, char *data, size_t room) {
+    ssize_t got;
+    do
+        got = recv(fd, data, room, MSG_DONTWAIT);
+    while (got < 0 && errno == EINTR);
+    if (got >= 0) return got;
+    return errno == EAGAIN || errno == EWOULDBLOCK ? CREST_WOULD_BLOCK : CREST_BROKEN;
+}
+
+/* A connection that was waiting, not blocking and closed on exec; or one of the two codes above, with errno. */
+static inline int crest_accept(int fd, crest_address *peer) {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+        struct sockaddr_storage room;
+    } from;
+    socklen_t size = sizeof from;
+    int accepted;
+#ifdef __linux__
+    accepted = accept4(fd, &from.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+#else
+    accepted = accept(fd, &from.any, &size);
+    if (accepted >= 0) {
+        fcntl(accepted, F_SETFD, FD_CLOEXEC);
+        fcntl(accepted, F_SETFL, fcntl(accepted, F_GETFL) | O_NONBLOCK);
+    }
+#endif
+    memset(peer, 0, sizeof *peer);
+    if (accepted < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? CREST_WOULD_BLOCK : CREST_BROKEN;
+    if (from.any.sa_family == AF_INET) {
+        peer->version = 4;
+        peer->port = ntohs(from.v4.sin_port);
+        memcpy(peer->bytes, &from.v4.sin_addr, 4);
+    } else if (from.any.sa_family == AF_INET6) {
+        peer->version = 6;
+        peer->port = ntohs(from.v6.sin6_port);
+        memcpy(peer->bytes, &from.v6.sin6_addr, 16);
+    }
+    return accepted;
+}
+
+/* Write the address without its port to `text`, which has room for CREST_ADDRESS_TEXT; 0 if there is none. */
+static inline int crest_address_text(const crest_address *address, char *text) {
+    int family = address->version == 4 ? AF_INET : AF_INET6;
+    return address->version && inet_ntop(family, address->bytes, text, CREST_ADDRESS_TEXT) != NULL;
+}
+
+static inline int crest_shut_down_writing(int fd) {
+    return shutdown(fd, SHUT_WR);
+}
+
+static inline void crest_close(int fd) {
+    close(fd); /* not again after EINTR: the descriptor is gone, and another thread may have it */
 }
 
 #endif

@@ -22,6 +22,7 @@ from libc.string cimport memcmp, memcpy
 
 from crest.io.arguments cimport as_bytes, utf8_of
 from crest.io.pieces cimport Pieces
+from crest.io.poller cimport Pollable
 from crest.io.turn cimport Block, Pending, Turn, is_elsewhere
 from crest.wire.frames cimport MAX_SERVER_HEADER, write_header
 from crest.wire.rfc6455 cimport (
@@ -382,10 +383,8 @@ cdef class Outbox(Pieces):
         self.state = OPEN
         if transport.get_write_buffer_size():
             self.limit_transport()
-        if turn.direct and transport.get_extra_info("ssl_object") is None:
-            socket = transport.get_extra_info("socket")
-            if socket is not None:
-                self.fd = socket.fileno()
+        if isinstance(transport, Pollable):
+            self.fd = (<Pollable>transport).fd
         return 0
 
     cdef int stop(self) except -1:

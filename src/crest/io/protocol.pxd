@@ -23,6 +23,8 @@ cdef class Protocol(Inbox):
     cdef uint8_t lost                   # the transport is gone
     cdef public uint32_t slot           # for the site's use
 
+    cdef int buffer(self, char** where, size_t* room) except -1
+    cdef int received(self, size_t size) except -1
     cdef int read(self) except -1
     cdef int read_frames(self) except -1
     cdef int hold(self) except -1

@@ -68,36 +68,51 @@ cdef class Protocol(Inbox):
         self.opening = self.site.opened(self)
 
     def get_buffer(self, Py_ssize_t sizehint):
-        cdef size_t room = 0
-        cdef uint8_t* where
+        cdef char* where
+        cdef size_t room
+        self.buffer(&where, &room)
+        return PyMemoryView_FromMemory(where, room, PyBUF_WRITE) if self.into_body else self.turn.read_buffer
+
+    cdef int buffer(self, char** where, size_t* room) except -1:
+        """Where the bytes that come next are to be written, and how many: into the message that they belong to, or else
+        into the shared buffer. Then `received` must be told, before any other connection reads."""
         self.into_body = False
         if self.reader is not None and self.unread is None and not self.ended:
             try:
-                where = self.reader.direct(DIRECT, &room)
+                where[0] = <char*>self.reader.direct(DIRECT, room)
             except MemoryError:
                 self.fail(CLOSE_MESSAGE_TOO_BIG, "there is no memory for the message")
             else:
-                if where != NULL:
+                if where[0] != NULL:
                     self.into_body = True
-                    return PyMemoryView_FromMemory(<char*>where, room, PyBUF_WRITE)
-        return self.turn.read_buffer
+                    return 0
+        where[0] = PyByteArray_AS_STRING(self.turn.read_buffer)
+        room[0] = len(self.turn.read_buffer)
+        return 0
 
     def buffer_updated(self, Py_ssize_t size):
-        cdef char* data = PyByteArray_AS_STRING(self.turn.read_buffer)
+        self.received(size)
+
+    cdef int received(self, size_t size) except -1:
+        cdef char* data
         cdef FrameReader reader = self.reader
+        if self.ended:
+            return 0
+        if self.into_body:
+            reader.wrote(size)
+            return self.read()
+        data = PyByteArray_AS_STRING(self.turn.read_buffer)
         if reader is None:
             if self.opening is not None:
                 self.opening.data_received(PyBytes_FromStringAndSize(data, size))
-        elif not self.ended:
-            if self.into_body:
-                reader.wrote(size)
-            elif self.unread is None:
-                reader.attach(<uint8_t*>data, size)
-            else:
-                # A transport that was told to pause may have had this underway.
-                self.unread = PyBytes_FromStringAndSize(<char*>reader.at, reader.end - reader.at) + data[:size]
-                reader.attach(<uint8_t*>PyBytes_AS_STRING(self.unread), len(self.unread))
-            self.read()
+            return 0
+        if self.unread is None:
+            reader.attach(<uint8_t*>data, size)
+        else:
+            # A transport that was told to pause may have had this underway.
+            self.unread = PyBytes_FromStringAndSize(<char*>reader.at, reader.end - reader.at) + data[:size]
+            reader.attach(<uint8_t*>PyBytes_AS_STRING(self.unread), len(self.unread))
+        return self.read()
 
     def eof_received(self):
         """The peer has closed its half. True keeps the transport open, for what it has still to get."""

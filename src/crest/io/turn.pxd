@@ -18,7 +18,6 @@ cdef class Pending:
 cdef class Turn:
     cdef readonly object loop
     cdef readonly bytearray read_buffer
-    cdef readonly bint direct   # whether output may go past the transport
     cdef void* thread           # the loop's own, as CPython knows it
     cdef list due
     cdef bint scheduled

@@ -12,9 +12,6 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 
 import logging
 
-cdef extern from "net.h" nogil:
-    const bint CREST_DIRECT_SEND
-
 logger = logging.getLogger("crest")
 
 cdef size_t READ_BUFFER = 1 << 18   # bytes; one read takes what has come for a connection, up to this
@@ -48,12 +45,10 @@ cdef class Turn:
 
     Args:
         loop: the event loop, in whose thread the Turn is made.
-        direct: whether connections may write to their sockets past the transport, where the platform lets them.
     """
 
-    def __cinit__(self, loop not None, *, bint direct=True):
+    def __cinit__(self, loop not None):
         self.loop = loop
-        self.direct = direct and CREST_DIRECT_SEND
         self.thread = PyThreadState_Get()
         self.read_buffer = bytearray(READ_BUFFER)
         self.arena = Block(ARENA)

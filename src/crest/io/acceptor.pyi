@@ -1,0 +1,9 @@
+from typing import Any, final
+
+from crest.io.poller import Pollable, Poller
+from crest.io.turn import Turn
+
+@final
+class Acceptor(Pollable):
+    def __new__(cls, poller: Poller, fd: int, turn: Turn, site: Any) -> Acceptor: ...
+    def close(self) -> None: ...

@@ -1,0 +1,121 @@
+/* Which sockets are ready: epoll on Linux, kqueue on macOS and the BSDs. Knows file descriptors; no Python, no protocol.
+ *
+ * All of it is level-triggered: what was not read or written now is reported again. A hang-up or an error makes a
+ * descriptor readable and writable, so that the next recv(2) or send(2) says what happened.
+ */
+#ifndef CREST_POLL_H
+#define CREST_POLL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { CREST_READABLE = 1, CREST_WRITABLE = 2 };
+
+typedef struct {
+    void *token; /* as it was given to crest_poll_change; NULL: not any more */
+    int ready;   /* CREST_READABLE | CREST_WRITABLE */
+} crest_event;
+
+enum { CREST_EVENTS_A_CALL = 256 };
+
+#if defined(__linux__)
+
+#define CREST_POLL 1
+
+#include <errno.h>
+#include <sys/epoll.h>
+
+static inline int crest_poll_open(void) {
+    return epoll_create1(EPOLL_CLOEXEC);
+}
+
+/* Watch a descriptor for other events than before; 0 for none. Returns 0, or -1 with errno. */
+static inline int crest_poll_change(int poll, int fd, int before, int after, void *token) {
+    struct epoll_event event = {0};
+    event.events = (after & CREST_READABLE ? EPOLLIN : 0u) | (after & CREST_WRITABLE ? EPOLLOUT : 0u);
+    event.data.ptr = token;
+    return epoll_ctl(poll, !before ? EPOLL_CTL_ADD : !after ? EPOLL_CTL_DEL : EPOLL_CTL_MOD, fd, &event);
+}
+
+/* What is ready now, without waiting: how many events, at most CREST_EVENTS_A_CALL, or -1 with errno. */
+static inline int crest_poll_ready(int poll, crest_event *events) {
+    struct epoll_event found[CREST_EVENTS_A_CALL];
+    int n;
+    do
+        n = epoll_wait(poll, found, CREST_EVENTS_A_CALL, 0);
+    while (n < 0 && errno == EINTR);
+    for (int i = 0; i < n; i++) {
+        uint32_t flags = found[i].events;
+        int broken = flags & (EPOLLHUP | EPOLLERR) ? CREST_READABLE | CREST_WRITABLE : 0;
+        events[i].token = found[i].data.ptr;
+        events[i].ready = broken | (flags & EPOLLIN ? CREST_READABLE : 0) | (flags & EPOLLOUT ? CREST_WRITABLE : 0);
+    }
+    return n;
+}
+
+#elif defined(__APPLE__) || defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__) || \
+    defined(__DragonFly__)
+
+#define CREST_POLL 1
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/event.h>
+#include <sys/time.h>
+#include <sys/types.h>
+
+static inline int crest_poll_open(void) {
+    int poll = kqueue();
+    if (poll >= 0) fcntl(poll, F_SETFD, FD_CLOEXEC);
+    return poll;
+}
+
+static inline int crest_poll_change(int poll, int fd, int before, int after, void *token) {
+    struct kevent changes[2];
+    int n = 0;
+    if ((before ^ after) & CREST_READABLE) {
+        EV_SET(&changes[n], fd, EVFILT_READ, after & CREST_READABLE ? EV_ADD : EV_DELETE, 0, 0, token);
+        n++;
+    }
+    if ((before ^ after) & CREST_WRITABLE) {
+        EV_SET(&changes[n], fd, EVFILT_WRITE, after & CREST_WRITABLE ? EV_ADD : EV_DELETE, 0, 0, token);
+        n++;
+    }
+    return kevent(poll, changes, n, NULL, 0, NULL) < 0 ? -1 : 0;
+}
+
+static inline int crest_poll_ready(int poll, crest_event *events) {
+    struct kevent found[CREST_EVENTS_A_CALL];
+    const struct timespec at_once = {0, 0};
+    int n;
+    do
+        n = kevent(poll, NULL, 0, found, CREST_EVENTS_A_CALL, &at_once);
+    while (n < 0 && errno == EINTR);
+    for (int i = 0; i < n; i++) {
+        events[i].token = (void *)found[i].udata;
+        events[i].ready = found[i].filter == EVFILT_READ ? CREST_READABLE : CREST_WRITABLE;
+    }
+    return n;
+}
+
+#else
+
+/* Windows: its sockets are served by the event loop's own transports. */
+#define CREST_POLL 0
+
+static inline int crest_poll_open(void) {
+    return -1;
+}
+
+static inline int crest_poll_change(int poll, int fd, int before, int after, void *token) {
+    (void)poll, (void)fd, (void)before, (void)after, (void)token;
+    return -1;
+}
+
+static inline int crest_poll_ready(int poll, crest_event *events) {
+    (void)poll, (void)events;
+    return -1;
+}
+
+#endif
+#endif

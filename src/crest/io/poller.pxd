@@ -1,0 +1,30 @@
+# Readiness of sockets; see poller.pyx.
+
+from libc.stdint cimport uint8_t
+
+cdef extern from "poll.h" nogil:
+    const bint CREST_POLL
+    ctypedef struct crest_event:
+        void* token
+        int ready
+    enum:
+        CREST_READABLE
+        CREST_WRITABLE
+        CREST_EVENTS_A_CALL
+    int crest_poll_open()
+    int crest_poll_change(int poll, int fd, int before, int after, void* token)
+    int crest_poll_ready(int poll, crest_event* events)
+
+
+cdef class Pollable:
+    cdef public int fd              # -1: closed
+    cdef uint8_t watched            # for which events: CREST_READABLE | CREST_WRITABLE
+    cdef int ready(self, int events) except -1
+
+
+cdef class Poller:
+    cdef readonly object loop
+    cdef int fd
+    cdef crest_event* events        # being told; CREST_EVENTS_A_CALL, of which `told` have been found
+    cdef int told
+    cdef int watch(self, Pollable pollable, int events) except -1

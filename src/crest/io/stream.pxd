@@ -1,0 +1,32 @@
+# One TCP connection; see stream.pyx.
+
+from libc.stdint cimport uint8_t, uint16_t
+
+from crest.io.poller cimport Pollable, Poller
+from crest.io.protocol cimport Protocol
+
+cdef extern from "net.h" nogil:
+    ctypedef struct crest_address:
+        uint8_t bytes[16]
+        uint16_t port
+        uint8_t version
+
+
+cdef class StreamTransport(Pollable):
+    cdef Poller poller
+    cdef Protocol protocol          # None: connection_lost has been called
+    cdef object context             # of the connection's handlers
+    cdef bytearray pending          # was written, and the kernel has not taken it; None: nothing
+    cdef size_t high, low           # bytes of it at which the protocol pauses and resumes writing
+    cdef crest_address peer
+    cdef uint8_t paused             # reading is, by the protocol
+    cdef uint8_t at_end             # the peer has closed its half
+    cdef uint8_t writing_paused
+    cdef uint8_t eof_due, closing, ended
+
+    cdef int start(self) except -1
+    cdef int watch(self) except -1
+    cdef int read(self) except -1
+    cdef int write_pending(self) except -1
+    cdef int pace(self) except -1
+    cdef int end(self) except -1

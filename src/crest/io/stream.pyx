@@ -1,0 +1,251 @@
+"""A transport of crest's own for plain TCP (and Unix) sockets, in place of the event loop's.
+
+`StreamTransport` does for a `Protocol` what asyncio's socket transports do, and under their names; what is left out
+nobody here calls. It reads when the `Poller` says that there is something, straight to where the protocol wants it,
+without a Python call between the kernel and the frame reader. What a connection writes goes past it most of the time
+(see outbox.pyx): it queues only what the kernel did not take.
+
+As with asyncio's, the callbacks of one connection run in a `contextvars` context of its own, so that a handler finds
+what an earlier one of the same connection has set, and nothing of others.
+"""
+
+cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.exc cimport PyErr_SetFromErrno
+
+from crest.io.outbox cimport CREST_BROKEN, crest_send
+from crest.io.pieces cimport crest_piece
+from crest.io.poller cimport CREST_READABLE, CREST_WRITABLE, Pollable, Poller
+from crest.io.protocol cimport Protocol
+
+cdef extern from "Python.h":
+    object PyContext_CopyCurrent()
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+
+cdef extern from "net.h" nogil:
+    enum:
+        CREST_ADDRESS_TEXT
+    ptrdiff_t crest_recv(int fd, char* data, size_t room)
+    int crest_address_text(const crest_address* address, char* text)
+    int crest_shut_down_writing(int fd)
+    void crest_close(int fd)
+
+cdef size_t HIGH_WATER = 1 << 16
+
+
+# Not for the garbage collector: poller and loop outlive the connection, and `end` lets go of the protocol.
+@cython.no_gc
+@cython.final
+cdef class StreamTransport(Pollable):
+    """The transport of one connection.
+
+    Args:
+        poller: of the loop that the connection belongs to.
+        protocol: whose transport it is.
+        fd: a connected stream socket that does not block; the transport closes it.
+    """
+
+    def __cinit__(self, Poller poller not None, Protocol protocol not None, int fd):
+        self.poller = poller
+        self.protocol = protocol
+        self.fd = fd
+        self.context = PyContext_CopyCurrent()
+        self.set_write_buffer_limits()
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            crest_close(self.fd)
+
+    cdef int start(self) except -1:
+        """Tell the protocol, and begin to read."""
+        PyContext_Enter(self.context)
+        try:
+            self.protocol.connection_made(self)
+            self.watch()
+        finally:
+            PyContext_Exit(self.context)
+        return 0
+
+    def get_extra_info(self, name, default=None):
+        """`peername`: (address, port), if the peer has that."""
+        cdef char text[CREST_ADDRESS_TEXT]
+        if name == "peername" and crest_address_text(&self.peer, text):
+            return text.decode(), self.peer.port
+        return default
+
+    cdef int watch(self) except -1:
+        """Have the poller watch for what is of interest now. Nothing at all is not to be watched for at all: a
+        connection that is broken would be reported over and over."""
+        cdef int events = 0
+        if not self.ended:
+            if not (self.paused or self.at_end or self.closing):
+                events |= CREST_READABLE
+            if self.pending is not None:
+                events |= CREST_WRITABLE
+        return self.poller.watch(self, events)
+
+    cdef int ready(self, int events) except -1:
+        PyContext_Enter(self.context)
+        try:
+            if events & CREST_WRITABLE:
+                self.write_pending()
+            if events & self.watched & CREST_READABLE:
+                self.read()
+        except Exception as error:
+            self.poller.loop.call_exception_handler(
+                {"message": "Fatal error in a connection", "exception": error, "transport": self,
+                 "protocol": self.protocol})
+            self.end()
+        finally:
+            PyContext_Exit(self.context)
+        return 0
+
+    # ---- Reading -------------------------------------------------------------------------------------------------
+
+    cdef int read(self) except -1:
+        cdef Protocol protocol = self.protocol
+        cdef char* where
+        cdef size_t room
+        cdef ptrdiff_t size
+        protocol.buffer(&where, &room)
+        size = crest_recv(self.fd, where, room)
+        if size > 0:
+            protocol.received(size)
+        elif size == 0:
+            self.at_end = True
+            self.watch()
+            if not protocol.eof_received():
+                self.close()
+        elif size == CREST_BROKEN:
+            self.end()
+        return 0
+
+    def pause_reading(self):
+        self.paused = True
+        self.watch()
+
+    def resume_reading(self):
+        self.paused = False
+        self.watch()
+
+    # ---- Writing -------------------------------------------------------------------------------------------------
+
+    def write(self, data not None):
+        """Send bytes, or queue what the kernel does not take."""
+        cdef const unsigned char[::1] view = data
+        cdef crest_piece piece
+        cdef ptrdiff_t sent = 0
+        if self.eof_due:
+            raise RuntimeError("write() after write_eof()")
+        if self.closing or not view.shape[0]:
+            return
+        if self.pending is None:
+            piece.data = <const char*>&view[0]
+            piece.size = view.shape[0]
+            sent = crest_send(self.fd, &piece, 1)
+            if sent == CREST_BROKEN:
+                self.end()
+                return
+            if sent == view.shape[0]:
+                return
+            self.pending = bytearray(view[max(sent, 0):])
+            self.watch()
+        else:
+            self.pending += view
+        self.pace()
+
+    cdef int write_pending(self) except -1:
+        cdef crest_piece piece
+        cdef ptrdiff_t sent
+        piece.data = PyByteArray_AS_STRING(self.pending)
+        piece.size = len(self.pending)
+        sent = crest_send(self.fd, &piece, 1)
+        if sent == CREST_BROKEN:
+            return self.end()
+        if sent > 0:
+            if <size_t>sent == piece.size:
+                self.pending = None
+            else:
+                del self.pending[:sent]
+            self.pace()
+        if self.pending is None and not self.ended:
+            self.watch()
+            if self.closing:
+                self.end()
+            elif self.eof_due:
+                crest_shut_down_writing(self.fd)
+        return 0
+
+    cdef int pace(self) except -1:
+        """Tell the protocol to pause or resume writing."""
+        cdef size_t size = self.get_write_buffer_size()
+        if not self.writing_paused and size > self.high:
+            self.writing_paused = True
+            self.protocol.pause_writing()
+        elif self.writing_paused and size <= self.low:
+            self.writing_paused = False
+            self.protocol.resume_writing()
+        return 0
+
+    def get_write_buffer_size(self):
+        return 0 if self.pending is None else len(self.pending)
+
+    def get_write_buffer_limits(self):
+        return self.low, self.high
+
+    def set_write_buffer_limits(self, size_t high=HIGH_WATER):
+        """Pause the protocol above so many bytes, and resume it at a quarter of them."""
+        self.high = high
+        self.low = high // 4
+        self.pace()
+
+    def can_write_eof(self):
+        return True
+
+    def write_eof(self):
+        """Shut the writing half down, when all is sent.
+
+        Raises:
+            OSError: the connection is broken.
+        """
+        if self.eof_due or self.closing:
+            return
+        self.eof_due = True
+        if self.pending is None and crest_shut_down_writing(self.fd) < 0:
+            PyErr_SetFromErrno(OSError)
+
+    # ---- The end -------------------------------------------------------------------------------------------------
+
+    def is_closing(self):
+        return bool(self.closing)
+
+    def close(self):
+        """Close the connection, when all is sent."""
+        if not self.closing:
+            self.closing = True
+            self.watch()
+            if self.pending is None:
+                self.end()
+
+    def abort(self):
+        """Close the connection now."""
+        self.end()
+
+    cdef int end(self) except -1:
+        if not self.ended:
+            self.ended = self.closing = True
+            self.pending = None
+            self.watch()
+            self.poller.loop.call_soon(self._lose, context=self.context)
+        return 0
+
+    def _lose(self):
+        cdef Protocol protocol = self.protocol
+        self.protocol = None
+        try:
+            protocol.connection_lost(None)
+        finally:
+            crest_close(self.fd)
+            self.fd = -1
+            self.context = None
