@@ -5,7 +5,6 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Callable
 from typing import Any
 
 import pytest

@@ -40,6 +40,8 @@ class WebSocketServer:
         max_queue: Messages of one connection that may wait for its async handler; past that its socket is not read.
         close_timeout: Seconds for a client to answer a close frame, and for a connection's async handlers to end
         after it.
+        fanout_slice: Seconds after which a broadcast to very many connections is interrupted, so that the loop can
+            serve others meanwhile.
 
     Raises:
         TypeError, ValueError: An argument is of the wrong type or out of range.
@@ -56,6 +58,7 @@ class WebSocketServer:
         on_backlog: Literal["close", "drop"] = "close",
         max_queue: int = 16,
         close_timeout: float = 10.0,
+        fanout_slice: float = 0.005,
     ) -> None:
         if on_backlog not in ("close", "drop"):
             raise ValueError(f"on_backlog must be 'close' or 'drop', not {on_backlog!r}")
@@ -68,6 +71,7 @@ class WebSocketServer:
             drop=on_backlog == "drop",
             max_queue=check_count("max_queue", max_queue, MOST_COUNT),
             close_timeout=check_seconds("close_timeout", close_timeout),
+            fanout_slice=check_seconds("fanout_slice", fanout_slice),
         )
         self.served_by: object = None  # the app that serves it now
         caller = sys._getframe(1)

@@ -256,7 +256,7 @@ class Scene:
         self.loop = Loop()
         self.turn = Turn(self.loop)
         self.site = Site()
-        self.hub = Hub(**{**defaults, "max_queue": 16, "close_timeout": 10.0, **limits})
+        self.hub = Hub(**{**defaults, "max_queue": 16, "close_timeout": 10.0, "fanout_slice": 1.0, **limits})
         self.hub.open(self.turn)
         self.direct = direct
         self.links: list[Link] = []

@@ -342,7 +342,7 @@ def test_positions_count_every_byte(stage: Scene) -> None:
 def test_limits_are_told() -> None:
     loop = Loop()
     try:
-        fanout = Fanout(Turn(loop), max_backlog=5, drop=True)
+        fanout = Fanout(Turn(loop), max_backlog=5, drop=True, slice=1)
         assert (fanout.max_backlog, fanout.drop, fanout.members) == (5, True, [])
     finally:
         loop.close()
@@ -381,3 +381,103 @@ def test_pairs_of_turns_and_readers(direct: bool) -> None:
         numbers += [int(each) for each in link.taken()]
         assert all(one + 1 == other for one, other in pairwise(numbers))
         assert len(numbers) == 2000
+
+
+# --- A round that is interrupted
+
+AT_ONCE = 1e-9
+"""Seconds that are over at the first look at the clock."""
+
+LOOK = 32
+"""Members between two looks; through a transport it is looked at behind each."""
+
+
+def crowd(stage: Scene, size: int) -> list[Link]:
+    return [stage.link() for _ in range(size)]
+
+
+def end_all_turns(stage: Scene, links: list[Link]) -> None:
+    stage.end_turn(3 * len(links))
+
+
+def test_a_round_is_interrupted_and_goes_on(direct: bool) -> None:
+    with scene(direct=direct, fanout_slice=AT_ONCE) as stage:
+        links = crowd(stage, 3 * LOOK)
+        step = LOOK if direct else 1
+        stage.hub.broadcast("x")
+        for served in range(step, len(links) + 1, step):
+            stage.end_turn()
+            assert [link.taken() for link in links[served - step : served]] == [["x"]] * step
+            assert not any(link.taken() for link in links), "the others have to wait for the next turn"
+
+
+def test_others_are_served_in_between(direct: bool) -> None:
+    with scene(direct=direct, fanout_slice=AT_ONCE) as stage:
+        links = crowd(stage, 3 * LOOK)
+        stage.hub.on_message = lambda conn, message: conn.send(message)
+        stage.hub.broadcast("x")
+        stage.end_turn()
+        links[-1].receive(text("echo"))
+        stage.end_turn()
+        assert links[-1].taken() == ["x", "echo"], "the broadcast came first"
+        assert links[-2].taken() == []
+        end_all_turns(stage, links)
+        assert links[-1].taken() == []
+        assert [link.taken() for link in links[:-1]] == [["x"]] * (len(links) - 1)
+
+
+def test_what_is_broadcast_meanwhile_is_the_next_rounds(direct: bool) -> None:
+    with scene(direct=direct, fanout_slice=AT_ONCE) as stage:
+        links = crowd(stage, 2 * LOOK)
+        stage.hub.broadcast("one")
+        stage.end_turn()
+        stage.hub.broadcast("two")
+        stage.hub.broadcast("three")
+        assert links[0].taken() == ["one"]
+        end_all_turns(stage, links)
+        assert links[0].taken() == ["two", "three"]
+        assert [link.taken() for link in links[1:]] == [["one", "two", "three"]] * (len(links) - 1)
+
+
+def test_too_much_is_sent_without_interruption(direct: bool) -> None:
+    """Or else the log of who broadcasts without end would grow without end."""
+    with scene(direct=direct, fanout_slice=AT_ONCE) as stage:
+        links = crowd(stage, 2 * LOOK)
+        stage.hub.broadcast("x")
+        stage.end_turn()
+        for _ in range(5):
+            stage.hub.broadcast("y" * 60_000)
+        assert all(link.taken() == ["x", *["y" * 60_000] * 5] for link in links)
+        assert len(blocks(stage)) == 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_anything_at_all_between_slices(direct: bool, seed: int) -> None:
+    """Against a model: each gets, once and in order, what was sent to it or broadcast while it was open."""
+    chance = random.Random(seed)
+    expected: dict[Link, list[str]] = {}
+    with scene(direct=direct, fanout_slice=AT_ONCE, close_timeout=1e6) as stage:
+        for number in range(600):
+            active = [link for link in expected if link.connection.is_open()]
+            what = chance.random()
+            if what < 0.35 or len(active) < LOOK:
+                expected[stage.link()] = []
+            elif what < 0.45:
+                chance.choice(active).connection.close()
+            elif what < 0.6:
+                link = chance.choice(active)
+                assert link.connection.send(f"own {number}")
+                expected[link].append(f"own {number}")
+            elif what < 0.8:
+                stage.hub.broadcast(f"{number}" + "x" * chance.choice([0, 100, 9000]))
+                for link in active:
+                    expected[link].append(f"{number}")
+            else:
+                stage.end_turn()
+                chance.choice(active).read()
+        end_all_turns(stage, list(expected))
+        for link, messages in expected.items():
+            link.read_all()
+            got = [each.payload.decode().rstrip("x") for each in link.frames() if each.opcode == TEXT]
+            assert got == messages
+        assert len(blocks(stage)) <= 1

@@ -12,7 +12,7 @@ from crest.io.turn import Turn
 
 def hub(**changed: object) -> Hub:
     sizes = {"max_message_size": 1, "max_fragments": 2, "max_backlog": 3, "max_queue": 4}
-    return Hub(**{"drop": True, "close_timeout": 0.5, **sizes, **changed})
+    return Hub(**{"drop": True, "close_timeout": 0.5, "fanout_slice": 0.25, **sizes, **changed})
 
 
 def test_limits_are_told() -> None:

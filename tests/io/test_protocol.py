@@ -97,7 +97,8 @@ def test_a_response_behind_other_output(loop: Loop) -> None:
     transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
     with scene() as stage:
         link = stage.link()
-        hub = Hub(max_message_size=1, max_fragments=1, max_backlog=1000, drop=False, max_queue=1, close_timeout=1)
+        limits = {"max_message_size": 1, "max_fragments": 1, "max_backlog": 1000, "max_queue": 1}
+        hub = Hub(**limits, drop=False, close_timeout=1, fanout_slice=1)
         hub.open(protocol.turn)
         protocol.upgrade(link.connection.__class__(), hub, RESPONSE, b"")
         hub.broadcast("x")

@@ -1,20 +1,23 @@
 """One message to many connections.
 
-A broadcast is framed once, into a log; a connection holds no copy of it, only a position. At the end of the turn each
-connection gets one send of all that it has not seen: for those with nothing of their own queued, the common case,
-that is a loop without the GIL over their sockets. Only who could not take it all right away gets pieces of the log's
-blocks into its outbox, so that a slow connection costs pieces that grow, and blocks stay as long as somebody has them
-to send.
+A broadcast is framed once, into a log; a connection holds no copy of it, only a position. At the end of the turn a
+round begins: each connection gets one send of all that it has not seen. For those with nothing of their own queued,
+the common case, that is a loop without the GIL over their sockets. Only who could not take it all right away gets
+pieces of the log's blocks into its outbox, so that a slow connection costs pieces that grow, and blocks stay as long as
+somebody has them to send.
+
+A round to very many connections is interrupted after `slice` seconds, so that the loop can serve others, and goes on
+in the next turn. What is broadcast meanwhile is the next round's.
 
 It owns the log and the list of members. What a member does with its pieces is the outbox's business.
 """
 
 cimport cython
 from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from crest.io.outbox cimport CREST_WOULD_BLOCK, Feed, Outbox, crest_prefetch, crest_send, is_ready
+from crest.io.outbox cimport CREST_WOULD_BLOCK, Feed, Outbox, crest_now, crest_prefetch, crest_send, is_ready
 from crest.io.pieces cimport crest_piece
 from crest.io.turn cimport Block, Turn
 from crest.wire.frames cimport MAX_SERVER_HEADER, write_header
@@ -26,9 +29,15 @@ cdef extern from "Python.h":
     Py_ssize_t PyList_GET_SIZE(list items) noexcept nogil
 
 cdef size_t BLOCK = 1 << 16             # bytes of log that are allocated at a time; a larger frame has its own
-cdef uint64_t FLUSHED_AT = 1 << 18      # bytes: with so many unsent, the turn's end is not waited for
+cdef uint64_t FLUSHED_AT = 1 << 18      # bytes: with so many unsent, whoever broadcasts more waits until they are sent
 cdef enum:
     MOST_BLOCKS = 32                    # likewise, with so many blocks unsent
+    SENDS_A_LOOK = 32                   # at the clock
+
+# What send_ready() stopped for, but for bytes that were sent.
+cdef enum:
+    NOT_READY = -1
+    TIME_OVER = -2
 
 
 @cython.final
@@ -39,10 +48,12 @@ cdef class Fanout(Feed):
         turn: of the loop that the connections belong to.
         max_backlog: bytes that may wait for a connection that does not read fast enough.
         drop: what happens past that: drop the newest message, or else close the connection.
+        slice: seconds after which a round is interrupted.
     """
 
-    def __cinit__(self, Turn turn not None, *, max_backlog, bint drop):
+    def __cinit__(self, Turn turn not None, *, max_backlog, bint drop, double slice):
         self.turn = turn
+        self.slice = <uint64_t>(slice * 1e9)
         self.max_backlog = max_backlog
         self.drop = drop
         self.members = []
@@ -57,13 +68,23 @@ cdef class Fanout(Feed):
 
     cdef int leave(self, Outbox outbox) except -1:
         """A connection is closing: it gets what was broadcast before, and nothing more."""
-        cdef Outbox last
+        cdef uint32_t free
         self.catch_up(outbox)
-        last = self.members.pop()
-        if last is not outbox:
-            self.members[outbox.slot] = last
-            last.slot = outbox.slot
+        free = outbox.slot
+        if free < self.at:  # its place is for one that has had its turn too
+            self.at -= 1
+            free = self.fill(free, self.at)
+        self.fill(free, len(self.members) - 1)
+        self.members.pop()
         return 0
+
+    cdef uint32_t fill(self, uint32_t free, uint32_t slot) except? 0:
+        """Move a member to a slot that is free; returns which one is then."""
+        cdef Outbox member = self.members[slot]
+        if free != slot:
+            self.members[free] = member
+            member.slot = free
+        return slot
 
     cdef int publish(self, uint8_t opcode, const char* data, size_t size) except -1:
         """Broadcast one message."""
@@ -81,81 +102,106 @@ cdef class Fanout(Feed):
         block.used += header_size + size
         self.end += header_size + size
         if self.end - self.start >= FLUSHED_AT or len(self.blocks) == MOST_BLOCKS:
-            self.flush()
-        else:
+            while not self.send_until(UINT64_MAX):
+                pass
+        elif not self.interrupted:
             self.turn.add(self)
         return 0
 
     cdef int flush(self) except -1:
+        if not self.send_until(crest_now() + self.slice) and not self.interrupted:
+            self.interrupted = True
+            self.turn.loop.call_soon(self._go_on)
+        return 0
+
+    def _go_on(self):
+        self.interrupted = False
+        self.flush()
+
+    cdef bint send_until(self, uint64_t deadline) except -1:
+        """Send what is in the log to everyone, unless it becomes too late; returns whether all is sent."""
+        while self.start < self.end:
+            if self.at == 0:
+                self.goal = self.end
+            if not self.serve(deadline):
+                return False
+            self.at = 0
+            self.start = self.goal
+            self.clear()
+        return True
+
+    cdef bint serve(self, uint64_t deadline) except -1:
+        """Go on with the round: send the log up to `goal` to the members from `at` on; returns whether that was all of
+        them."""
         cdef crest_piece pieces[MOST_BLOCKS]
         cdef ptrdiff_t sent = 0
-        cdef size_t count
-        cdef Py_ssize_t at = 0
+        cdef size_t count = self.unsent(pieces)
         cdef Outbox outbox
-        if self.start == self.end:
-            return 0
-        count = self.unsent(pieces)
-        # Members come and go while the late ones are served (one over its backlog leaves), so those are collected
-        # first.
-        late = []
         while True:
             with nogil:
-                at = self.send_ready(at, pieces, count, &sent)
-            if at == len(self.members):
-                break
-            outbox = self.members[at]
+                self.at = self.send_ready(pieces, count, deadline, &sent)
+            if self.at == <size_t>len(self.members):
+                return True
+            if sent == TIME_OVER:
+                return False
+            outbox = self.members[self.at]
+            self.at += 1
             if sent >= 0:
-                self.push_range(outbox, self.start + sent, self.end)
-                outbox.seen = self.end
-            late.append(outbox)
-            at += 1
-        for outbox in late:
+                self.push_range(outbox, self.start + sent, self.goal)
+                outbox.seen = self.goal
             if outbox.blocked:
                 self.catch_up(outbox)
             else:
                 outbox.flush()
-        self.start = self.end
-        return self.clear()
+            if crest_now() >= deadline:
+                return False
 
     cdef size_t unsent(self, crest_piece* pieces) except 0:
-        """Fill in the pieces of the log from `start` to `end`; returns how many."""
+        """Fill in the pieces of the log from `start` to `goal`; returns how many."""
         cdef size_t count = 0
+        cdef uint64_t base = self.base
         cdef Block block
         for block in self.blocks:
+            if base >= self.goal:
+                break
             pieces[count].owner = <void*>block
             pieces[count].data = block.data
-            pieces[count].size = block.used
+            pieces[count].size = min(block.used, self.goal - base)
+            base += block.used
             count += 1
-        pieces[0].data += self.skipped
-        pieces[0].size -= self.skipped
+        pieces[0].data += self.start - self.base
+        pieces[0].size -= self.start - self.base
         return count
 
-    cdef Py_ssize_t send_ready(
-            self, Py_ssize_t at, const crest_piece* pieces, size_t count, ptrdiff_t* sent) noexcept nogil:
-        """Send to one member after the other, from `at`, as long as each takes everything. Returns who did not, with
-        the bytes that it took in `sent` (negative: none were sent, it has output of its own or the connection is
-        broken)."""
+    cdef size_t send_ready(
+            self, const crest_piece* pieces, size_t count, uint64_t deadline, ptrdiff_t* sent) noexcept nogil:
+        """Send to one member after the other, from `at`, as long as each takes everything. Returns whose turn it is
+        then, and in `sent` why: the bytes that it took, NOT_READY (it has output of its own, or its connection is
+        broken) or TIME_OVER."""
         cdef PyObject** members = (<PyListObject*>self.members).ob_item
-        cdef Py_ssize_t n = PyList_GET_SIZE(self.members)
-        cdef ptrdiff_t size = <ptrdiff_t>(self.end - self.start)
+        cdef size_t at = self.at, n = PyList_GET_SIZE(self.members)
+        cdef ptrdiff_t size = <ptrdiff_t>(self.goal - self.start)
         while at < n:
+            if at % SENDS_A_LOOK == 0 and at > self.at and crest_now() >= deadline:
+                sent[0] = TIME_OVER
+                return at
             if at + 2 < n:
                 crest_prefetch(members[at + 2])
-            if (<Outbox>members[at]).seen < self.end:
+            if (<Outbox>members[at]).seen < self.goal:
                 if (<Outbox>members[at]).seen > self.start or not is_ready(<Outbox>members[at]):
-                    sent[0] = -1
+                    sent[0] = NOT_READY
                     return at
                 sent[0] = crest_send((<Outbox>members[at]).fd, pieces, count)
                 if sent[0] != size:
-                    if sent[0] == CREST_WOULD_BLOCK:
-                        sent[0] = 0
+                    sent[0] = 0 if sent[0] == CREST_WOULD_BLOCK else max(sent[0], <ptrdiff_t>NOT_READY)
                     return at
+                (<Outbox>members[at]).seen = self.goal
             at += 1
         return at
 
     cdef int catch_up(self, Outbox outbox) except -1:
         """Give the outbox pieces for all of the log that it has not seen, as far as its backlog allows."""
-        cdef uint64_t position = max(outbox.seen, self.start), stop = self.end, refused = 0
+        cdef uint64_t position = outbox.seen, stop = self.end, refused = 0
         if position >= stop:
             return 0
         if outbox.blocked and outbox.waiting() + (stop - position) > self.max_backlog:
@@ -168,7 +214,7 @@ cdef class Fanout(Feed):
 
     cdef int push_range(self, Outbox outbox, uint64_t position, uint64_t stop) except -1:
         """Give the outbox pieces for the log between two positions."""
-        cdef uint64_t base = self.start - self.skipped
+        cdef uint64_t base = self.base
         cdef uint64_t upto
         cdef Block block
         for block in self.blocks:
@@ -182,7 +228,7 @@ cdef class Fanout(Feed):
     cdef uint64_t fitting(self, uint64_t position, uint64_t size, uint64_t* refused) except? 0:
         """Where the frames from `position` on, which begins one, come to more than `size` bytes; `refused` gets how
         many frames follow from there."""
-        cdef uint64_t base = self.start - self.skipped, at = position, stop = position, limit = position + size
+        cdef uint64_t base = self.base, at = position, stop = position, limit = position + size
         cdef const uint8_t* head
         cdef Block block
         for block in self.blocks:
@@ -197,17 +243,21 @@ cdef class Fanout(Feed):
         return stop
 
     cdef int clear(self) except -1:
-        """Everyone has everything, or pieces of it: keep a block to go on with. Its memory is used again from the start
-        unless somebody still has pieces of it."""
-        cdef Block block = self.blocks[len(self.blocks) - 1]
-        if block.room > BLOCK:
-            self.blocks = []
-            self.skipped = 0
+        """Everyone has what is before `start`, or pieces of it: let go of its blocks, but for one to go on with. Its
+        memory is used again from the beginning unless somebody still has pieces of it."""
+        cdef Block block = self.blocks[0]
+        while self.base + block.used <= self.start and len(self.blocks) > 1:
+            self.base += block.used
+            self.blocks.pop(0)
+            block = self.blocks[0]
+        if self.start < self.end:
             return 0
-        self.blocks = [block]
-        if Py_REFCNT(<PyObject*>block) == 2:  # that list, and this function
+        if block.room > BLOCK:
+            self.blocks.pop()
+            self.base = self.end
+        elif Py_REFCNT(<PyObject*>block) == 2:  # the list, and this function
             block.used = 0
-        self.skipped = block.used
+            self.base = self.end
         return 0
 
 

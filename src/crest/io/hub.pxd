@@ -9,6 +9,6 @@ cdef class Hub:
     cdef public object on_connect, on_message, on_binary, on_close, on_error
     cdef readonly uint64_t max_message_size, max_backlog
     cdef readonly uint32_t max_fragments, max_queue
-    cdef readonly double close_timeout
+    cdef readonly double close_timeout, fanout_slice
     cdef readonly bint drop
     cdef Fanout fanout          # None: no loop serves this

@@ -20,19 +20,22 @@ cdef class Hub:
         drop: see `Fanout`.
         max_queue: messages that may wait for an async handler before the socket is no longer read.
         close_timeout: seconds for the peer to answer a close frame, and for handlers to end after the connection.
+        fanout_slice: seconds, see `Fanout`.
     """
 
-    def __cinit__(self, *, max_message_size, max_fragments, max_backlog, bint drop, max_queue, double close_timeout):
+    def __cinit__(self, *, max_message_size, max_fragments, max_backlog, bint drop, max_queue, double close_timeout,
+                  double fanout_slice):
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
         self.max_backlog = max_backlog
         self.drop = drop
         self.max_queue = max_queue
         self.close_timeout = close_timeout
+        self.fanout_slice = fanout_slice
 
     def open(self, Turn turn not None):
         """A loop begins to serve this server's connections."""
-        self.fanout = Fanout(turn, max_backlog=self.max_backlog, drop=self.drop)
+        self.fanout = Fanout(turn, max_backlog=self.max_backlog, drop=self.drop, slice=self.fanout_slice)
 
     def close(self):
         """No loop serves it any more."""

@@ -29,6 +29,15 @@ enum { CREST_ADDRESS_TEXT = 48 };
 
 #ifdef _WIN32
 
+#include <time.h>
+
+/* Nanoseconds; of a clock that can be set, the only one that C has. */
+static inline uint64_t crest_now(void) {
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t count) {
     (void)fd, (void)pieces, (void)count;
     return CREST_BROKEN;
@@ -71,6 +80,7 @@ static inline void crest_close(int fd) {
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef MSG_NOSIGNAL /* macOS: CPython ignores SIGPIPE at start-up */
@@ -78,6 +88,13 @@ static inline void crest_close(int fd) {
 #endif
 
 enum { CREST_PIECES_A_CALL = 64 };
+
+/* Nanoseconds of a clock that nobody sets. */
+static inline uint64_t crest_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
 
 static inline void crest_prefetch(const void *address) {
     __builtin_prefetch(address);

@@ -8,6 +8,7 @@ from crest.io.turn cimport Pending, Turn
 cdef extern from "net.h" nogil:
     ptrdiff_t crest_send(int fd, const crest_piece* pieces, size_t count)
     void crest_prefetch(const void* address)
+    uint64_t crest_now()
     const ptrdiff_t CREST_WOULD_BLOCK
     const ptrdiff_t CREST_BROKEN
 

@@ -166,7 +166,7 @@ cdef class Outbox(Pieces):
         """Bytes that were sent and that the kernel has not taken yet."""
         cdef uint64_t unseen = 0
         if self.state == OPEN:
-            unseen = self.feed.end - max(self.seen, self.feed.start)
+            unseen = self.feed.end - self.seen
         return self.waiting() + unseen
 
     @property
