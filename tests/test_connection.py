@@ -2,8 +2,10 @@
 
 import array
 import asyncio
+import gc
 import multiprocessing
 import re
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -424,3 +426,50 @@ async def test_text_and_binary_messages_carry_their_opcodes() -> None:
     ws.on_connect(connected)
     async with App().listening() as server, upgraded(server) as client:
         assert [await client.frame(), await client.frame()] == [Frame(TEXT, b"text"), Frame(BINARY, b"binary")]
+
+
+# ---- The garbage collector -------------------------------------------------------------------------------------------
+
+
+@on_each_loop
+async def test_the_collector_visits_only_what_the_application_has_hung_something_on() -> None:
+    ws, events = WebSocketServer(), Events()
+    ws.on_connect(lambda conn: events.add(conn))
+    async with App().listening() as server, upgraded(server), upgraded(server), upgraded(server):
+        plain, with_user, with_state = await events.reach(3)
+        with_user.user = "Ada"
+        with_state.state.count = 1
+        assert not gc.is_tracked(plain)
+        assert gc.is_tracked(with_user) and gc.is_tracked(with_state)
+        with_state.user = with_user.user = None
+
+
+class Thing:
+    """Something that can be seen to be gone."""
+
+
+@pytest.mark.parametrize("where", ["user", "state"])
+@on_each_loop
+async def test_what_refers_to_its_connection_goes_with_it(where: str) -> None:
+    ws, events = WebSocketServer(), Events()
+
+    @ws.on_connect
+    def connected(conn: WebSocketConnection) -> None:
+        thing: Any = Thing()
+        thing.conn = conn
+        if where == "user":
+            conn.user = thing
+        else:
+            conn.state.thing = thing
+        events.add(weakref.ref(thing))
+
+    ws.on_close(lambda conn, code, reason: events.add(code))
+    async with App().listening() as server:
+        async with upgraded(server) as client:
+            (thing,) = await events.reach(1)
+            gc.collect()
+            assert thing() is not None
+            await client.send(close_frame(1000))
+        await events.reach(2)
+    gc.collect()
+    assert thing() is None

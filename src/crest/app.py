@@ -125,6 +125,8 @@ class App:
         if not logging.getLogger().handlers and not logger.handlers:
             logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
             logger.setLevel(log_level)
+        gc.collect()
+        gc.freeze()  # what the program consists of is not looked at again whenever the collector runs
         try:
             with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
                 runner.run(self.serve(host, port, open_timeout=open_timeout, shutdown_timeout=shutdown_timeout))

@@ -32,10 +32,9 @@ class WebSocketConnection(Outbox):
 
     Attributes:
         subprotocol: The subprotocol that was agreed on (RFC 6455 section 1.9), or None.
-        user: What authentication returned; None without authentication.
     """
 
-    __slots__ = ("_client", "_head", "_request", "_scheme", "_state", "subprotocol", "user")
+    __slots__ = ("_client", "_head", "_request", "_scheme", "_state", "_user", "subprotocol")
 
     def __init__(self, head: bytes, client: tuple[str, int] | None, scheme: str, subprotocol: str | None) -> None:
         # The raw head is kept, not what was parsed of it, and the address as one str: most connections are never
@@ -46,7 +45,7 @@ class WebSocketConnection(Outbox):
         self._request: Request | None = None
         self._state: SimpleNamespace | None = None
         self.subprotocol = subprotocol
-        self.user: Any = None
+        self._user: Any = None
 
     def __repr__(self) -> str:
         return f"<WebSocketConnection {self.get_id()} {'open' if self.is_open() else 'closed'}>"
@@ -75,4 +74,15 @@ class WebSocketConnection(Outbox):
         """A namespace for the application's own use."""
         if self._state is None:
             self._state = SimpleNamespace()
+            self._may_refer_to_itself()
         return self._state
+
+    @property
+    def user(self) -> Any:
+        """What authentication returned; None without authentication. The application may set it."""
+        return self._user
+
+    @user.setter
+    def user(self, value: Any) -> None:
+        self._user = value
+        self._may_refer_to_itself()

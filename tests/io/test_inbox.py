@@ -1,6 +1,7 @@
 """crest.io.inbox: handlers are called one at a time and in order, and what they raise goes no further."""
 
 import asyncio
+import gc
 import logging
 import pickle
 from collections.abc import Awaitable
@@ -512,3 +513,19 @@ def test_sends_of_a_handler_that_waits_keep_their_order(stage: Scene) -> None:
     link.receive(text("a") + text("b"))
     stage.end_turn(8)
     assert link.taken() == ["a first", "a second", "b first", "b second"]
+
+
+# --- The garbage collector
+
+
+def test_the_collector_visits_only_who_has_a_task(stage: Scene, gates: Gates) -> None:
+    link = stage.link()
+    assert not gc.is_tracked(link.protocol)
+    for _ in range(2):
+        link.receive(text("one") + text("two"))
+        stage.end_turn()
+        assert gc.is_tracked(link.protocol) and gc.is_tracked(link.connection)
+        gates.let_go("one")
+        assert gc.is_tracked(link.protocol), "the next one has begun"
+        gates.let_go("two")
+        assert not gc.is_tracked(link.protocol)

@@ -57,8 +57,8 @@ cdef class Acceptor(Pollable):
     cdef int ready(self, int events) except -1:
         cdef crest_address peer
         cdef StreamTransport transport
-        cdef int i, fd
-        for i in range(ACCEPTED_AT_ONCE):
+        cdef int _, fd
+        for _ in range(ACCEPTED_AT_ONCE):
             fd = crest_accept(self.fd, &peer)
             if fd == CREST_WOULD_BLOCK:
                 break

@@ -14,7 +14,7 @@ from inspect import isawaitable
 import logging
 
 from crest.io.hub cimport Hub
-from crest.io.outbox cimport Owner
+from crest.io.outbox cimport Owner, PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack
 from crest.wire.rfc6455 cimport CLOSE_INTERNAL_ERROR
 
 cdef extern from *:
@@ -48,6 +48,9 @@ class ErrorText(str):
 
 cdef class Inbox(Owner):
     """The events of one connection on their way to the handlers of its hub."""
+
+    def __cinit__(self, *_):
+        self.look_after(False)
 
     cdef int has_room(self) except -1:
         """At most half of `max_queue` events wait; reading may go on."""
@@ -124,6 +127,7 @@ cdef class Inbox(Owner):
         """An async handler has begun: events wait until it, and those that came meanwhile, have ended."""
         self.begun = False
         self.task = self  # anything but None
+        self.look_after(True)
         task = self.connection.feed.turn.loop.create_task(self._work(event, awaitable))
         if self.task is not None:  # an eager task may have come to its end already
             self.task = task
@@ -156,7 +160,19 @@ cdef class Inbox(Owner):
                 continue
             awaitable = self.call(<Event>event, first, second)
         self.task = None
+        self.look_after(False)
         self.idle()
+
+    cdef int look_after(self, bint collectable) except -1:
+        """Whether the garbage collector visits this: only while a task may refer back to it; see
+        `Outbox.collectable`."""
+        if collectable:
+            self.connection.collectable()
+            if not PyObject_GC_IsTracked(self):
+                PyObject_GC_Track(self)
+        else:
+            PyObject_GC_UnTrack(self)
+        return 0
 
     cdef int abandon(self) except -1:
         """The connection has ended, and its handlers have had the time to: cancel what runs, skip what waits but

@@ -12,6 +12,11 @@ cdef extern from "net.h" nogil:
     const ptrdiff_t CREST_WOULD_BLOCK
     const ptrdiff_t CREST_BROKEN
 
+cdef extern from "Python.h":
+    void PyObject_GC_Track(object o)
+    void PyObject_GC_UnTrack(object o)
+    bint PyObject_GC_IsTracked(object o)
+
 cdef enum State:
     CONNECTING      # no transport yet
     OPEN
@@ -57,6 +62,7 @@ cdef class Outbox(Pieces):
     cdef double pinged                      # loop time of the last ping
     cdef float pong_delay                   # seconds from a ping to its pong; negative: there was none yet
 
+    cdef int collectable(self) except -1
     cdef int attach(self, Owner owner, Feed feed, object transport) except -1
     cdef int detach(self) except -1
     cdef int stop(self) except -1

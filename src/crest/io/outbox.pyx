@@ -82,6 +82,18 @@ cdef class Outbox(Pieces):
         self.fd = -1
         self.state = CONNECTING
         self.pong_delay = -1
+        PyObject_GC_UnTrack(self)
+
+    cdef int collectable(self) except -1:
+        """From now on the garbage collector visits this. It need not before: what crest itself hangs on a connection
+        ends with it, and the visits to 15,000 connections would stop the loop for milliseconds."""
+        if not PyObject_GC_IsTracked(self):
+            PyObject_GC_Track(self)
+        return 0
+
+    def _may_refer_to_itself(self):
+        """The application hangs something of its own on it."""
+        self.collectable()
 
     # ---- What a handler calls ------------------------------------------------------------------------------------
 
@@ -376,7 +388,6 @@ cdef class Outbox(Pieces):
 
     cdef int attach(self, Owner owner, Feed feed, object transport) except -1:
         """The connection is open: what is pushed goes to this transport."""
-        cdef Turn turn = feed.turn
         self.owner = owner
         self.feed = feed
         self.transport = transport
