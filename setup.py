@@ -20,6 +20,7 @@ MODULES = [
     "wire.frames",
     "io.arguments",
     "io.poller",
+    "io.clock",
     "io.turn",
     "io.pieces",
     "io.outbox",

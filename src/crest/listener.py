@@ -180,6 +180,7 @@ class Listener:
                 logger.error("handlers of %d connections ignore their cancellation", len(self._protocols))
         for server in self.servers.values():
             server.hub.close()
+        self._turn.clock.stop()
         if self._poller is not None:
             self._poller.close()
         if self._acceptors:

@@ -38,7 +38,6 @@ class Opening:
         "_at_end",
         "_blocked",
         "_client",
-        "_deadline",
         "_listener",
         "_pending",
         "_protocol",
@@ -57,7 +56,7 @@ class Opening:
 
     def _await_request(self) -> None:
         self._reader = HeadReader(self._listener.max_header_size, self._listener.max_headers)
-        self._deadline = self._listener.loop.call_later(self._listener.open_timeout, self._too_slow)
+        self._protocol.set_deadline(self._listener.open_timeout)
 
     # ---- What the protocol calls ---------------------------------------------------------------------------------
 
@@ -70,7 +69,7 @@ class Opening:
                 head = self._reader.feed(data)
                 if head is None:
                     return
-                self._deadline.cancel()
+                self._protocol.clear_deadline()
                 self._pending = self._reader.rest
                 if self._route(head):
                     return
@@ -90,7 +89,6 @@ class Opening:
 
     def connection_lost(self) -> None:
         """The connection is gone."""
-        self._deadline.cancel()
         if self._answering is not None:
             # Not before its first step: the response that it was to await would never have been awaited.
             self._listener.loop.call_soon(self._answering.cancel)
@@ -186,11 +184,11 @@ class Opening:
         self._protocol.transport.write(serialize(error_response(error), head_only=False, keep_alive=False))
         self._close()
 
-    def _too_slow(self) -> None:
+    def timed_out(self) -> None:
+        """No request has come in time."""
         self._refuse(HandshakeError(408, f"no request within {self._listener.open_timeout:g} s"))
 
     def _close(self) -> None:
-        self._deadline.cancel()
         self._protocol.close_opening()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from client import CLOSE, PING, TEXT, Frame, frame
 
+from crest.io.clock import Clock
 from crest.io.hub import Hub
 from crest.io.outbox import Outbox
 from crest.io.poller import Pollable
@@ -68,6 +69,11 @@ class Loop(asyncio.SelectorEventLoop):
         for _ in range(times):
             super().call_soon(self.stop)
             self.run_forever()
+
+
+def turn_of(loop: Loop) -> Turn:
+    """A turn whose deadlines run by the loop's own time."""
+    return Turn(loop, clock=Clock(loop, loop.time))
 
 
 class Transport(Pollable):
@@ -218,6 +224,9 @@ class Opening:
     def resume_writing(self) -> None:
         self.calls.append("resume_writing")
 
+    def timed_out(self) -> None:
+        self.calls.append("timed_out")
+
     def connection_lost(self) -> None:
         self.calls.append("connection_lost")
 
@@ -254,7 +263,7 @@ class Scene:
     def __init__(self, *, direct: bool = False, **limits: Any) -> None:
         defaults = {"max_message_size": 1 << 24, "max_fragments": 1024, "max_backlog": 1 << 20, "drop": False}
         self.loop = Loop()
-        self.turn = Turn(self.loop)
+        self.turn = turn_of(self.loop)
         self.site = Site()
         self.hub = Hub(**{**defaults, "max_queue": 16, "close_timeout": 10.0, "fanout_slice": 1.0, **limits})
         self.hub.open(self.turn)
@@ -273,6 +282,10 @@ class Scene:
     def end_turn(self, times: int = 1) -> None:
         """Let the loop run all that is scheduled; once, or more often for what is scheduled by that."""
         self.loop.turn(times)
+
+    def pending(self) -> list[float]:
+        """Seconds to each deadline that runs."""
+        return self.turn.clock.pending()
 
     def seen(self, link: Link) -> list[tuple[Any, ...]]:
         """The events of one connection."""

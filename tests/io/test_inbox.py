@@ -151,7 +151,7 @@ def test_messages_before_an_end_without_a_close_frame_are_handled(stage: Scene, 
     assert gates.ended == ["1", "2"]
     assert stage.seen(link) == [("close", 1006, "")]
     assert stage.site.gone == [link.protocol]
-    assert stage.loop.pending() == []
+    assert stage.pending() == []
 
 
 def test_tasks_that_begin_at_once(stage: Scene) -> None:
@@ -430,7 +430,7 @@ def test_handlers_that_outlive_the_connection_are_cancelled(stage: Scene, caplog
     link.receive(text("1") + text("2"))
     link.transport.end()
     stage.end_turn(2)
-    assert stage.loop.pending() == [10.0]
+    assert stage.pending() == [10.0]
     stage.loop.advance(9.9)
     stage.end_turn(3)
     assert stage.site.gone == []
@@ -452,7 +452,7 @@ def test_an_async_on_close_is_awaited(stage: Scene) -> None:
     assert stage.site.gone == []
     gates.let_go(1006)
     assert stage.site.gone == [link.protocol]
-    assert stage.loop.pending() == []
+    assert stage.pending() == []
 
 
 def test_an_async_on_close_that_does_not_end_is_cancelled(stage: Scene, caplog: pytest.LogCaptureFixture) -> None:
@@ -461,7 +461,7 @@ def test_an_async_on_close_that_does_not_end_is_cancelled(stage: Scene, caplog: 
     link = stage.link()
     link.transport.end()
     stage.end_turn(3)
-    stage.loop.advance(10)
+    stage.loop.advance(10.1)
     stage.end_turn(4)
     assert gates.begun == [1006] and gates.ended == []
     assert stage.site.gone == [link.protocol]
@@ -474,8 +474,8 @@ def test_on_close_begins_though_its_time_is_over(stage: Scene) -> None:
     link = stage.link()
     link.transport.end()
     stage.end_turn()
-    assert stage.loop.pending() == [10.0] and gates.begun == []
-    stage.loop.advance(10)
+    assert stage.pending() == [10.0] and gates.begun == []
+    stage.loop.advance(10.1)
     stage.end_turn(4)
     assert gates.begun == [1006]
     assert stage.site.gone == [link.protocol]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from client import BINARY, CLOSE, CONTINUATION, PONG, TEXT, Frame, close_frame, frame
-from link import RESPONSE, Link, Loop, Opening, Scene, Site, Transport, closed_with, ping, scene, text
+from link import RESPONSE, Link, Loop, Opening, Scene, Site, Transport, closed_with, ping, scene, text, turn_of
 
 from crest.io.hub import Hub
 from crest.io.protocol import Protocol, ServerProtocol
@@ -25,7 +25,7 @@ def loop() -> Any:
 
 def opened(loop: Loop) -> tuple[ServerProtocol, Transport, Site, Opening]:
     site, transport = Site(), Transport(loop)
-    protocol = ServerProtocol(Turn(loop), site)
+    protocol = ServerProtocol(turn_of(loop), site)
     transport.protocol = protocol
     protocol.connection_made(transport)
     return protocol, transport, site, site.openings[0]
@@ -57,6 +57,33 @@ def test_the_opening_gets_what_comes(loop: Loop) -> None:
     assert protocol.transport is None
 
 
+def test_an_opening_has_a_deadline(loop: Loop) -> None:
+    protocol, transport, _, opening = opened(loop)
+    protocol.set_deadline(3)
+    protocol.set_deadline(2)
+    loop.advance(1.9)
+    assert opening.calls == []
+    loop.advance(0.2)
+    assert opening.calls == ["timed_out"]
+    protocol.set_deadline(1)
+    protocol.clear_deadline()
+    loop.advance(10)
+    assert opening.calls == ["timed_out"] and transport.calls == []
+
+
+def test_the_deadline_of_an_opening_ends_with_it(loop: Loop) -> None:
+    protocol, transport, *_ = opened(loop)
+    protocol.set_deadline(3)
+    transport.end()
+    loop.turn(2)
+    assert protocol.turn.clock.pending() == []
+    protocol, transport, *_ = opened(loop)
+    protocol.set_deadline(3)
+    with scene() as stage:
+        protocol.upgrade(stage.link().connection.__class__(), stage.hub, RESPONSE, b"")
+    assert protocol.turn.clock.pending() == []
+
+
 def test_an_opening_that_ends_without_an_upgrade(loop: Loop) -> None:
     protocol, transport, _, opening = opened(loop)
     protocol.close_opening()
@@ -66,11 +93,11 @@ def test_an_opening_that_ends_without_an_upgrade(loop: Loop) -> None:
     protocol.buffer_updated(3)
     protocol.stop()
     assert opening.calls == []
-    assert loop.pending() == [5.0]
-    loop.advance(5)
+    assert protocol.turn.clock.pending() == [5.0]
+    loop.advance(5.1)
     assert transport.calls == ["write_eof", "abort"]
     loop.turn(2)
-    assert loop.pending() == []
+    assert protocol.turn.clock.pending() == []
 
 
 def test_a_transport_without_half_closing(loop: Loop) -> None:
@@ -194,10 +221,10 @@ def test_the_peer_closes(stage: Scene) -> None:
     assert link.frames() == [Frame(TEXT, b"before"), Frame(CLOSE, b"\x0f\xa0bye")]
     stage.end_turn()
     assert link.transport.calls == ["write_eof"]
-    assert stage.loop.pending() == [10.0]
+    assert stage.pending() == [10.0]
     link.transport.end()
     stage.end_turn(2)
-    assert stage.loop.pending() == []
+    assert stage.pending() == []
     assert stage.site.gone == [link.protocol]
     assert stage.seen(link) == [("close", 4000, "bye")]
 
@@ -228,14 +255,14 @@ def test_this_side_closes(stage: Scene) -> None:
 def test_a_peer_that_never_answers_is_cut_off(stage: Scene) -> None:
     link = stage.link()
     link.connection.close(4000)
-    assert stage.loop.pending() == [10.0]
+    assert stage.pending() == [10.0]
     stage.loop.advance(9)
     assert stage.seen(link) == []
     stage.loop.advance(2)
     stage.end_turn(2)
     assert link.transport.calls == ["abort"]
     assert stage.seen(link) == [("close", 1006, "")]
-    assert stage.loop.pending() == []
+    assert stage.pending() == []
 
 
 def test_a_peer_that_answers_and_never_ends_is_cut_off(stage: Scene) -> None:
@@ -244,8 +271,8 @@ def test_a_peer_that_answers_and_never_ends_is_cut_off(stage: Scene) -> None:
     stage.loop.advance(9)
     link.receive(close_frame(4000))
     stage.end_turn()
-    assert stage.loop.pending() == [10.0], "it begins anew"
-    stage.loop.advance(10)
+    assert stage.pending() == [10.0], "it begins anew"
+    stage.loop.advance(10.1)
     stage.end_turn(2)
     assert link.transport.calls == ["write_eof", "abort"]
     assert stage.seen(link) == [("close", 4000, "")]
@@ -298,7 +325,7 @@ def test_a_peer_that_does_not_read_its_end_is_cut_off(direct: bool) -> None:
         link = stage.link(send_buffer=4608, room=0)
         link.connection.send("x" * 200_000)
         link.receive(close_frame(1000))
-        stage.loop.advance(10)
+        stage.loop.advance(10.1)
         stage.end_turn(2)
         assert link.transport.calls == ["abort"]
         assert stage.seen(link) == [("close", 1000, "")]
@@ -360,7 +387,7 @@ def test_lost_while_it_closes(stage: Scene) -> None:
     link.transport.end()
     stage.end_turn(3)
     assert stage.seen(link) == [("close", 1006, "")]
-    assert stage.loop.pending() == []
+    assert stage.pending() == []
 
 
 def test_closing_a_lost_connection_does_nothing(stage: Scene) -> None:

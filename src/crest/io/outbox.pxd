@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from crest.io.clock cimport Deadline
 from crest.io.pieces cimport Pieces, crest_piece
 from crest.io.turn cimport Pending, Turn
 
@@ -23,7 +24,7 @@ cdef enum State:
     CLOSING         # a close frame has been sent or will be: nothing more is accepted
     CLOSED          # the transport is gone
 
-cdef class Owner:
+cdef class Owner(Deadline):
     """Whom an outbox tells, and asks to end the connection: the connection's Protocol."""
     cdef int close(self, int code, str reason) except -1
     cdef int fail(self, int code, str error) except -1

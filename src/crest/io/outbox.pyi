@@ -2,13 +2,13 @@ from typing import TypeVar
 
 from typing_extensions import Buffer, disjoint_base
 
+from crest.io.clock import Deadline
 from crest.io.pieces import Pieces
 from crest.io.turn import Pending
 
 _Class = TypeVar("_Class", bound=type[Outbox])
 
-@disjoint_base
-class Owner: ...
+class Owner(Deadline): ...
 
 @disjoint_base
 class Feed(Pending):

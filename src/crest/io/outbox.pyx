@@ -21,6 +21,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from crest.io.arguments cimport as_bytes, utf8_of
+from crest.io.clock cimport Deadline
 from crest.io.pieces cimport Pieces
 from crest.io.poller cimport Pollable
 from crest.io.turn cimport Block, Pending, Turn, is_elsewhere
@@ -49,7 +50,7 @@ cdef size_t SLICE = 1 << 16         # bytes: the most that the transport gets at
 cdef uint64_t made = 0              # outboxes, by this process
 
 
-cdef class Owner:
+cdef class Owner(Deadline):
     cdef int close(self, int code, str reason) except -1:
         """Start the closing handshake; no-op when it has begun."""
         raise NotImplementedError

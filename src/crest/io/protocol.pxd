@@ -12,7 +12,6 @@ cdef class Protocol(Inbox):
     cdef readonly object transport      # None before and after the connection
     cdef object site
     cdef object opening                 # reads the opening handshake; None once it is over
-    cdef object timer
     cdef FrameReader reader
     cdef bytes unread                   # what the reader's chunk lies in, while the inbox is full
     cdef uint8_t into_body              # the transport reads straight into a message
@@ -35,4 +34,6 @@ cdef class Protocol(Inbox):
     cdef int peer_closed(self, int code, str reason) except -1
     cdef int finish(self, int code, str reason) except -1
     cdef int linger(self) except -1
-    cdef int set_timer(self, double seconds, object callback) except -1
+
+    cpdef set_deadline(self, double seconds)
+    cpdef clear_deadline(self)

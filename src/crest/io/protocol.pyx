@@ -53,8 +53,8 @@ cdef class Protocol(Inbox):
     Args:
         turn: of the loop that the connection belongs to.
         site: whom the connection reports to: `site.opened(protocol)` returns the opening, an object with
-            `data_received(bytes)`, `eof_received()`, `resume_writing()`, `connection_lost()` and `stop()`;
-            `site.ended(protocol)` is called when the connection is gone and its handlers have ended.
+            `data_received(bytes)`, `eof_received()`, `resume_writing()`, `timed_out()`, `connection_lost()` and
+            `stop()`; `site.ended(protocol)` is called when the connection is gone and its handlers have ended.
     """
 
     def __cinit__(self, Turn turn not None, site):
@@ -140,7 +140,7 @@ cdef class Protocol(Inbox):
 
     def connection_lost(self, error):
         self.lost = True
-        self.set_timer(0, None)
+        self.clear_deadline()
         self.transport = None
         if self.opening is not None:
             self.opening.connection_lost()
@@ -151,7 +151,7 @@ cdef class Protocol(Inbox):
         if self.task is None:
             self.idle()
         else:
-            self.set_timer(self.hub.close_timeout, self._abandon)
+            self.set_deadline(self.hub.close_timeout)
 
     # ---- The opening hands over ----------------------------------------------------------------------------------
 
@@ -165,6 +165,7 @@ cdef class Protocol(Inbox):
             rest: bytes that came behind the request.
         """
         self.opening = None
+        self.clear_deadline()
         self.hub = hub
         self.connection = connection
         self.reader = FrameReader(max_message_size=hub.max_message_size, max_fragments=hub.max_fragments)
@@ -272,7 +273,7 @@ cdef class Protocol(Inbox):
         if self.connection.overflowed:  # by the broadcasts of this turn: fail() follows
             return 0
         self.send_close(code, reason)
-        self.set_timer(self.hub.close_timeout, self._abort)
+        self.set_deadline(self.hub.close_timeout)
         if self.paused:
             self.turn.loop.call_soon(self._read_on)
         return 0
@@ -310,7 +311,7 @@ cdef class Protocol(Inbox):
         the peer's unread, would reset the connection, and the reset can overtake the close frame."""
         if self.lost:
             return 0
-        self.set_timer(self.hub.close_timeout, self._abort)
+        self.set_deadline(self.hub.close_timeout)
         self.unpause()
         if self.connection.count or self.connection.blocked:
             self.connection.tell_drained = True
@@ -334,23 +335,19 @@ cdef class Protocol(Inbox):
         except OSError:  # reset by the peer, which the transport has not noticed yet
             self.transport.abort()
 
-    cdef int set_timer(self, double seconds, callback) except -1:
-        """Call it in so many seconds, and nothing that was set before; None: nothing."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-        if callback is not None:
-            self.timer = self.turn.loop.call_later(seconds, callback)
-        return 0
-
     cdef int idle(self) except -1:
         if self.lost:
-            self.set_timer(0, None)
+            self.clear_deadline()
             self.site.ended(self)
         return 0
 
-    def _abort(self):
-        if not self.lost:
+    cpdef expired(self):
+        """What was awaited has not come: the end of its handlers, a request, or the peer's end of the connection."""
+        if self.lost:
+            self.abandon()
+        elif self.opening is not None:
+            self.opening.timed_out()
+        else:
             self.transport.abort()
 
     def _read_on(self):
@@ -359,10 +356,18 @@ cdef class Protocol(Inbox):
 
     # ---- What the floor above asks for ---------------------------------------------------------------------------
 
+    cpdef set_deadline(self, double seconds):
+        """Have the opening's `timed_out` called in so many seconds, instead of what was awaited before."""
+        self.turn.clock.start(self, seconds)
+
+    cpdef clear_deadline(self):
+        """The request has come."""
+        self.turn.clock.cancel(self)
+
     def close_opening(self):
         """The opening has sent its last response: no upgrade will follow."""
         self.opening = None
-        self.set_timer(OPENING_LINGER, self._abort)
+        self.set_deadline(OPENING_LINGER)
         self.drained()
 
     def stop(self):

@@ -1,5 +1,7 @@
 # What the connections of one event loop share within a turn of it; see turn.pyx.
 
+from crest.io.clock cimport Clock
+
 cdef extern from "Python.h":
     void* PyThreadState_Get() noexcept
 
@@ -17,6 +19,7 @@ cdef class Pending:
 
 cdef class Turn:
     cdef readonly object loop
+    cdef readonly Clock clock
     cdef readonly bytearray read_buffer
     cdef void* thread           # the loop's own, as CPython knows it
     cdef list due

@@ -12,6 +12,8 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 
 import logging
 
+from crest.io.clock cimport Clock
+
 logger = logging.getLogger("crest")
 
 cdef size_t READ_BUFFER = 1 << 18   # bytes; one read takes what has come for a connection, up to this
@@ -45,10 +47,12 @@ cdef class Turn:
 
     Args:
         loop: the event loop, in whose thread the Turn is made.
+        clock: of the loop; a new one by default.
     """
 
-    def __cinit__(self, loop not None):
+    def __cinit__(self, loop not None, *, Clock clock=None):
         self.loop = loop
+        self.clock = Clock(loop) if clock is None else clock
         self.thread = PyThreadState_Get()
         self.read_buffer = bytearray(READ_BUFFER)
         self.arena = Block(ARENA)

@@ -1,0 +1,163 @@
+"""Deadlines of connections: as many as there are connections, on one timer of the loop.
+
+A connection is a `Deadline` itself, linked into a ring with those that run for as long: within a ring, what began first
+is due first. To start or to cancel one takes a few instructions and no memory, where a timer of the loop takes
+thousands; and nearly all are cancelled. The timer is set for the earliest deadline, and left alone when that is
+cancelled: then it fires in vain, once.
+
+A deadline is never early. On a loop that is not busy it is late by TICK at most: what falls due within a tick is served
+together, in no order.
+"""
+
+cimport cython
+from cpython.object cimport PyObject
+from libc.math cimport INFINITY
+
+import logging
+from time import monotonic
+
+logger = logging.getLogger("crest")
+
+cdef double TICK = 0.05             # seconds
+cdef double ROUNDING = 0.001        # seconds: uvloop's timers count milliseconds, and round down as well as up
+
+
+cdef class Deadline:
+    """Something that may be given a time; one at a time."""
+
+    def __dealloc__(self):
+        unlink(self)
+
+    cpdef expired(self):
+        """The time is over."""
+        raise NotImplementedError
+
+
+@cython.final
+cdef class Ring(Deadline):
+    """The deadlines of one duration. It stands between the last and the first, and has no time itself."""
+
+    def __cinit__(self):
+        self.previous = self.following = <PyObject*>self
+
+    def __dealloc__(self):
+        while self.following != <PyObject*>self:
+            unlink(<Deadline>self.following)
+
+    cdef double earliest(self) noexcept:
+        if self.following == <PyObject*>self:
+            return INFINITY
+        return (<Deadline>self.following).due
+
+
+@cython.final
+cdef class Clock:
+    """The deadlines of one event loop.
+
+    Args:
+        loop: the event loop.
+        time: returns seconds, and never goes back. Not `loop.time`: uvloop's stands still during a turn, so a deadline
+            that a slow handler starts would be early.
+    """
+
+    def __cinit__(self, loop not None, time=monotonic):
+        self.loop = loop
+        self.time = time
+        self.rings = {}
+        self.timer_due = INFINITY
+
+    cpdef start(self, Deadline deadline, double seconds):
+        """Have `deadline` expire in so many seconds, whatever it was given before."""
+        cdef double now = self.time()
+        cdef Ring ring = self.rings.get(seconds)
+        if ring is None:
+            ring = self.rings[seconds] = Ring()
+        unlink(deadline)
+        deadline.due = now + seconds
+        link(deadline, ring)
+        if deadline.due < self.timer_due:
+            self.set_timer(deadline.due, now)
+
+    cpdef cancel(self, Deadline deadline):
+        """Have it not expire; no-op when it does not run."""
+        unlink(deadline)
+
+    def stop(self):
+        """Nothing waits any more, or nobody waits for it: leave nothing with the loop."""
+        self.rings.clear()
+        self.set_timer(INFINITY, 0)
+
+    def pending(self):
+        """Seconds to each deadline, the nearest first."""
+        cdef Ring ring
+        cdef PyObject* each
+        cdef double now = self.time()
+        found = []
+        for ring in self.rings.values():
+            each = ring.following
+            while each != <PyObject*>ring:
+                found.append((<Deadline>each).due - now)
+                each = (<Deadline>each).following
+        return sorted(found)
+
+    # ---- The loop's timer ----------------------------------------------------------------------------------------
+
+    cdef int set_timer(self, double due, double now) except -1:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        self.timer_due = due
+        if due != INFINITY:
+            self.timer = self.loop.call_later(due - now + ROUNDING, self.run)
+        return 0
+
+    def run(self):
+        """The timer fires: serve what is due, and set it again if more is to come."""
+        cdef double now = self.time()
+        self.timer = None
+        self.timer_due = -INFINITY  # what is started meanwhile needs no timer: it is looked for below
+        try:
+            self.expire(now)
+        finally:
+            self.set_timer(max(self.earliest(), now + TICK), now)
+
+    cdef int expire(self, double now) except -1:
+        cdef Ring ring
+        cdef Deadline deadline
+        for ring in list(self.rings.values()):
+            while ring.earliest() <= now:
+                deadline = <Deadline>ring.following
+                unlink(deadline)
+                try:
+                    deadline.expired()
+                except Exception:
+                    logger.exception("What a deadline had to do failed")
+        return 0
+
+    cdef double earliest(self) except? -1:
+        """When something is due next; forgets the rings that are empty."""
+        cdef Ring ring
+        cdef double found = INFINITY, due
+        for seconds, ring in list(self.rings.items()):
+            due = ring.earliest()
+            if due == INFINITY:
+                del self.rings[seconds]
+            else:
+                found = min(found, due)
+        return found
+
+
+cdef inline void link(Deadline deadline, Ring ring) noexcept:
+    """Put it last."""
+    deadline.previous = ring.previous
+    deadline.following = <PyObject*>ring
+    (<Deadline>ring.previous).following = <PyObject*>deadline
+    ring.previous = <PyObject*>deadline
+
+
+cdef inline void unlink(Deadline deadline) noexcept:
+    """Take it out of its ring, if it is in one."""
+    if deadline.following != NULL:
+        (<Deadline>deadline.previous).following = deadline.following
+        (<Deadline>deadline.following).previous = deadline.previous
+        deadline.previous = deadline.following = NULL
