@@ -17,6 +17,8 @@ from setuptools import Extension, setup
 MODULES = [
     "kernels.mask",
     "kernels.utf8",
+    "wire.head",
+    "wire.handshake",
     "wire.frames",
     "io.arguments",
     "io.poller",

@@ -16,11 +16,10 @@ from crest.http import (
     error_response,
     keeps_alive,
     parse_cookies,
-    path_of,
     serialize,
     to_response,
 )
-from crest.wire.handshake import RequestHead, parse_head
+from crest.wire.head import RequestHead, parse_head
 
 
 def request(target: str = "/", *headers: bytes) -> Request:
@@ -40,40 +39,6 @@ def parts(data: bytes) -> tuple[str, CIMultiDict[str], bytes]:
 
 
 # --- Request
-
-
-@pytest.mark.parametrize(
-    ("target", "path"),
-    [
-        ("/", "/"),
-        ("/ws", "/ws"),
-        ("/ws?a=/b", "/ws"),
-        ("/ws#x?y", "/ws"),
-        ("/ws/", "/ws/"),
-        ("//host/ws", "//host/ws"),
-        ("/a%20b", "/a b"),
-        ("/caf%C3%A9", "/café"),
-        ("/%ff%FE", "/��"),
-        ("/%zz%", "/%zz%"),
-        ("/a%2fb", "/a/b"),
-        ("/%2e%2e/x", "/../x"),
-        ("/%252e", "/%2e"),
-        ("/a%3fb?c", "/a?b"),
-        ("/a%23b#c", "/a#b"),
-        ("/http://x", "/http://x"),
-        ("http://host/ws", "/ws"),
-        ("HTTP://user@host:80/a%20b?c", "/a b"),
-        ("http://host", "/"),
-        ("http://host?a=/b", "/"),
-        ("http://host#a/b", "/"),
-        ("*", ""),
-        ("host:80", ""),
-        ("", ""),
-        ("://host/ws", ""),
-    ],
-)
-def test_path_of(target: str, path: str) -> None:
-    assert path_of(target) == path
 
 
 def test_a_request_shows_its_head() -> None:

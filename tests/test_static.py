@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from crest.http import FileResponse, Request, Response, path_of, serialize
+from crest.http import FileResponse, Request, Response, serialize
 from crest.static import StaticFiles
-from crest.wire.handshake import parse_head
+from crest.wire.head import parse_head, path_of
 
 MODIFIED = 1_600_000_000
 MODIFIED_TEXT = "Sun, 13 Sep 2020 12:26:40 GMT"

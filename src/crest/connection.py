@@ -8,7 +8,7 @@ from typing import Any
 
 from crest.http import Request
 from crest.io.outbox import Outbox, with_own_methods
-from crest.wire.handshake import parse_head
+from crest.wire.head import parse_head
 
 _process = ""
 

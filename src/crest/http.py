@@ -1,8 +1,8 @@
 """What little HTTP there is beside the WebSocket: the request as handlers see it, and responses as bytes.
 
-Owns percent-decoding, cookies, response headers and their serialization (RFC 9110, RFC 9112). It knows no socket:
+Owns queries, cookies, response headers and their serialization (RFC 9110, RFC 9112). It knows no socket:
 whoever holds the connection sends what `serialize` returns and then, for a `FileResponse`, the pieces of its file.
-Parsing a request head is `wire.handshake`'s.
+Parsing a request head is `wire.head`'s.
 """
 
 import io
@@ -14,12 +14,12 @@ from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
 
 from crest.exceptions import HandshakeError
-from crest.wire.handshake import RequestHead, announces_body
+from crest.wire.head import RequestHead, path_of, split_target
 
 PIECE: Final = 256 * 1024
 """Bytes of a file that are read, and queued for sending, at once."""
@@ -27,34 +27,6 @@ PIECE: Final = 256 * 1024
 _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")  # token, RFC 9110 section 5.6.2
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*+")  # field-value, section 5.5: no CR, LF, NUL
 _FRAMING: Final = frozenset({"connection", "content-length", "transfer-encoding"})  # what `serialize` decides
-_AUTHORITY_END: Final = re.compile(r"[/?#]")
-
-
-def path_of(target: str) -> str:
-    """The path to route by: percent-decoded, without the query.
-
-    Args:
-        target: A request target in origin-form ("/ws?a=1") or absolute-form ("http://host/ws"), RFC 9112 section 3.2.
-
-    Returns:
-        The path, which begins with "/"; "" for the other forms ("*", "host:port"), which have none.
-    """
-    path = _split_target(target)[0]
-    return unquote(path, errors="replace") if "%" in path else path
-
-
-def _split_target(target: str) -> tuple[str, str]:
-    """The path, still encoded, and the query string of a request target."""
-    if target[:1] != "/":
-        scheme, found, rest = target.partition("://")
-        if not found or not scheme:
-            return "", ""
-        end = _AUTHORITY_END.search(rest)
-        target = rest[end.start() :] if end else ""
-        if target[:1] != "/":
-            target = "/" + target  # an empty path means "/" (RFC 9110 section 4.2.3)
-    path, _, query = target.partition("#")[0].partition("?")
-    return path, query
 
 
 def keeps_alive(head: RequestHead) -> bool:
@@ -62,10 +34,9 @@ def keeps_alive(head: RequestHead) -> bool:
 
     Not after a request with a body, which nobody here reads, and not for HTTP/1.0.
     """
-    if head.version != "1.1" or announces_body(head):
+    if head.version != "1.1" or head.announces_body():
         return False
-    options = ",".join(head.headers.getall("Connection", ())).lower().split(",")
-    return "close" not in [option.strip(" \t") for option in options]
+    return not head.lists(b"Connection", b"close")
 
 
 class Request:
@@ -112,12 +83,12 @@ class Request:
     @property
     def raw_path(self) -> str:
         """The path as it was sent, percent-encoded, without the query."""
-        return _split_target(self._head.target)[0]
+        return split_target(self._head.target)[0]
 
     @property
     def query_string(self) -> str:
         """What follows the "?", as it was sent; "" without one."""
-        return _split_target(self._head.target)[1]
+        return split_target(self._head.target)[1]
 
     @property
     def query(self) -> MultiDictProxy[str]:

@@ -2,7 +2,7 @@
 
 `Opening` is what a `Protocol` gives its bytes to at first. It finds out who answers a request (a WebSocketServer, a GET
 route, static files) by asking its `Listener`, and keeps the deadline for the request. The rules of the opening
-handshake are wire/handshake.py's, what HTTP responses look like is http.py's.
+handshake are wire/handshake.pyx's, what HTTP responses look like is http.py's.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from crest.connection import WebSocketConnection
 from crest.exceptions import HandshakeError
-from crest.http import FileResponse, Request, Response, error_response, keeps_alive, path_of, serialize
+from crest.http import FileResponse, Request, Response, error_response, keeps_alive, serialize
 from crest.io.protocol import Protocol
-from crest.wire.handshake import HeadReader, RequestHead, accept, check_host, wants_upgrade
+from crest.wire.handshake import accept, check_host, wants_upgrade
+from crest.wire.head import HeadReader, RequestHead, path_of
 
 if TYPE_CHECKING:
     from crest.listener import Listener

@@ -1,0 +1,213 @@
+"""The opening handshake on the server's side (RFC 6455 section 4.2): RequestHead -> response bytes. Sans-I/O.
+
+Owns every check that the RFC asks of an upgrade request, and the choice of a subprotocol. It knows no path, no Origin
+policy and no handler: whoever holds the connection reads the head and sends the result.
+"""
+
+from libc.stdint cimport uint8_t
+
+from crest.wire.head cimport RequestHead, Span, shown, text_of
+
+from binascii import b2a_base64
+from hashlib import sha1
+import re
+
+from crest.exceptions import HandshakeError
+
+cdef bytes GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"    # what the key is hashed with (section 1.3)
+
+cdef bytes RESPONSE = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+)
+
+cdef str WHITESPACE = " \t"         # OWS of RFC 9110 section 5.6.3
+
+cdef object quoted_pair = re.compile(r"\\(.)")  # RFC 9110 section 5.6.4
+
+# What a character may be part of.
+cdef enum:
+    TOKEN = 1                       # token, RFC 9110 section 5.6.2
+    HOST = 2                        # uri-host [":" port], RFC 9110 section 7.2
+    BASE64 = 4                      # RFC 4648 section 4, without the padding
+    BASE64_LAST = 8                 # ... where only the upper 2 of the 6 bits may be set
+
+cdef uint8_t part_of[128]
+
+
+cdef int allow(bytes characters, uint8_t what) except -1:
+    cdef uint8_t each
+    for each in characters:
+        part_of[each] |= what
+    return 0
+
+
+cdef bytes ALPHANUMERIC = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+allow(ALPHANUMERIC + b"!#$%&'*+-.^_`|~", TOKEN)
+allow(ALPHANUMERIC + b"-._~%!$&'()*+,;=:[]", HOST)
+allow(ALPHANUMERIC + b"+/", BASE64)
+allow(b"AQgw", BASE64_LAST)
+
+
+cdef bint are(const uint8_t* data, size_t size, uint8_t what) noexcept:
+    """Whether all these bytes may be part of it, and there are any."""
+    cdef size_t i
+    for i in range(size):
+        if data[i] >= 128 or not part_of[data[i]] & what:
+            return False
+    return size > 0
+
+
+def is_token(str value not None):
+    """Whether it is a token, as names of subprotocols and extensions are."""
+    cdef Py_UCS4 each
+    for each in value:
+        if each >= 128 or not part_of[each] & TOKEN:
+            return False
+    return bool(value)
+
+
+# ---- Requests --------------------------------------------------------------------------------------------------------
+
+def wants_upgrade(RequestHead head not None):
+    """Whether the request asks for the WebSocket protocol (section 4.2.1, item 3)."""
+    return head.lists(b"Upgrade", b"websocket")
+
+
+cpdef check_host(RequestHead head):
+    """Check the Host header as every HTTP/1.1 request must have it (RFC 9112 section 3.2).
+
+    Raises:
+        HandshakeError: 400, it is missing, repeated, empty or malformed.
+    """
+    cdef Span host
+    head.only(b"Host", &host)
+    if not are(host.data, host.size, HOST):
+        raise HandshakeError(400, f"Host is not a host name with an optional port: {shown(text_of(host))}")
+
+
+def accept(RequestHead head not None, subprotocols=()):
+    """Check an upgrade request (section 4.2.1) and answer it (section 4.2.2).
+
+    Extensions that are offered must be well-formed; all are declined.
+
+    Args:
+        head: The request.
+        subprotocols: What the server speaks, most preferred first.
+
+    Returns:
+        The response bytes, and the subprotocol: the first of the server's that the client offers, or None.
+
+    Raises:
+        HandshakeError: 400 for a bad handshake; 426 if it is none, or asks for another version than 13.
+    """
+    cdef bytes key = check_upgrade(head)
+    extensions = head.joined(b"Sec-WebSocket-Extensions")
+    if extensions is not None:
+        parse_extensions(extensions)
+    offered = head.joined(b"Sec-WebSocket-Protocol")
+    subprotocol = None
+    if offered is not None:
+        names = parse_subprotocols(offered)
+        subprotocol = next((name for name in subprotocols if name in names), None)
+    accepted = b2a_base64(sha1(key + GUID, usedforsecurity=False).digest(), newline=False)
+    if subprotocol is None:
+        return RESPONSE + <bytes>accepted + b"\r\n\r\n", None
+    chosen = b"\r\nSec-WebSocket-Protocol: " + subprotocol.encode("ascii")
+    return RESPONSE + <bytes>accepted + chosen + b"\r\n\r\n", subprotocol
+
+
+cdef bytes check_upgrade(RequestHead head):
+    """Check what every opening handshake needs (section 4.2.1); returns its key."""
+    cdef Span version, key
+    if head.method != "GET":
+        raise HandshakeError(400, f"the method of an opening handshake is GET, not {shown(head.method)}")
+    if not head.is_1_1:
+        raise HandshakeError(400, f"an opening handshake takes HTTP/1.1, not HTTP/{head.version}")
+    check_host(head)
+    if not head.lists(b"Upgrade", b"websocket"):
+        raise HandshakeError(426, "this is a WebSocket endpoint: the request needs the header 'Upgrade: websocket'")
+    if not head.lists(b"Connection", b"upgrade"):
+        values = head.joined(b"Connection") or ""
+        raise HandshakeError(400, f"Connection does not contain 'Upgrade': {shown(values)}")
+    if head.announces_body():
+        raise HandshakeError(400, "an opening handshake has no body, but Content-Length or Transfer-Encoding says so")
+    head.only(b"Sec-WebSocket-Version", &version)
+    if version.size != 2 or version.data[0] != c"1" or version.data[1] != c"3":  # section 4.2.2, item 4
+        text = f"Sec-WebSocket-Version is not 13, the only version spoken here: {shown(text_of(version))}"
+        raise HandshakeError(426, text, (("Sec-WebSocket-Version", "13"),))
+    head.only(b"Sec-WebSocket-Key", &key)
+    if not is_key(key):
+        raise HandshakeError(400, f"Sec-WebSocket-Key is not the base64 of 16 bytes: {shown(text_of(key))}")
+    return key.data[:key.size]
+
+
+cdef bint is_key(Span key) noexcept:
+    """Whether it is the base64 of 16 bytes: 21 characters, one that carries 2 bits more, and the padding."""
+    return (
+        key.size == 24
+        and are(key.data, 21, BASE64)
+        and are(key.data + 21, 1, BASE64_LAST)
+        and key.data[22] == key.data[23] == c"="
+    )
+
+
+# ---- What a client offers --------------------------------------------------------------------------------------------
+
+def parse_subprotocols(str value not None):
+    """The names in a Sec-WebSocket-Protocol header, which is 1#token (section 11.3.4), in the client's order.
+
+    Args:
+        value: The header's value; of several headers, the values joined with commas.
+
+    Raises:
+        HandshakeError: 400, an element is not a token, or there is none.
+    """
+    stripped = [element.strip(WHITESPACE) for element in value.split(",")]
+    names = [name for name in stripped if name]  # a list may have empty elements (RFC 9110 section 5.6.1.2)
+    if not names:
+        raise HandshakeError(400, f"Sec-WebSocket-Protocol names no subprotocol: {shown(value)}")
+    for name in names:
+        if not is_token(name):
+            raise HandshakeError(400, f"Sec-WebSocket-Protocol has an element that is not a token: {shown(name)}")
+    return names
+
+
+def parse_extensions(str value not None):
+    """The offers in a Sec-WebSocket-Extensions header, in the client's order (section 9.1).
+
+    Args:
+        value: The header's value; of several headers, the values joined with commas.
+
+    Returns:
+        A list of (name, parameters), the parameters a list of (name, value); a value is None where none was given.
+
+    Raises:
+        HandshakeError: 400, the value does not follow the grammar.
+    """
+    offers = []
+    # Splitting cannot cut a quoted string apart that is valid here: its content must be a token.
+    for element in value.split(","):
+        name, *params = element.split(";")
+        if params or name.strip(WHITESPACE):  # a list may have empty elements
+            offers.append((extension_token(name), [parse_param(param) for param in params]))
+    if not offers:
+        raise HandshakeError(400, f"Sec-WebSocket-Extensions names no extension: {shown(value)}")
+    return offers
+
+
+cdef tuple parse_param(str text):
+    """extension-param = token [ "=" (token / quoted-string) ]"""
+    name, equals, argument = text.partition("=")
+    if not equals:
+        return extension_token(name), None
+    argument = argument.strip(WHITESPACE)
+    if len(argument) >= 2 and argument.startswith('"') and argument.endswith('"'):
+        argument = quoted_pair.sub(r"\1", argument[1:len(argument) - 1])
+    return extension_token(name), extension_token(argument)
+
+
+cdef str extension_token(str text):
+    cdef str token = text.strip(WHITESPACE)
+    if not is_token(token):
+        raise HandshakeError(400, f"Sec-WebSocket-Extensions has {shown(text)} where a token must be")
+    return token
