@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from asyncio import BaseTransport
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,15 +35,14 @@ class WebSocketConnection(Outbox):
         subprotocol: The subprotocol that was agreed on (RFC 6455 section 1.9), or None.
     """
 
-    __slots__ = ("_client", "_head", "_request", "_scheme", "_state", "_user", "subprotocol")
+    __slots__ = ("_client", "_request", "_scheme", "_state", "_user", "subprotocol")
 
-    def __init__(self, head: bytes, client: tuple[str, int] | None, scheme: str, subprotocol: str | None) -> None:
-        # The raw head is kept, not what was parsed of it, and the address as one str: most connections are never
-        # asked for them, and so they are a fraction as large.
-        self._head = head
-        self._client = f"{client[1]} {client[0]}" if client else None
+    def __init__(self, head: bytes, transport: BaseTransport, scheme: str, subprotocol: str | None) -> None:
+        # Most connections are never asked for their request or address. Until one is, it has the raw head, and the
+        # transport, which knows the address also when it is closed.
+        self._request: Request | bytes = head
+        self._client: tuple[str, int] | BaseTransport | None = transport
         self._scheme = scheme
-        self._request: Request | None = None
         self._state: SimpleNamespace | None = None
         self.subprotocol = subprotocol
         self._user: Any = None
@@ -57,17 +57,16 @@ class WebSocketConnection(Outbox):
     @property
     def request(self) -> Request:
         """The request that opened the connection: path, query, headers, cookies, client address."""
-        if self._request is None:
-            self._request = Request(parse_head(self._head), self.remote_address, self._scheme)
+        if isinstance(self._request, bytes):
+            self._request = Request(parse_head(self._request), self.remote_address, self._scheme)
         return self._request
 
     @property
     def remote_address(self) -> tuple[str, int] | None:
         """Address and port of the TCP peer; None where there is none (a Unix socket)."""
-        if self._client is None:
-            return None
-        port, _, host = self._client.partition(" ")
-        return host, int(port)
+        if self._client is not None and not isinstance(self._client, tuple):
+            self._client = client_address(self._client)
+        return self._client
 
     @property
     def state(self) -> SimpleNamespace:
@@ -86,3 +85,9 @@ class WebSocketConnection(Outbox):
     def user(self, value: Any) -> None:
         self._user = value
         self._may_refer_to_itself()
+
+
+def client_address(transport: BaseTransport) -> tuple[str, int] | None:
+    """Address and port of the peer; None for a Unix socket."""
+    peer = transport.get_extra_info("peername")
+    return (peer[0], peer[1]) if isinstance(peer, tuple) else None

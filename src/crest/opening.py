@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from crest.connection import WebSocketConnection
+from crest.connection import WebSocketConnection, client_address
 from crest.exceptions import HandshakeError
 from crest.http import FileResponse, Request, Response, error_response, keeps_alive, serialize
 from crest.io.protocol import Protocol
@@ -38,7 +38,6 @@ class Opening:
         "_answering",
         "_at_end",
         "_blocked",
-        "_client",
         "_listener",
         "_pending",
         "_protocol",
@@ -48,7 +47,6 @@ class Opening:
     def __init__(self, listener: Listener, protocol: Protocol) -> None:
         self._listener = listener
         self._protocol = protocol
-        self._client = client_address(protocol.transport)
         self._pending = b""  # came before the response to an earlier request had gone out
         self._at_end = False
         self._answering: asyncio.Task[None] | None = None
@@ -70,7 +68,6 @@ class Opening:
                 head = self._reader.feed(data)
                 if head is None:
                     return
-                self._protocol.clear_deadline()
                 self._pending = self._reader.rest
                 if self._route(head):
                     return
@@ -110,12 +107,28 @@ class Opening:
         if not path:
             raise HandshakeError(400, "the request target has no path")
         server = listener.servers.get(path)
-        if server is not None and (wants_upgrade(head) or not listener.has_page(path)):
-            self._upgrade(server, head)
-            return True
+        if server is not None:
+            if wants_upgrade(head):
+                self._upgrade(server, head)
+                return True
+            if not listener.has_page(path):
+                raise HandshakeError(426, "this is a WebSocket: the request must upgrade to it")
+        return self._respond(head, path)
+
+    def _upgrade(self, server: WebSocketServer, head: RequestHead) -> None:
+        response, subprotocol = accept(head, server.subprotocols)
+        connection = WebSocketConnection(head.raw, self._protocol.transport, self._listener.scheme, subprotocol)
+        self._protocol.upgrade(connection, server.hub, response, self._pending)
+
+    # ---- Responses -----------------------------------------------------------------------------------------------
+
+    def _respond(self, head: RequestHead, path: str) -> bool:
+        """Answer a plain request, or begin to. True when no other may follow."""
+        self._protocol.clear_deadline()
         check_host(head)
+        listener, transport = self._listener, self._protocol.transport
         result: Response | Awaitable[Response] | None
-        result = listener.respond(Request(head, self._client, listener.scheme), path)
+        result = listener.respond(Request(head, client_address(transport), listener.scheme), path)
         if isinstance(result, Response):
             self._send(head, result)
             if not keeps_alive(head):
@@ -125,18 +138,9 @@ class Opening:
                 self._await_request()
                 return False
             result = None
-        self._protocol.transport.pause_reading()
+        transport.pause_reading()
         self._answering = listener.loop.create_task(self._respond_later(head, result))
         return False
-
-    def _upgrade(self, server: WebSocketServer, head: RequestHead) -> None:
-        if not wants_upgrade(head):
-            raise HandshakeError(426, "this is a WebSocket: the request must upgrade to it")
-        response, subprotocol = accept(head, server.subprotocols)
-        connection = WebSocketConnection(head.raw, self._client, self._listener.scheme, subprotocol)
-        self._protocol.upgrade(connection, server.hub, response, self._pending)
-
-    # ---- Responses -----------------------------------------------------------------------------------------------
 
     def _send(self, head: RequestHead, response: Response) -> None:
         data = serialize(response, head_only=head.method == "HEAD", keep_alive=keeps_alive(head))
@@ -181,8 +185,9 @@ class Opening:
             await self._blocked
 
     def _refuse(self, error: HandshakeError) -> None:
-        logger.info("Refused a request of %s: %d, %s", self._client, error.status, error.reason)
-        self._protocol.transport.write(serialize(error_response(error), head_only=False, keep_alive=False))
+        transport = self._protocol.transport
+        logger.info("Refused a request of %s: %d, %s", client_address(transport), error.status, error.reason)
+        transport.write(serialize(error_response(error), head_only=False, keep_alive=False))
         self._close()
 
     def timed_out(self) -> None:
@@ -191,9 +196,3 @@ class Opening:
 
     def _close(self) -> None:
         self._protocol.close_opening()
-
-
-def client_address(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
-    """Address and port of the peer; None for a Unix socket."""
-    peer = transport.get_extra_info("peername")
-    return (peer[0], peer[1]) if isinstance(peer, tuple) else None

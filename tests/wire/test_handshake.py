@@ -1,6 +1,9 @@
 """crest.wire.handshake against byte literals: RFC 6455 section 4.2."""
 
 import pickle
+import random
+from base64 import b64encode
+from hashlib import sha1
 
 import pytest
 
@@ -180,6 +183,14 @@ def test_the_key_is_strict(key: bytes) -> None:
 @pytest.mark.parametrize("key", [b"AAAAAAAAAAAAAAAAAAAAAA==", b"/////////////////////w==", b"+/+/+/+/+/+/+/+/+/+/+g=="])
 def test_every_canonical_key_will_do(key: bytes) -> None:
     accept(request(KEY + key, without=b"Sec-WebSocket-Key"))
+
+
+def test_any_key_is_answered_with_its_hash() -> None:
+    for seed in range(300):
+        key = b64encode(random.Random(seed).randbytes(16))
+        response, _ = accept(request(KEY + key, without=b"Sec-WebSocket-Key"))
+        digest = sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest()
+        assert b"\r\nSec-WebSocket-Accept: " + b64encode(digest) + b"\r\n" in response
 
 
 @pytest.mark.parametrize("host", [b"a:80", b"127.0.0.1:8000", b"[::1]:8000", b"a_b.example", b"xn--bcher-kva.example"])

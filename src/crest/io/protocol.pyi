@@ -46,3 +46,4 @@ class Protocol(Inbox):
 
 class ServerProtocol(Protocol, asyncio.BufferedProtocol):
     __slots__ = ()
+    data_received: None

@@ -4,17 +4,27 @@ Owns every check that the RFC asks of an upgrade request, and the choice of a su
 policy and no handler: whoever holds the connection reads the head and sends the result.
 """
 
-from libc.stdint cimport uint8_t
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcpy
 
 from crest.wire.head cimport RequestHead, Span, shown, text_of
 
-from binascii import b2a_base64
-from hashlib import sha1
 import re
 
 from crest.exceptions import HandshakeError
 
-cdef bytes GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"    # what the key is hashed with (section 1.3)
+cdef extern from "sha1.h" nogil:
+    void crest_sha1(const uint8_t* data, size_t size, uint8_t* digest)
+    enum: CREST_SHA1_SIZE
+
+cdef enum:
+    KEY_SIZE = 24                   # of the base64 of 16 bytes
+    GUID_SIZE = 36
+    ACCEPT_SIZE = 28                # of the base64 of a digest
+
+cdef const char* GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"     # what the key is hashed with (section 1.3)
+cdef const char* ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 cdef bytes RESPONSE = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
@@ -100,7 +110,8 @@ def accept(RequestHead head not None, subprotocols=()):
     Raises:
         HandshakeError: 400 for a bad handshake; 426 if it is none, or asks for another version than 13.
     """
-    cdef bytes key = check_upgrade(head)
+    cdef Span key
+    check_upgrade(head, &key)
     extensions = head.joined(b"Sec-WebSocket-Extensions")
     if extensions is not None:
         parse_extensions(extensions)
@@ -109,16 +120,12 @@ def accept(RequestHead head not None, subprotocols=()):
     if offered is not None:
         names = parse_subprotocols(offered)
         subprotocol = next((name for name in subprotocols if name in names), None)
-    accepted = b2a_base64(sha1(key + GUID, usedforsecurity=False).digest(), newline=False)
-    if subprotocol is None:
-        return RESPONSE + <bytes>accepted + b"\r\n\r\n", None
-    chosen = b"\r\nSec-WebSocket-Protocol: " + subprotocol.encode("ascii")
-    return RESPONSE + <bytes>accepted + chosen + b"\r\n\r\n", subprotocol
+    return response(key, subprotocol), subprotocol
 
 
-cdef bytes check_upgrade(RequestHead head):
-    """Check what every opening handshake needs (section 4.2.1); returns its key."""
-    cdef Span version, key
+cdef int check_upgrade(RequestHead head, Span* key) except -1:
+    """Check what every opening handshake needs (section 4.2.1), and find its key."""
+    cdef Span version
     if head.method != "GET":
         raise HandshakeError(400, f"the method of an opening handshake is GET, not {shown(head.method)}")
     if not head.is_1_1:
@@ -135,20 +142,56 @@ cdef bytes check_upgrade(RequestHead head):
     if version.size != 2 or version.data[0] != c"1" or version.data[1] != c"3":  # section 4.2.2, item 4
         text = f"Sec-WebSocket-Version is not 13, the only version spoken here: {shown(text_of(version))}"
         raise HandshakeError(426, text, (("Sec-WebSocket-Version", "13"),))
-    head.only(b"Sec-WebSocket-Key", &key)
-    if not is_key(key):
-        raise HandshakeError(400, f"Sec-WebSocket-Key is not the base64 of 16 bytes: {shown(text_of(key))}")
-    return key.data[:key.size]
+    head.only(b"Sec-WebSocket-Key", key)
+    if not is_key(key[0]):
+        raise HandshakeError(400, f"Sec-WebSocket-Key is not the base64 of 16 bytes: {shown(text_of(key[0]))}")
+    return 0
 
 
 cdef bint is_key(Span key) noexcept:
     """Whether it is the base64 of 16 bytes: 21 characters, one that carries 2 bits more, and the padding."""
     return (
-        key.size == 24
+        key.size == KEY_SIZE
         and are(key.data, 21, BASE64)
         and are(key.data + 21, 1, BASE64_LAST)
         and key.data[22] == key.data[23] == c"="
     )
+
+
+# ---- Responses -------------------------------------------------------------------------------------------------------
+
+cdef bytes response(Span key, str subprotocol):
+    """The response that opens the connection (section 4.2.2)."""
+    cdef bytes end = b"\r\n\r\n"
+    cdef bytes answer
+    cdef char* at
+    if subprotocol is not None:
+        end = f"\r\nSec-WebSocket-Protocol: {subprotocol}\r\n\r\n".encode("ascii")
+    answer = PyBytes_FromStringAndSize(NULL, len(RESPONSE) + ACCEPT_SIZE + len(end))
+    at = PyBytes_AS_STRING(answer)
+    memcpy(at, PyBytes_AS_STRING(RESPONSE), len(RESPONSE))
+    write_accept(<uint8_t*>at + len(RESPONSE), key)
+    memcpy(at + len(RESPONSE) + ACCEPT_SIZE, PyBytes_AS_STRING(end), len(end))
+    return answer
+
+
+cdef void write_accept(uint8_t* target, Span key) noexcept:
+    """Sec-WebSocket-Accept: the base64 of the SHA-1 of the key and the GUID, ACCEPT_SIZE bytes."""
+    cdef uint8_t hashed[KEY_SIZE + GUID_SIZE]
+    cdef uint8_t digest[CREST_SHA1_SIZE + 1]
+    cdef uint32_t group
+    cdef int i
+    memcpy(hashed, key.data, KEY_SIZE)
+    memcpy(hashed + KEY_SIZE, GUID, GUID_SIZE)
+    crest_sha1(hashed, KEY_SIZE + GUID_SIZE, digest)
+    digest[CREST_SHA1_SIZE] = 0     # 20 bytes are 6 groups of three and two bytes more
+    for i in range(ACCEPT_SIZE // 4):
+        group = <uint32_t>digest[3 * i] << 16 | <uint32_t>digest[3 * i + 1] << 8 | digest[3 * i + 2]
+        target[4 * i] = ALPHABET[group >> 18]
+        target[4 * i + 1] = ALPHABET[group >> 12 & 63]
+        target[4 * i + 2] = ALPHABET[group >> 6 & 63]
+        target[4 * i + 3] = ALPHABET[group & 63]
+    target[ACCEPT_SIZE - 1] = c"="
 
 
 # ---- What a client offers --------------------------------------------------------------------------------------------
