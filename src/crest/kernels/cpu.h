@@ -47,6 +47,14 @@ static inline bool crest_cpu_has_avx2(void)
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx2") != 0;
 }
+
+/* What Ice Lake and Zen 4 have: vectors of 64 bytes, masks for each byte, and compression of bytes. */
+static inline bool crest_cpu_has_avx512(void)
+{
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx512vbmi2") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+           __builtin_cpu_supports("bmi2") != 0 && __builtin_cpu_supports("popcnt") != 0;
+}
 #endif
 
 #endif

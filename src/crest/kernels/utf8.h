@@ -31,7 +31,7 @@ typedef struct {
 } crest_utf8_variant;
 
 /* How many variants a CPU can have at most. */
-#define CREST_UTF8_VARIANTS 3
+#define CREST_UTF8_VARIANTS 4
 
 static inline void crest_utf8_start(crest_utf8 *state)
 {
@@ -70,6 +70,8 @@ static inline size_t crest_utf8_variants(crest_utf8_variant found[CREST_UTF8_VAR
         found[count++] = (crest_utf8_variant){"ssse3", crest_utf8_validate_ssse3};
     if (crest_cpu_has_avx2())
         found[count++] = (crest_utf8_variant){"avx2", crest_utf8_validate_avx2};
+    if (crest_cpu_has_avx512())
+        found[count++] = (crest_utf8_variant){"avx512", crest_utf8_validate_avx512};
 #elif CREST_NEON
     found[count++] = (crest_utf8_variant){"neon", crest_utf8_validate_neon};
 #endif

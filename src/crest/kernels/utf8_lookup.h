@@ -1,4 +1,4 @@
-/* Whole text, a vector at a time: for SSSE3, AVX2 and NEON, after J. Keiser and D. Lemire, "Validating UTF-8 In Less Than One
+/* Whole text, a vector at a time: for SSSE3, AVX2, AVX-512 and NEON, after J. Keiser and D. Lemire, "Validating UTF-8 In Less Than One
  * Instruction Per Byte" (2020). The fault tables say how. Nothing outside [data, data + size) is read. */
 
 #ifndef CREST_UTF8_LOOKUP_H
@@ -186,6 +186,50 @@ CREST_TARGET("avx2") static inline bool crest_utf8_validate_avx2(const uint8_t *
         faults = _mm256_or_si256(faults, crest_avx2_faults_at(data + i));
     faults = _mm256_or_si256(faults, crest_avx2_faults_at(data + size - 32));
     return _mm256_testz_si256(faults, faults) && !crest_utf8_unfinished(data, size);
+}
+
+CREST_TARGET("avx512bw")
+static inline __m512i crest_avx512_table(const uint8_t table[16], __m512i nibbles)
+{
+    __m512i low = _mm512_and_si512(nibbles, _mm512_set1_epi8(0x0F));
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)table)), low);
+}
+
+CREST_TARGET("avx512bw")
+static inline __m512i crest_avx512_faults(__m512i block, __m512i one, __m512i two, __m512i three)
+{
+    __m512i before_high = crest_avx512_table(crest_utf8_before_high, _mm512_srli_epi16(one, 4));
+    __m512i before_low = crest_avx512_table(crest_utf8_before_low, one);
+    __m512i own_high = crest_avx512_table(crest_utf8_own_high, _mm512_srli_epi16(block, 4));
+    __m512i third = _mm512_subs_epu8(two, _mm512_set1_epi8(CREST_UTF8_BELOW_LEAD_3));
+    __m512i fourth = _mm512_subs_epu8(three, _mm512_set1_epi8(CREST_UTF8_BELOW_LEAD_4));
+    __m512i due = _mm512_and_si512(_mm512_or_si512(third, fourth), _mm512_set1_epi8((char)0x80));
+    return _mm512_xor_si512(_mm512_and_si512(_mm512_and_si512(before_high, before_low), own_high), due);
+}
+
+CREST_TARGET("avx512bw") static inline __m512i crest_avx512_faults_at(const uint8_t *data)
+{
+    return crest_avx512_faults(_mm512_loadu_si512(data), _mm512_loadu_si512(data - 1), _mm512_loadu_si512(data - 2),
+                               _mm512_loadu_si512(data - 3));
+}
+
+CREST_TARGET("avx512bw") static inline bool crest_utf8_validate_avx512(const uint8_t *data, size_t size)
+{
+    if (size < 64 + 3)
+        return crest_utf8_validate_avx2(data, size);
+    __m512i first = _mm512_loadu_si512(data);
+    /* As with AVX2: what the quarters of `first` have before them. */
+    __m512i before = _mm512_alignr_epi32(first, _mm512_setzero_si512(), 12);
+    __m512i faults = crest_avx512_faults(first, _mm512_alignr_epi8(first, before, 15),
+                                         _mm512_alignr_epi8(first, before, 14), _mm512_alignr_epi8(first, before, 13));
+    for (size_t i = 64; size - i >= 64; i += 64) {
+        if (_mm512_movepi8_mask(_mm512_loadu_si512(data + i)) != 0)
+            faults = _mm512_or_si512(faults, crest_avx512_faults_at(data + i));
+        else if (crest_utf8_unfinished(data, i))
+            return false;
+    }
+    faults = _mm512_or_si512(faults, crest_avx512_faults_at(data + size - 64));
+    return _mm512_test_epi8_mask(faults, faults) == 0 && !crest_utf8_unfinished(data, size);
 }
 #endif
 
