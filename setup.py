@@ -19,6 +19,7 @@ MODULES = [
     "kernels.utf8",
     "wire.head",
     "wire.handshake",
+    "kernels.decoder",
     "wire.frames",
     "io.arguments",
     "io.poller",

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "text.h"
 #include "utf8.h"
 
 enum { LONGEST = 400 };
@@ -183,39 +184,12 @@ static void check_ascii(void)
     }
 }
 
-static uint32_t chance(uint32_t below)
-{
-    static uint64_t state = 3629;
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (uint32_t)(state >> 32) % below;
-}
-
-/* Valid text of whole sequences, at most `room` bytes, mostly of one length as a language's are. */
+/* Valid text of whole characters, at most `room` bytes, mostly of one length as a language's are. */
 static size_t compose(uint8_t *text, size_t room)
 {
-    size_t size = 0, usual = chance(4);
-    while (size + 4 <= room) {
-        static const uint32_t limits[] = {0x80, 0x800, 0x10000, 0x110000};
-        uint32_t code = chance(limits[chance(4) ? usual : chance(4)]);
-        if (code < 0x80) {
-            text[size++] = (uint8_t)code;
-        } else if (code < 0x800) {
-            text[size++] = (uint8_t)(0xC0 | code >> 6);
-            text[size++] = (uint8_t)(0x80 | (code & 0x3F));
-        } else if (code < 0x10000) {
-            code = code >= 0xD800 && code <= 0xDFFF ? 0xFFFD : code;
-            text[size++] = (uint8_t)(0xE0 | code >> 12);
-            text[size++] = (uint8_t)(0x80 | (code >> 6 & 0x3F));
-            text[size++] = (uint8_t)(0x80 | (code & 0x3F));
-        } else {
-            text[size++] = (uint8_t)(0xF0 | code >> 18);
-            text[size++] = (uint8_t)(0x80 | (code >> 12 & 0x3F));
-            text[size++] = (uint8_t)(0x80 | (code >> 6 & 0x3F));
-            text[size++] = (uint8_t)(0x80 | (code & 0x3F));
-        }
-    }
+    size_t size = 0, usual = 1 + chance(4);
+    while (size + 4 <= room)
+        size += encode(text + size, any_code(chance(4) ? usual : 1 + chance(4)));
     return size;
 }
 

@@ -32,6 +32,11 @@
 #define CREST_BIG_ENDIAN 0
 #endif
 
+#if CREST_X86 || CREST_NEON
+/* For parts of a loop: a call would cost more than they do, and a parameter is a constant if the argument is one. */
+#define CREST_INLINE static inline __attribute__((always_inline))
+#endif
+
 #if CREST_X86
 #define CREST_TARGET(isa) __attribute__((target(isa)))
 
@@ -40,6 +45,12 @@ static inline bool crest_cpu_has_ssse3(void)
 {
     __builtin_cpu_init();
     return __builtin_cpu_supports("ssse3") != 0;
+}
+
+static inline bool crest_cpu_has_sse4(void)
+{
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("sse4.1") != 0 && __builtin_cpu_supports("popcnt") != 0;
 }
 
 static inline bool crest_cpu_has_avx2(void)

@@ -1,9 +1,8 @@
 """UTF-8 validation: the Python face of utf8.h.
 
-Delivering a `str` validates too, in CPython's decoder, and a message that is there as a whole needs nothing else. This
-kernel is for fragments and partial reads: a connection fails as soon as the bytes so far can not become UTF-8 any more
-(RFC 6455 section 8.1), not when a message of any length has ended, and no byte is looked at twice to find that out. It
-is also for text that is delivered as bytes.
+A message that is there as a whole is validated as a whole, before it is decoded (decoder.pyx). Of fragments and partial
+reads, each chunk is validated as it comes: a connection fails as soon as the bytes so far can not become UTF-8 any more
+(RFC 6455 section 8.1), not when a message of any length has ended, and no byte is looked at twice to find that out.
 
 It owns the checks of what Python passes in, and makes every variant of the kernel callable by name, for tests and
 benches. It does not know what a message is; the frame parser cimports the kernel and does not pass through here.
