@@ -108,6 +108,16 @@ def test_valid(stream: str, expected: list[Event]) -> None:
     assert_reads(stream, expected)
 
 
+@pytest.mark.parametrize(
+    "text", ["Grüße! " * 9, "a" * 66 + "ÿ", "слово, " * 6, "言葉、a" * 7, "x" * 60 + "€", "😀ß" * 9]
+)
+def test_text_of_each_kind(text: str) -> None:
+    """Whole, and in fragments that cut characters. A `str` of a wider kind than it needs would not be equal."""
+    data = text.encode()
+    for size in (len(data), 64, 7):
+        assert_reads(fragmented(TEXT, cut(data, size)), [(TEXT, text)])
+
+
 @pytest.mark.parametrize("size", [125, 126, 127, 254, 255, 256, 257])
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_lengths_of_one_and_of_three_bytes(opcode: int, size: int) -> None:

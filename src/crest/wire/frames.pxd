@@ -76,7 +76,7 @@ cdef class FrameReader:
     cdef int resize_body(self, uint64_t size) except -1
     cdef object end_frame(self)
     cdef object end_message(self)
-    cdef object decode(self, const uint8_t* data, uint64_t size)
+    cdef object decode(self, const uint8_t* data, size_t size)
     cdef object parse_close(self, bytes payload)
     cdef object fail(self, int close_code, str error)
 

@@ -15,8 +15,9 @@ from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
+from crest.kernels.decoder cimport decode_text, decode_valid_text
 from crest.kernels.mask cimport crest_mask_init, crest_unmask
-from crest.kernels.utf8 cimport crest_utf8_feed, crest_utf8_init, crest_utf8_start
+from crest.kernels.utf8 cimport crest_utf8_feed, crest_utf8_finish, crest_utf8_init, crest_utf8_start
 from crest.wire.rfc6455 cimport (
     CLOSE_INVALID_PAYLOAD_DATA, CLOSE_MESSAGE_TOO_BIG, CLOSE_NO_STATUS_RECEIVED, CLOSE_POLICY_VIOLATION,
     CLOSE_PROTOCOL_ERROR, MAX_CONTROL_PAYLOAD, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_CONTINUATION, OPCODE_PONG,
@@ -26,7 +27,6 @@ from crest.wire.rfc6455 cimport (
 cdef extern from "Python.h":
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
     void* PyUnicode_DATA(object o) noexcept
-    object PyUnicode_DecodeUTF8(const char* data, Py_ssize_t size, const char* errors)
     int PyUnicode_Resize(PyObject** unicode, Py_ssize_t length) except -1
     int _PyBytes_Resize(PyObject** bytes, Py_ssize_t size) except -1
 
@@ -375,9 +375,9 @@ cdef class FrameReader:
         cdef uint8_t opcode = self.message_opcode
         cdef uint64_t size = self.body_size
         if not self.ascii:
-            message = self.decode(self.body_data(), size)
-            if self.event == FAIL:
-                return message
+            if not crest_utf8_finish(&self.utf8):
+                return self.decode(self.body_data(), size)
+            message = decode_valid_text(self.body_data(), size)
             Py_CLEAR(self.body)
         elif size == 0:
             Py_CLEAR(self.body)
@@ -394,19 +394,20 @@ cdef class FrameReader:
         self.body_size = self.body_room = 0
         return message
 
-    cdef object decode(self, const uint8_t* data, uint64_t size):
-        """The str of a text message's bytes; sets `event` to FAIL if they are not UTF-8."""
-        self.event = OPCODE_TEXT
-        try:
-            return PyUnicode_DecodeUTF8(<const char*>data, size, NULL)
-        except UnicodeDecodeError as error:
-            return self.fail(CLOSE_INVALID_PAYLOAD_DATA, f"a text message is not UTF-8 at byte {error.start}")
+    cdef object decode(self, const uint8_t* data, size_t size):
+        """The str of a text message's bytes; fails where they are not UTF-8 (section 8.1)."""
+        cdef size_t fault = 0
+        text = decode_text(data, size, &fault)
+        if text is None:
+            return self.fail(CLOSE_INVALID_PAYLOAD_DATA, f"a text message is not UTF-8 at byte {fault}")
+        return text
 
     cdef object parse_close(self, bytes payload):
         """Read a close frame's payload (section 5.5.1): a close code and a reason, or nothing. It ends the stream."""
         cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(payload)
         cdef Py_ssize_t size = len(payload)
         cdef int code = CLOSE_NO_STATUS_RECEIVED
+        cdef size_t fault = 0
         reason = ""
         if size == 1:
             return self.fail(CLOSE_PROTOCOL_ERROR, "a close frame with a payload of one byte")
@@ -414,11 +415,9 @@ cdef class FrameReader:
             code = data[0] << 8 | data[1]
             if not is_wire_close_code(code):
                 return self.fail(CLOSE_PROTOCOL_ERROR, f"close code {code} may not be sent")
-            try:
-                reason = PyUnicode_DecodeUTF8(<const char*>data + 2, size - 2, NULL)
-            except UnicodeDecodeError as error:
-                return self.fail(
-                    CLOSE_INVALID_PAYLOAD_DATA, f"a close reason is not UTF-8 at byte {error.start}")
+            reason = decode_text(data + 2, size - 2, &fault)
+            if reason is None:
+                return self.fail(CLOSE_INVALID_PAYLOAD_DATA, f"a close reason is not UTF-8 at byte {fault}")
         self.done = True
         Py_CLEAR(self.body)
         self.event = OPCODE_CLOSE
