@@ -3,21 +3,19 @@
     python tests/fuzz/fuzz_frames.py [--seconds N] [--seed S] [--case N]
     python tests/fuzz/fuzz_frames.py --atheris [libFuzzer options and corpus folders]
 
-A case follows from its seed and number alone: what fails prints how to run it again. With atheris, coverage of the
-oracle guides the search, since it does not see compiled code. Exit status 1: a mismatch.
+With atheris, coverage of the oracle guides the search, since it does not see compiled code.
 """
 
-import argparse
 import itertools
 import random
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import reference
+from fuzz import campaign
 from reference import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Event
 
 from crest.wire.frames import FrameReader
@@ -152,11 +150,7 @@ def check(case: Case) -> list[Event]:
 
 
 def check_numbered(seed: int, number: int) -> list[Event]:
-    try:
-        return check(make_case(random.Random(f"{seed} {number}")))
-    except Exception as error:
-        error.add_note(f"again: python tests/fuzz/fuzz_frames.py --seed {seed} --case {number}")
-        raise
+    return campaign.check_numbered(lambda rng: check(make_case(rng)), __file__, seed, number)
 
 
 def check_bytes(data: bytes) -> None:
@@ -185,25 +179,14 @@ def fuzz_with_atheris(arguments: list[str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long (60)")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="(a random one)")
-    parser.add_argument("--case", type=int, help="only this one")
+    parser = campaign.parser(__doc__)
     parser.add_argument("--atheris", action="store_true", help="let atheris search; it takes all other arguments")
     options, others = parser.parse_known_args()
     if options.atheris:
         return fuzz_with_atheris(others)
     if others:
         parser.error(f"unknown arguments: {' '.join(others)}")
-    if options.case is not None:
-        print(check_numbered(options.seed, options.case))
-        return None
-    end = time.monotonic() + options.seconds
-    for number in itertools.count():
-        if time.monotonic() > end:
-            print(f"{number} cases of seed {options.seed}: crest and the oracle agree")
-            return None
-        check_numbered(options.seed, number)
+    return campaign.run(check_numbered, options)
 
 
 if __name__ == "__main__":
