@@ -117,8 +117,10 @@ static void check_place(uint32_t code, size_t before, size_t after, uint32_t fil
 }
 
 /* The first and the last of each length, kind of unit and bit pattern that the variants tell apart. */
-static const uint32_t BOUNDARIES[] = {0x00,   0x7F,   0x80,   0xBF,   0xC0,    0xFF,    0x100,   0x7FF,    0x800,   0xFFF,
-                                      0x1000, 0xD7FF, 0xE000, 0xFFFF, 0x10000, 0x3FFFF, 0x40000, 0x100000, 0x10FFFF};
+static const uint32_t BOUNDARIES[] = {
+    0x00,   0x7F,   0x80,   0xBF,   0xC0,    0xFF,    0x100,   0x7FF,    0x800,    0xFFF,
+    0x1000, 0xD7FF, 0xE000, 0xFFFF, 0x10000, 0x3FFFF, 0x40000, 0x100000, 0x10FFFF,
+};
 
 static void check_places(void)
 {
@@ -158,7 +160,8 @@ static void check_mixtures(void)
 {
     uint32_t codes[LONGEST / 4];
     for (int round = 0; round < 20000; round++) {
-        size_t count = chance(round % 100 ? 300 : LONGEST / 4), usual = 1 + chance(4), longest = usual + chance(5 - usual);
+        size_t count = chance(round % 100 ? 300 : LONGEST / 4);
+        size_t usual = 1 + chance(4), longest = usual + chance(5 - usual);
         for (size_t i = 0; i < count; i++)
             codes[i] = any_code(chance(4) ? usual : 1 + chance(longest));
         check_codes(codes, count);

@@ -5,10 +5,10 @@
  *
  * Contract of every variant, for valid UTF-8:
  *   - measure says how many characters there are, and which byte is the greatest;
- *   - decode writes each character's code point, in the machine's byte order, to a unit of `width` bytes. `characters` is
- *     what measure has said, and every code point is below 1 << 8 * width;
- *   - nothing outside [data, data + size) is read, nothing outside the `characters` units is written, and neither pointer
- *     needs an alignment. */
+ *   - decode writes each character's code point to a unit of `width` bytes, in the machine's byte order; each must fit,
+ *     and `characters` is what measure has said;
+ *   - nothing outside [data, data + size) is read, nothing outside the units is written, and neither pointer needs an
+ *     alignment. */
 
 #ifndef CREST_DECODER_H
 #define CREST_DECODER_H

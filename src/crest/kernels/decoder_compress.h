@@ -1,8 +1,8 @@
 /* Valid UTF-8 to code points, 64 bytes at a time, with the AVX-512 that can leave bytes out (VBMI2).
  *
- * As in decoder_gather.h, each byte is looked at as if it were a lead. An instruction that compresses vectors stands for
- * the shuffles from a table there, and masks stand for the copies at both ends. After R. Clausecker and D. Lemire,
- * "Transcoding Unicode Characters with AVX-512 Instructions" (2023). */
+ * As in decoder_gather.h, each byte is looked at as if it were a lead. In place of shuffles from a table there is an
+ * instruction that compresses vectors, and in place of copies at both ends there are masks. After R. Clausecker and D.
+ * Lemire, "Transcoding Unicode Characters with AVX-512 Instructions" (2023). */
 
 #ifndef CREST_DECODER_COMPRESS_H
 #define CREST_DECODER_COMPRESS_H
@@ -83,9 +83,9 @@ crest_avx512_read(const uint8_t *data, size_t size, size_t at, __m512i first, __
     }
     __m512i low = _mm512_or_si512(crest_avx512_left(before, 6, 0xC0), _mm512_and_si512(last, _mm512_set1_epi8(0x3F)));
     __m512i middle = _mm512_or_si512(crest_avx512_right(before, 2, 0x0F), crest_avx512_left(upper, 4, 0xF0));
-    low = _mm512_mask_mov_epi8(first, from_2, low);
-    middle = _mm512_maskz_mov_epi8(from_2, middle);
-    return (crest_avx512_codes){_mm512_maskz_compress_epi8(leads, low), _mm512_maskz_compress_epi8(leads, middle), high};
+    low = _mm512_maskz_compress_epi8(leads, _mm512_mask_mov_epi8(first, from_2, low));
+    middle = _mm512_maskz_compress_epi8(leads, _mm512_maskz_mov_epi8(from_2, middle));
+    return (crest_avx512_codes){low, middle, high};
 }
 
 /* Unpacking takes halves of each 16 bytes: of a vector in this order, they are the halves of the whole. */
