@@ -278,8 +278,8 @@ CREST_AVX2(void) crest_avx2_decode_threes(const uint8_t *data, uint8_t *units)
     _mm_storeu_si128((__m128i *)units, _mm256_castsi256_si128(codes));
 }
 
-/* Chinese and Japanese have few characters of other lengths: with a path of their own, those of three bytes take half
- * the time. All other text takes a tenth more. */
+/* Chinese and Japanese have few characters of other lengths: with this path of their own, those of three bytes take less
+ * than half the time. All other text takes a tenth more. */
 CREST_AVX2(void) crest_avx2_decode(const uint8_t *data, size_t size, uint8_t *units, size_t room, unsigned width)
 {
     uint8_t rest[32 + CREST_DECODE_AHEAD];

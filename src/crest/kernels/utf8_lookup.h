@@ -1,5 +1,6 @@
 /* Whole text, a vector at a time: for SSSE3, AVX2, AVX-512 and NEON, after J. Keiser and D. Lemire, "Validating UTF-8
- * In Less Than One Instruction Per Byte" (2020). The fault tables say how. Nothing outside [data, data + size) is read. */
+ * In Less Than One Instruction Per Byte" (2020). The fault tables say how. Nothing outside [data, data + size) is
+ * read. */
 
 #ifndef CREST_UTF8_LOOKUP_H
 #define CREST_UTF8_LOOKUP_H
