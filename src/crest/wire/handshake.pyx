@@ -4,27 +4,18 @@ Owns every check that the RFC asks of an upgrade request, and the choice of a su
 policy and no handler: whoever holds the connection reads the head and sends the result.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memcpy
+from libc.stdint cimport uint8_t
 
 from crest.wire.head cimport RequestHead, Span, shown, text_of
 
 import re
+from binascii import b2a_base64
+from hashlib import sha1
 
 from crest.exceptions import HandshakeError
 
-cdef extern from "sha1.h" nogil:
-    void crest_sha1(const uint8_t* data, size_t size, uint8_t* digest)
-    enum: CREST_SHA1_SIZE
-
-cdef enum:
-    KEY_SIZE = 24                   # of the base64 of 16 bytes
-    GUID_SIZE = 36
-    ACCEPT_SIZE = 28                # of the base64 of a digest
-
-cdef const char* GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"     # what the key is hashed with (section 1.3)
-cdef const char* ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+cdef size_t KEY_SIZE = 24           # of the base64 of 16 bytes
+cdef bytes GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"   # what the key is hashed with (section 1.3)
 
 cdef bytes RESPONSE = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
@@ -162,36 +153,9 @@ cdef bint is_key(Span key) noexcept:
 
 cdef bytes response(Span key, str subprotocol):
     """The response that opens the connection (section 4.2.2)."""
-    cdef bytes end = b"\r\n\r\n"
-    cdef bytes answer
-    cdef char* at
-    if subprotocol is not None:
-        end = f"\r\nSec-WebSocket-Protocol: {subprotocol}\r\n\r\n".encode("ascii")
-    answer = PyBytes_FromStringAndSize(NULL, len(RESPONSE) + ACCEPT_SIZE + len(end))
-    at = PyBytes_AS_STRING(answer)
-    memcpy(at, PyBytes_AS_STRING(RESPONSE), len(RESPONSE))
-    write_accept(<uint8_t*>at + len(RESPONSE), key)
-    memcpy(at + len(RESPONSE) + ACCEPT_SIZE, PyBytes_AS_STRING(end), len(end))
-    return answer
-
-
-cdef void write_accept(uint8_t* target, Span key) noexcept:
-    """Sec-WebSocket-Accept: the base64 of the SHA-1 of the key and the GUID, ACCEPT_SIZE bytes."""
-    cdef uint8_t hashed[KEY_SIZE + GUID_SIZE]
-    cdef uint8_t digest[CREST_SHA1_SIZE + 1]
-    cdef uint32_t group
-    cdef int i
-    memcpy(hashed, key.data, KEY_SIZE)
-    memcpy(hashed + KEY_SIZE, GUID, GUID_SIZE)
-    crest_sha1(hashed, KEY_SIZE + GUID_SIZE, digest)
-    digest[CREST_SHA1_SIZE] = 0     # 20 bytes are 6 groups of three and two bytes more
-    for i in range(ACCEPT_SIZE // 4):
-        group = <uint32_t>digest[3 * i] << 16 | <uint32_t>digest[3 * i + 1] << 8 | digest[3 * i + 2]
-        target[4 * i] = ALPHABET[group >> 18]
-        target[4 * i + 1] = ALPHABET[group >> 12 & 63]
-        target[4 * i + 2] = ALPHABET[group >> 6 & 63]
-        target[4 * i + 3] = ALPHABET[group & 63]
-    target[ACCEPT_SIZE - 1] = c"="
+    digest = sha1(key.data[:key.size] + GUID, usedforsecurity=False).digest()
+    end = "" if subprotocol is None else f"\r\nSec-WebSocket-Protocol: {subprotocol}"
+    return RESPONSE + b2a_base64(digest, newline=False) + end.encode("ascii") + b"\r\n\r\n"
 
 
 # ---- What a client offers --------------------------------------------------------------------------------------------
