@@ -24,7 +24,7 @@ BASELINE = BENCHES / "guard.json"
 TOLERANCE = 0.03
 
 # How often each path runs: multiples of its batch, and enough for its own instructions to stand out from chance.
-COUNTS = {"receive_text": 6400, "receive_binary": 32, "send": 6400, "broadcast": 20000, "handshake": 300}
+COUNTS = {"receive_text": 6400, "receive_binary": 32, "send": 6400, "broadcast": 1000000, "handshake": 300}
 
 # Counts of toolchains that differ in one of these say nothing about each other.
 DECISIVE = ("python", "compiler", "machine", "avx2")
