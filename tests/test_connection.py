@@ -270,6 +270,34 @@ async def test_the_clients_address_is_known() -> None:
 
 
 @on_each_loop
+async def test_the_clients_address_is_known_when_it_has_gone(direct: bool) -> None:
+    ws, events = WebSocketServer(), Events()
+    ws.on_close(lambda conn, code, reason: events.add(conn))
+    async with App().listening(direct=direct) as server:
+        async with upgraded(server) as client:
+            address = client.address
+            client.reset()
+        (conn,) = await events.reach(1)
+    gc.collect()
+    assert conn.remote_address == address
+    assert conn.remote_address is conn.remote_address
+    assert conn.request.client == address
+
+
+@on_each_loop
+async def test_the_clients_address_is_known_in_a_thread() -> None:
+    def ask(conn: WebSocketConnection) -> tuple[object, object]:
+        return conn.remote_address, conn.request.client
+
+    ws, events = WebSocketServer(), Events()
+    ws.on_connect(events.add)
+    async with App().listening() as server, upgraded(server) as client:
+        (conn,) = await events.reach(1)
+        answers = await asyncio.gather(*[asyncio.to_thread(ask, conn) for _ in range(8)])
+        assert set(answers) == {(client.address, client.address)}
+
+
+@on_each_loop
 async def test_user_is_none_without_authentication_and_may_be_set() -> None:
     ws, events = WebSocketServer(), Events()
 

@@ -9,7 +9,10 @@ from typing import Any
 
 from crest.http import Request
 from crest.io.outbox import Outbox, with_own_methods
+from crest.io.stream import StreamTransport
 from crest.wire.head import parse_head
+
+Transport = StreamTransport | BaseTransport
 
 _process = ""
 
@@ -37,11 +40,11 @@ class WebSocketConnection(Outbox):
 
     __slots__ = ("_client", "_request", "_scheme", "_state", "_user", "subprotocol")
 
-    def __init__(self, head: bytes, transport: BaseTransport, scheme: str, subprotocol: str | None) -> None:
+    def __init__(self, head: bytes, transport: Transport, scheme: str, subprotocol: str | None) -> None:
         # Most connections are never asked for their request or address. Until one is, it has the raw head, and the
         # transport, which knows the address also when it is closed.
         self._request: Request | bytes = head
-        self._client: tuple[str, int] | BaseTransport | None = transport
+        self._client: tuple[str, int] | Transport | None = transport
         self._scheme = scheme
         self._state: SimpleNamespace | None = None
         self.subprotocol = subprotocol
@@ -57,16 +60,18 @@ class WebSocketConnection(Outbox):
     @property
     def request(self) -> Request:
         """The request that opened the connection: path, query, headers, cookies, client address."""
-        if isinstance(self._request, bytes):
-            self._request = Request(parse_head(self._request), self.remote_address, self._scheme)
-        return self._request
+        request = self._request  # read once: any thread may ask
+        if isinstance(request, bytes):
+            request = self._request = Request(parse_head(request), self.remote_address, self._scheme)
+        return request
 
     @property
     def remote_address(self) -> tuple[str, int] | None:
         """Address and port of the TCP peer; None where there is none (a Unix socket)."""
-        if self._client is not None and not isinstance(self._client, tuple):
-            self._client = client_address(self._client)
-        return self._client
+        client = self._client
+        if client is not None and not isinstance(client, tuple):
+            client = self._client = client_address(client)
+        return client
 
     @property
     def state(self) -> SimpleNamespace:
@@ -87,7 +92,7 @@ class WebSocketConnection(Outbox):
         self._may_refer_to_itself()
 
 
-def client_address(transport: BaseTransport) -> tuple[str, int] | None:
+def client_address(transport: Transport) -> tuple[str, int] | None:
     """Address and port of the peer; None for a Unix socket."""
     peer = transport.get_extra_info("peername")
     return (peer[0], peer[1]) if isinstance(peer, tuple) else None
