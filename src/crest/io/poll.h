@@ -29,12 +29,14 @@ static inline int crest_poll_open(void) {
     return epoll_create1(EPOLL_CLOEXEC);
 }
 
-/* Watch a descriptor for other events than before; 0 for none. Returns 0, or -1 with errno. */
+/* Watch a descriptor for other events than before; 0 for none, so that no hang-up is reported either. Returns 0, or -1
+ * with errno: the kernel has no memory for it. To watch for less than before always succeeds. */
 static inline int crest_poll_change(int poll, int fd, int before, int after, void *token) {
     struct epoll_event event = {0};
     event.events = (after & CREST_READABLE ? EPOLLIN : 0u) | (after & CREST_WRITABLE ? EPOLLOUT : 0u);
     event.data.ptr = token;
-    return epoll_ctl(poll, !before ? EPOLL_CTL_ADD : !after ? EPOLL_CTL_DEL : EPOLL_CTL_MOD, fd, &event);
+    int failed = epoll_ctl(poll, !before ? EPOLL_CTL_ADD : !after ? EPOLL_CTL_DEL : EPOLL_CTL_MOD, fd, &event);
+    return after & ~before ? failed : 0;
 }
 
 /* What is ready now, without waiting: how many events, at most CREST_EVENTS_A_CALL, or -1 with errno. */
@@ -60,9 +62,9 @@ static inline int crest_poll_ready(int poll, crest_event *events) {
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/types.h>
 #include <sys/event.h>
 #include <sys/time.h>
-#include <sys/types.h>
 
 static inline int crest_poll_open(void) {
     int poll = kqueue();
@@ -70,18 +72,24 @@ static inline int crest_poll_open(void) {
     return poll;
 }
 
+/* Readable and writable are two filters in a kqueue. Each is changed by a call of its own: in one, the kernel stops at
+ * the first that fails. A filter that is to go may be gone already. */
+static inline int crest_poll_filter(int poll, int fd, int filter, int on, void *token) {
+    struct kevent change = {0};
+    change.ident = (uintptr_t)fd;
+    change.filter = (__typeof__(change.filter))filter; /* these two differ in their types among the BSDs */
+    change.flags = on ? EV_ADD : EV_DELETE;
+    change.udata = (__typeof__(change.udata))token;
+    return kevent(poll, &change, 1, NULL, 0, NULL) < 0 && on ? -1 : 0;
+}
+
 static inline int crest_poll_change(int poll, int fd, int before, int after, void *token) {
-    struct kevent changes[2];
-    int n = 0;
-    if ((before ^ after) & CREST_READABLE) {
-        EV_SET(&changes[n], fd, EVFILT_READ, after & CREST_READABLE ? EV_ADD : EV_DELETE, 0, 0, token);
-        n++;
-    }
-    if ((before ^ after) & CREST_WRITABLE) {
-        EV_SET(&changes[n], fd, EVFILT_WRITE, after & CREST_WRITABLE ? EV_ADD : EV_DELETE, 0, 0, token);
-        n++;
-    }
-    return kevent(poll, changes, n, NULL, 0, NULL) < 0 ? -1 : 0;
+    int changed = before ^ after;
+    if (changed & CREST_READABLE && crest_poll_filter(poll, fd, EVFILT_READ, after & CREST_READABLE, token) < 0)
+        return -1;
+    if (changed & CREST_WRITABLE && crest_poll_filter(poll, fd, EVFILT_WRITE, after & CREST_WRITABLE, token) < 0)
+        return -1;
+    return 0;
 }
 
 static inline int crest_poll_ready(int poll, crest_event *events) {
