@@ -43,6 +43,12 @@ def on_each_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...
     return synchronous
 
 
+async def turns(count: int = 1) -> None:
+    """Let the loop turn so many times."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 class Events:
     """What was recorded, in order: a list of tuples that tests can wait for."""
 

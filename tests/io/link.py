@@ -147,6 +147,9 @@ class Transport(Pollable):
                 if self.closing:
                     self.end()
 
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return default
+
     def get_write_buffer_size(self) -> int:
         return len(self.buffer)
 

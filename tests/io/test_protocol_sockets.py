@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from client import CLOSE, Frame, close_frame, handshake
 from conftest import Run
+from events import turns
 from link import parse, text
 
 from crest import App, WebSocketServer
@@ -46,11 +47,6 @@ class Peer:
         found, size = parse(rest)
         assert size == len(rest), "the stream ends within a frame"
         return found
-
-
-async def turns(count: int = 1) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 def shrink_send_buffers(server: Any) -> None:

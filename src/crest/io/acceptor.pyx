@@ -1,19 +1,21 @@
 """Connections as they come in at one listening socket."""
 
 cimport cython
-from libc.errno cimport ECONNABORTED, EINTR, EPERM, EPROTO, errno
+from libc.errno cimport errno
 
 import logging
 import os
 
-from crest.io.outbox cimport CREST_WOULD_BLOCK
 from crest.io.poller cimport CREST_READABLE, Pollable, Poller
 from crest.io.protocol cimport Protocol
 from crest.io.stream cimport StreamTransport, crest_address
 from crest.io.turn cimport Turn
 
 cdef extern from "net.h" nogil:
+    const int CREST_BROKEN
+    const int CREST_REFUSED
     int crest_accept(int fd, crest_address* peer)
+    void crest_close(int fd)
 
 logger = logging.getLogger("crest")
 
@@ -41,42 +43,58 @@ cdef class Acceptor(Pollable):
         self.fd = fd
         self.turn = turn
         self.site = site
+        poller.keep(self)
         self._resume()
 
     def _resume(self):
         self.timer = None
-        self.poller.watch(self, CREST_READABLE)
+        try:
+            self.poller.watch(self, CREST_READABLE)
+        except OSError as error:
+            self.pause(error.strerror)
+
+    cdef int pause(self, object reason) except -1:
+        logger.error("Connections cannot be accepted: %s. The next attempt is in %g s.", reason, PAUSE)
+        self.poller.watch(self, 0)
+        self.timer = self.poller.loop.call_later(PAUSE, self._resume)
+        return 0
 
     def close(self):
         """Accept no more. Connections that the kernel still holds are its to refuse, when the socket is closed."""
-        self.poller.watch(self, 0)
+        if self.fd >= 0:
+            self.poller.release(self)
+            self.fd = -1
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
 
+    cdef int abandoned(self) except -1:
+        self.close()
+        return 0
+
     cdef int ready(self, int events) except -1:
         cdef crest_address peer
-        cdef StreamTransport transport
-        cdef int _, fd
-        for _ in range(ACCEPTED_AT_ONCE):
+        cdef int _i, fd
+        for _i in range(ACCEPTED_AT_ONCE):
             fd = crest_accept(self.fd, &peer)
-            if fd == CREST_WOULD_BLOCK:
-                break
             if fd >= 0:
-                transport = StreamTransport(self.poller, Protocol(self.turn, self.site), fd)
-                transport.peer = peer
-                try:
-                    transport.start()
-                except OSError as error:
-                    transport.abort()
-                    logger.error("A connection could not be watched: %s", error)
-            elif errno not in (ECONNABORTED, EINTR, EPROTO, EPERM):  # those say that this one is gone already
-                self.pause(errno)
+                self.accepted(fd, &peer)
+                if self.fd < 0:  # closed by that
+                    break
+            elif fd == CREST_REFUSED:
+                self.pause(os.strerror(errno))
+                break
+            elif fd != CREST_BROKEN:
                 break
         return 0
 
-    cdef int pause(self, int error) except -1:
-        logger.error("Connections cannot be accepted: %s. The next attempt is in %g s.", os.strerror(error), PAUSE)
-        self.poller.watch(self, 0)
-        self.timer = self.poller.loop.call_later(PAUSE, self._resume)
+    cdef int accepted(self, int fd, const crest_address* peer) except -1:
+        cdef StreamTransport transport
+        try:
+            transport = StreamTransport(self.poller, Protocol(self.turn, self.site), fd)
+        except MemoryError:
+            crest_close(fd)
+            raise
+        transport.peer = peer[0]
+        transport.start()
         return 0

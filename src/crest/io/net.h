@@ -16,6 +16,7 @@ typedef struct crest_piece {
 enum {
     CREST_WOULD_BLOCK = -1, /* the kernel's send buffer is full: not an error */
     CREST_BROKEN = -2,      /* the connection is gone; its reading side will say so too */
+    CREST_REFUSED = -3,     /* there is no room for a connection, in this process or in the system; or worse */
 };
 
 /* Who is at the other end of a TCP connection. */
@@ -136,7 +137,34 @@ static inline ptrdiff_t crest_recv(int fd, char *data, size_t room) {
     return errno == EAGAIN || errno == EWOULDBLOCK ? CREST_WOULD_BLOCK : CREST_BROKEN;
 }
 
-/* A connection that was waiting, not blocking and closed on exec; or one of the two codes above, with errno. */
+/* Why a connection was not accepted, from errno: there is none; it is gone already, and the next may be there; or, for any
+ * other reason, none can be accepted now. Linux also reports what the network has found out about the new connection. */
+static inline int crest_not_accepted(int error) {
+    switch (error) {
+    case EAGAIN:
+#if EWOULDBLOCK != EAGAIN
+    case EWOULDBLOCK:
+#endif
+        return CREST_WOULD_BLOCK;
+    case ECONNABORTED:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case EINTR:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case ENOPROTOOPT:
+    case EPERM: /* by a rule of the firewall */
+    case EPROTO:
+#ifdef ENONET
+    case ENONET:
+#endif
+        return CREST_BROKEN;
+    default:
+        return CREST_REFUSED;
+    }
+}
+
+/* A connection that was waiting, not blocking and closed on exec; or one of the three codes above, with errno. */
 static inline int crest_accept(int fd, crest_address *peer) {
     union {
         struct sockaddr any;
@@ -146,7 +174,9 @@ static inline int crest_accept(int fd, crest_address *peer) {
     } from;
     socklen_t size = sizeof from;
     int accepted;
-#ifdef __linux__
+    memset(&from, 0, sizeof from); /* macOS leaves it alone when the peer has gone again */
+    memset(peer, 0, sizeof *peer);
+#ifdef SOCK_CLOEXEC
     accepted = accept4(fd, &from.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 #else
     accepted = accept(fd, &from.any, &size);
@@ -155,8 +185,7 @@ static inline int crest_accept(int fd, crest_address *peer) {
         fcntl(accepted, F_SETFL, fcntl(accepted, F_GETFL) | O_NONBLOCK);
     }
 #endif
-    memset(peer, 0, sizeof *peer);
-    if (accepted < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? CREST_WOULD_BLOCK : CREST_BROKEN;
+    if (accepted < 0) return crest_not_accepted(errno);
     if (from.any.sa_family == AF_INET) {
         peer->version = 4;
         peer->port = ntohs(from.v4.sin_port);

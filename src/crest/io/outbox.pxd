@@ -29,6 +29,7 @@ cdef class Owner(Deadline):
     cdef int close(self, int code, str reason) except -1
     cdef int fail(self, int code, str error) except -1
     cdef int drained(self) except -1
+    cdef int call_soon(self, object callback) except -1
 
 
 cdef class Feed(Pending):

@@ -63,6 +63,10 @@ cdef class Owner(Deadline):
         """The kernel has taken everything; told once for each `tell_drained`."""
         raise NotImplementedError
 
+    cdef int call_soon(self, object callback) except -1:
+        """Have the loop call it, as if for an event of this connection, whoever's turn it is."""
+        raise NotImplementedError
+
 
 cdef class Feed(Pending):
     cdef int catch_up(self, Outbox outbox) except -1:
@@ -315,12 +319,12 @@ cdef class Outbox(Pieces):
     cdef int overflow(self, uint64_t messages) except -1:
         """So many messages did not fit: the backlog policy decides."""
         self.dropped += messages
-        if self.feed.drop or self.overflowed:
+        if self.feed.drop or self.overflowed or self.owner is None:
             return 0
         self.overflowed = True
         self.stop()
         # Handlers run from the loop, never within a send or a broadcast.
-        self.feed.turn.loop.call_soon(self._close_overflowed)
+        self.owner.call_soon(self._close_overflowed)
         return 0
 
     def _close_overflowed(self):
@@ -408,11 +412,11 @@ cdef class Outbox(Pieces):
 
     cdef int detach(self) except -1:
         """The transport is gone."""
+        self.fd = -1  # whatever goes wrong below: another connection may have that descriptor soon
+        self.owner = None
         self.stop()
         self.state = CLOSED
-        self.fd = -1
         self.transport = None
-        self.owner = None
         self.handed = 0
         return self.discard()
 

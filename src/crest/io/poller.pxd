@@ -18,13 +18,19 @@ cdef extern from "poll.h" nogil:
 
 cdef class Pollable:
     cdef public int fd              # -1: closed
-    cdef uint8_t watched            # for which events: CREST_READABLE | CREST_WRITABLE
+    cdef uint8_t watched            # for which events: CREST_READABLE | CREST_WRITABLE; the poller's to change
     cdef int ready(self, int events) except -1
+    cdef int abandoned(self) except -1
 
 
 cdef class Poller:
     cdef readonly object loop
-    cdef int fd
+    cdef int fd                     # -1: closed
+    cdef list kept                  # pollables, each at the place of its descriptor
     cdef crest_event* events        # being told; CREST_EVENTS_A_CALL, of which `told` have been found
     cdef int told
+    cdef int keep(self, Pollable pollable) except -1
     cdef int watch(self, Pollable pollable, int events) except -1
+    cdef int release(self, Pollable pollable) except -1
+    cdef int poll(self) except -1
+    cdef int end(self) except -1

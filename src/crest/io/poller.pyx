@@ -4,25 +4,36 @@ A `Poller` is an epoll instance (or kqueue), which the loop watches like any oth
 ready, the loop calls back once, and every socket that is ready is served from here, without the loop's cost for each:
 a handle, a context, two calls from C into Python, and more than a kilobyte of its transport for each connection.
 
-What a `Pollable` does when it is ready is its own business.
+What a `Pollable` does when it is ready is its own business. What must hold:
+
+- The kernel knows a pollable by its address. So it is kept, from `keep` to `release`, and released before its
+  descriptor is closed: the kernel forgets a descriptor by itself only when no process that was forked has it either.
+- `watched` is what the kernel was told last, and nobody is called for anything else. What was found ready, and then is
+  not watched any more because somebody served before it has closed it, is struck from the list that is being told.
+- To watch for less than before never fails; to watch for more may, when the kernel has no memory.
+- Whoever does not want to read or write now watches for nothing: a hang-up is reported to all who watch.
 """
 
-from cpython.exc cimport PyErr_SetFromErrno
+cimport cython
+from cpython.exc cimport PyErr_SetFromErrno, PyErr_WarnEx
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.ref cimport Py_DECREF, Py_INCREF
 
 cdef extern from "net.h" nogil:
     void crest_close(int fd)
 
 
 cdef class Pollable:
-    """A descriptor that waits to be ready. It lives as long as it is watched for anything."""
+    """A descriptor that waits to be ready."""
 
     def __cinit__(self):
         self.fd = -1
 
     cdef int ready(self, int events) except -1:
         """It is ready: for some of the events that it is watched for, or it is broken. May be told in vain."""
+        raise NotImplementedError
+
+    cdef int abandoned(self) except -1:
+        """The poller has come to its end before this did. Most often so has the loop: it was closed."""
         raise NotImplementedError
 
 
@@ -42,46 +53,62 @@ cdef class Poller:
     exists = CREST_POLL
 
     def __cinit__(self, loop not None):
+        self.fd = -1
         self.loop = loop
-        self.fd = crest_poll_open()
-        if self.fd < 0:
-            PyErr_SetFromErrno(OSError)
+        self.kept = []
         self.events = <crest_event*>PyMem_Malloc(CREST_EVENTS_A_CALL * sizeof(crest_event))
         if self.events == NULL:
             raise MemoryError
-        loop.add_reader(self.fd, self._poll)
+        self.fd = crest_poll_open()
+        if self.fd < 0:
+            PyErr_SetFromErrno(OSError)
+        loop.add_reader(self.fd, Callback(self).run)
 
     def __dealloc__(self):
-        PyMem_Free(self.events)
-        if self.fd >= 0:
+        if self.events != NULL and self.fd >= 0:  # without events, arguments were wrong, and nothing was begun
             crest_close(self.fd)
+        PyMem_Free(self.events)
 
     def close(self):
-        """The end; nothing may be watched any more."""
+        """The end; what is still kept is abandoned."""
         if self.fd >= 0:
             self.loop.remove_reader(self.fd)
-            crest_close(self.fd)
-            self.fd = -1
+            self.end()
+
+    cdef int keep(self, Pollable pollable) except -1:
+        """Keep it until it is released; it may be watched from now on."""
+        while len(self.kept) <= pollable.fd:
+            self.kept.append(None)
+        self.kept[pollable.fd] = pollable
+        return 0
 
     cdef int watch(self, Pollable pollable, int events) except -1:
-        """Watch it for these events, and no others; 0: not at all."""
+        """Watch it for these events, and no others; 0: not at all.
+
+        Raises:
+            OSError: the kernel has no memory to watch it for more than before.
+        """
         cdef int i
-        cdef int before = pollable.watched
-        if events == before:
+        if events == pollable.watched:
             return 0
-        if crest_poll_change(self.fd, pollable.fd, before, events, <void*>pollable) < 0:
+        if crest_poll_change(self.fd, pollable.fd, pollable.watched, events, <void*>pollable) < 0:
             PyErr_SetFromErrno(OSError)
         pollable.watched = <uint8_t>events
-        if not before:
-            Py_INCREF(pollable)
-        elif not events:
+        if not events:
             for i in range(self.told):
                 if self.events[i].token == <void*>pollable:
                     self.events[i].token = NULL
-            Py_DECREF(pollable)
         return 0
 
-    def _poll(self):
+    cdef int release(self, Pollable pollable) except -1:
+        """Watch it no more, nor keep it; its descriptor may be closed."""
+        if self.fd >= 0:
+            self.watch(pollable, 0)
+            self.kept[pollable.fd] = None
+        return 0
+
+    cdef int poll(self) except -1:
+        """Serve whom the kernel finds ready."""
         cdef int i = 0
         cdef Pollable pollable
         self.told = crest_poll_ready(self.fd, self.events)
@@ -97,3 +124,37 @@ cdef class Poller:
                 i += 1
         finally:
             self.told = 0
+        return 0
+
+    cdef int end(self) except -1:
+        cdef Pollable pollable
+        kept, self.kept = self.kept, []
+        crest_close(self.fd)
+        self.fd = -1
+        self.told = 0
+        for pollable in kept:
+            if pollable is not None:
+                pollable.abandoned()
+        return 0
+
+
+@cython.final
+cdef class Callback:
+    """What the loop calls. Nobody else has it: so it goes when the loop is closed, and what is still kept then would
+    never come to its end."""
+
+    cdef Poller poller
+
+    def __cinit__(self, Poller poller not None):
+        self.poller = poller
+
+    def run(self):
+        self.poller.poll()
+
+    def __del__(self):
+        cdef Poller poller = self.poller
+        if poller.fd >= 0 and poller.loop.is_closed():
+            forgotten = any(poller.kept)
+            poller.end()
+            if forgotten:
+                PyErr_WarnEx(ResourceWarning, "an event loop was closed with sockets of crest's in use", 1)

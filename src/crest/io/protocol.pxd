@@ -24,6 +24,7 @@ cdef class Protocol(Inbox):
 
     cdef int buffer(self, char** where, size_t* room) except -1
     cdef int received(self, size_t size) except -1
+    cdef int loop_closed(self) except -1
     cdef int read(self) except -1
     cdef int read_frames(self) except -1
     cdef int hold(self) except -1

@@ -153,6 +153,16 @@ cdef class Protocol(Inbox):
         else:
             self.set_deadline(self.hub.close_timeout)
 
+    cdef int loop_closed(self) except -1:
+        """In place of connection_lost, when the loop was closed before that could be called: no handler runs any more,
+        and the descriptor is about to be closed."""
+        self.lost = True
+        self.transport = None
+        self.opening = None
+        if self.connection is not None:
+            self.connection.detach()
+        return 0
+
     # ---- The opening hands over ----------------------------------------------------------------------------------
 
     def upgrade(self, Outbox connection not None, Hub hub not None, bytes response not None, bytes rest not None):
@@ -336,6 +346,11 @@ cdef class Protocol(Inbox):
             self.transport.write_eof()
         except OSError:  # reset by the peer, which the transport has not noticed yet
             self.transport.abort()
+
+    cdef int call_soon(self, object callback) except -1:
+        # The loop's own transports do not tell their context: that of whoever asked has to do.
+        self.turn.loop.call_soon(callback, context=self.transport.get_extra_info("context"))
+        return 0
 
     cdef int idle(self) except -1:
         if self.lost:

@@ -1,6 +1,6 @@
 # One TCP connection; see stream.pyx.
 
-from libc.stdint cimport uint8_t, uint16_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from crest.io.poller cimport Pollable, Poller
 from crest.io.protocol cimport Protocol
@@ -17,16 +17,21 @@ cdef class StreamTransport(Pollable):
     cdef Protocol protocol          # None: connection_lost has been called
     cdef object context             # of the connection's handlers
     cdef bytearray pending          # was written, and the kernel has not taken it; None: nothing
-    cdef size_t high, low           # bytes of it at which the protocol pauses and resumes writing
+    cdef uint32_t high              # bytes of it above which the protocol is to pause writing
     cdef crest_address peer
+    # Flags are bytes: this is part of the size of an idle connection.
     cdef uint8_t paused             # reading is, by the protocol
     cdef uint8_t at_end             # the peer has closed its half
     cdef uint8_t writing_paused
-    cdef uint8_t eof_due, closing, ended
+    cdef uint8_t eof_due            # the writing half is to be shut down, behind what is pending
+    cdef uint8_t closing            # nothing is read any more; what is pending still goes out
+    cdef uint8_t ended              # nor written; connection_lost is on its way
 
-    cdef int start(self) except -1
+    cdef int call(self, int events) except -1
     cdef int watch(self) except -1
     cdef int read(self) except -1
+    cdef int push(self, const char* data, size_t size) except -1
     cdef int write_pending(self) except -1
     cdef int pace(self) except -1
+    cdef int fail(self, object error) except -1
     cdef int end(self) except -1

@@ -7,11 +7,24 @@ without a Python call between the kernel and the frame reader. What a connection
 
 As with asyncio's, the callbacks of one connection run in a `contextvars` context of its own, so that a handler finds
 what an earlier one of the same connection has set, and nothing of others.
+
+What must hold:
+
+- `watch` is called whenever `paused`, `at_end`, `closing`, `ended` or `pending` has changed, before anything else can
+  be told: it alone knows what these mean for the poller.
+- `pending` is None or not empty. While there is some, nothing is sent past it.
+- Once `ended`, nothing is called but connection_lost. Until that was, the descriptor stays open, though useless: an
+  outbox knows its number.
+- The poller calls through `call`, the loop `_lose`: in the connection's context both, and no exception of a protocol
+  passes the former.
 """
 
 cimport cython
-from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize, PyByteArray_Resize
 from cpython.exc cimport PyErr_SetFromErrno
+from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
 
 from crest.io.outbox cimport CREST_BROKEN, crest_send
 from crest.io.pieces cimport crest_piece
@@ -31,10 +44,12 @@ cdef extern from "net.h" nogil:
     int crest_shut_down_writing(int fd)
     void crest_close(int fd)
 
-cdef size_t HIGH_WATER = 1 << 16
+cdef uint32_t HIGH_WATER = 1 << 16
+cdef int MADE = 0   # the event that nothing is ready, but the connection is new
 
 
-# Not for the garbage collector: poller and loop outlive the connection, and `end` lets go of the protocol.
+# Not for the garbage collector, which costs a connection 16 bytes. Instead every ending breaks the cycle of transport
+# and protocol: `_lose`, and, where the loop does not turn any more, `abandoned`.
 @cython.no_gc
 @cython.final
 cdef class StreamTransport(Pollable):
@@ -49,56 +64,64 @@ cdef class StreamTransport(Pollable):
     def __cinit__(self, Poller poller not None, Protocol protocol not None, int fd):
         self.poller = poller
         self.protocol = protocol
-        self.fd = fd
+        self.high = HIGH_WATER
         self.context = PyContext_CopyCurrent()
-        self.set_write_buffer_limits()
+        self.fd = fd  # last: as long as it may raise, the caller has to close it
 
     def __dealloc__(self):
         if self.fd >= 0:
             crest_close(self.fd)
 
-    cdef int start(self) except -1:
-        """Tell the protocol, and begin to read."""
+    def start(self):
+        """Tell the protocol, and begin to read; once."""
+        self.poller.keep(self)
+        self.call(MADE)
+
+    def get_extra_info(self, name, default=None):
+        """`peername`: (address, port), if the peer has that; `context`: the `contextvars` context of the callbacks."""
+        cdef char text[CREST_ADDRESS_TEXT]
+        if name == "peername" and crest_address_text(&self.peer, text):
+            return text.decode(), self.peer.port
+        if name == "context":
+            return self.context
+        return default
+
+    cdef int ready(self, int events) except -1:
+        return self.call(events)
+
+    cdef int call(self, int events) except -1:
+        """Have the protocol called for what is ready, in the context of its connection. What it raises is the end of
+        this connection and of no other."""
         PyContext_Enter(self.context)
         try:
-            self.protocol.connection_made(self)
-            self.watch()
+            if events == MADE:
+                self.protocol.connection_made(self)
+                self.watch()
+            # As asyncio's loops: a close frame that came before the connection broke is read before that is noticed.
+            if events & CREST_READABLE:
+                self.read()
+            if events & self.watched & CREST_WRITABLE:
+                self.write_pending()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.fail(error)
         finally:
             PyContext_Exit(self.context)
         return 0
 
-    def get_extra_info(self, name, default=None):
-        """`peername`: (address, port), if the peer has that."""
-        cdef char text[CREST_ADDRESS_TEXT]
-        if name == "peername" and crest_address_text(&self.peer, text):
-            return text.decode(), self.peer.port
-        return default
-
     cdef int watch(self) except -1:
-        """Have the poller watch for what is of interest now. Nothing at all is not to be watched for at all: a
-        connection that is broken would be reported over and over."""
+        """Have the poller watch for what is of interest now; called whenever that may have changed."""
         cdef int events = 0
         if not self.ended:
             if not (self.paused or self.at_end or self.closing):
                 events |= CREST_READABLE
             if self.pending is not None:
                 events |= CREST_WRITABLE
-        return self.poller.watch(self, events)
-
-    cdef int ready(self, int events) except -1:
-        PyContext_Enter(self.context)
         try:
-            if events & CREST_WRITABLE:
-                self.write_pending()
-            if events & self.watched & CREST_READABLE:
-                self.read()
-        except Exception as error:
-            self.poller.loop.call_exception_handler(
-                {"message": "Fatal error in a connection", "exception": error, "transport": self,
-                 "protocol": self.protocol})
-            self.end()
-        finally:
-            PyContext_Exit(self.context)
+            self.poller.watch(self, events)
+        except OSError as error:
+            self.fail(error)
         return 0
 
     # ---- Reading -------------------------------------------------------------------------------------------------
@@ -132,28 +155,44 @@ cdef class StreamTransport(Pollable):
     # ---- Writing -------------------------------------------------------------------------------------------------
 
     def write(self, data not None):
-        """Send bytes, or queue what the kernel does not take."""
-        cdef const unsigned char[::1] view = data
-        cdef crest_piece piece
-        cdef ptrdiff_t sent = 0
+        """Send bytes, or queue what the kernel does not take.
+
+        Args:
+            data: any contiguous bytes-like object; a mutable one may be changed as soon as the call returns.
+
+        Raises:
+            RuntimeError: after write_eof().
+        """
+        cdef Py_buffer view
         if self.eof_due:
             raise RuntimeError("write() after write_eof()")
-        if self.closing or not view.shape[0]:
-            return
-        if self.pending is None:
-            piece.data = <const char*>&view[0]
-            piece.size = view.shape[0]
-            sent = crest_send(self.fd, &piece, 1)
-            if sent == CREST_BROKEN:
-                self.end()
-                return
-            if sent == view.shape[0]:
-                return
-            self.pending = bytearray(view[max(sent, 0):])
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            if not self.ended and view.len:
+                self.push(<const char*>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef int push(self, const char* data, size_t size) except -1:
+        cdef crest_piece piece
+        cdef ptrdiff_t sent
+        cdef size_t before
+        if self.pending is not None:
+            before = len(self.pending)
+            PyByteArray_Resize(self.pending, before + size)
+            memcpy(PyByteArray_AS_STRING(self.pending) + before, data, size)
+            return self.pace()
+        piece.data = data
+        piece.size = size
+        sent = crest_send(self.fd, &piece, 1)
+        if sent == CREST_BROKEN:
+            return self.end()
+        sent = max(sent, 0)
+        if <size_t>sent < size:
+            self.pending = PyByteArray_FromStringAndSize(data + sent, size - sent)
             self.watch()
-        else:
-            self.pending += view
-        self.pace()
+            self.pace()
+        return 0
 
     cdef int write_pending(self) except -1:
         cdef crest_piece piece
@@ -180,10 +219,12 @@ cdef class StreamTransport(Pollable):
     cdef int pace(self) except -1:
         """Tell the protocol to pause or resume writing."""
         cdef size_t size = self.get_write_buffer_size()
+        if self.ended:
+            return 0
         if not self.writing_paused and size > self.high:
             self.writing_paused = True
             self.protocol.pause_writing()
-        elif self.writing_paused and size <= self.low:
+        elif self.writing_paused and size <= self.high // 4:
             self.writing_paused = False
             self.protocol.resume_writing()
         return 0
@@ -192,12 +233,11 @@ cdef class StreamTransport(Pollable):
         return 0 if self.pending is None else len(self.pending)
 
     def get_write_buffer_limits(self):
-        return self.low, self.high
+        return self.high // 4, self.high
 
-    def set_write_buffer_limits(self, size_t high=HIGH_WATER):
+    def set_write_buffer_limits(self, uint32_t high=HIGH_WATER):
         """Pause the protocol above so many bytes, and resume it at a quarter of them."""
         self.high = high
-        self.low = high // 4
         self.pace()
 
     def can_write_eof(self):
@@ -232,6 +272,14 @@ cdef class StreamTransport(Pollable):
         """Close the connection now."""
         self.end()
 
+    cdef int fail(self, object error) except -1:
+        """The end, by something that is not the peer's doing."""
+        protocol = self.protocol
+        self.end()
+        self.poller.loop.call_exception_handler(
+            {"message": "Fatal error in a connection", "exception": error, "transport": self, "protocol": protocol})
+        return 0
+
     cdef int end(self) except -1:
         if not self.ended:
             self.ended = self.closing = True
@@ -246,6 +294,21 @@ cdef class StreamTransport(Pollable):
         try:
             protocol.connection_lost(None)
         finally:
+            self.poller.release(self)
+            self.context = None
             crest_close(self.fd)
             self.fd = -1
-            self.context = None
+
+    cdef int abandoned(self) except -1:
+        cdef Protocol protocol = self.protocol
+        if not self.poller.loop.is_closed():
+            return self.end()
+        self.ended = self.closing = True
+        self.watched = 0
+        self.pending = self.protocol = self.context = None
+        try:
+            protocol.loop_closed()
+        finally:
+            crest_close(self.fd)
+            self.fd = -1
+        return 0
