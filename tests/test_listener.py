@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import socket
@@ -9,9 +10,11 @@ from typing import Any
 
 import pytest
 from client import GUARD, TEXT, close_frame, connect, frame, handshake, request, tcp, upgraded
+from conftest import LoopFactory
 from events import KINDS, Events, of_kind, on_each_loop, until
 
 from crest import App, ListenError, Request, WebSocketConnection, WebSocketServer
+from crest.io.poller import Poller
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -67,7 +70,7 @@ async def test_ipv6_is_served_and_written_in_brackets(caplog: pytest.LogCaptureF
     assert f"http://[::1]:{server.port} " in messages(caplog)[0]
 
 
-# ---- Addresses that can not be bound ---------------------------------------------------------------------------------
+# ---- Addresses that can not be bound (test_sockets.py has more) ------------------------------------------------------
 
 
 async def refusal(host: str | None, port: int) -> str:
@@ -87,35 +90,26 @@ async def test_a_port_in_use() -> None:
         )
 
 
-@pytest.mark.parametrize("host", ["256.256.256.256", "no such host", "a" * 64 + ".example", "..", "é\udc80"])
 @on_each_loop
-async def test_a_host_that_does_not_exist(host: str) -> None:
-    assert await refusal(host, 0) == f"cannot listen on {host}:0: there is no such host"
+async def test_a_process_without_a_descriptor_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what watches the connections; the address is free again."""
 
+    class NoPoller:
+        exists = True
 
-@on_each_loop
-async def test_an_address_of_another_machine() -> None:
-    text = "cannot listen on 192.0.2.1:0: this machine does not have that address"
-    assert await refusal("192.0.2.1", 0) == text
+        def __init__(self, loop: object) -> None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-
-@pytest.mark.parametrize("port", [-1, 65536, 1 << 40])
-@on_each_loop
-async def test_a_port_out_of_range(port: int) -> None:
-    assert await refusal("127.0.0.1", port) == f"cannot listen on 127.0.0.1:{port}: a port is 0 to 65535"
-
-
-@pytest.mark.parametrize(
-    ("port", "text"),
-    [(80, "no permission; ports below 1024 may need privileges"), (8080, "no permission")],
-)
-@on_each_loop
-async def test_a_port_without_permission(port: int, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def bind(self: socket.socket, address: object) -> None:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    monkeypatch.setattr(socket.socket, "bind", bind)
-    assert await refusal("127.0.0.1", port) == f"cannot listen on 127.0.0.1:{port}: {text}"
+    app = App()
+    with monkeypatch.context() as patched:
+        patched.setattr("crest.listener.Poller", NoPoller)
+        with pytest.raises(ListenError) as raised:
+            async with app.listening("127.0.0.1", 0):
+                pass
+        assert str(raised.value) == f"cannot listen on 127.0.0.1:0: {os.strerror(errno.EMFILE)}"
+    async with app.listening() as server, tcp(server) as client:
+        await client.send(request("/"))
+        assert (await client.answer()).status == 404
 
 
 # ---- What is logged --------------------------------------------------------------------------------------------------
@@ -412,3 +406,70 @@ async def test_stopping_twice_is_a_no_op() -> None:
         await server.stop()
     await client.wait_closed()
     assert closed.seen == [1001]
+
+
+@on_each_loop
+async def test_listeners_of_one_loop_end_on_their_own(direct: bool) -> None:
+    one, two = WebSocketServer("/one"), WebSocketServer("/two")
+    first, second = App(), App()
+    first.mount("/one", one)
+    second.mount("/two", two)
+    async with second.listening(direct=direct) as other:
+        async with first.listening(direct=direct) as server, upgraded(other, "/two") as client:
+            async with upgraded(server, "/one") as leaver:
+                await leaver.round_trip()
+                await client.round_trip()
+        await client.close()
+        async with upgraded(other, "/two") as client:
+            await client.round_trip()
+
+
+@on_each_loop
+async def test_connections_that_nobody_has_accepted_yet_are_ended(direct: bool) -> None:
+    """The kernel has let them in; they are told at once, instead of waiting for an answer for ever."""
+    async with App().listening(direct=direct) as server:
+        waiting = [socket.create_connection(server.address) for _ in range(5)]
+        await server.stop()
+        for sock in waiting:
+            with sock:
+                sock.settimeout(GUARD)
+                try:
+                    assert sock.recv(1) == b""
+                except ConnectionResetError:
+                    pass
+
+
+@pytest.mark.skipif(not Poller.exists, reason="the loop's own transports are closed by their collection only")
+def test_a_loop_that_is_closed_without_a_shutdown(loop_factory: LoopFactory) -> None:
+    """Nobody is left to run a handler; but no descriptor is left either, and each client sees the end."""
+    ws, opened, closed = WebSocketServer(), Events(), Events()
+    ws.on_connect(opened.add)
+    ws.on_close(lambda conn, code, reason: closed.add(code))
+
+    def serve() -> list[socket.socket]:
+        loop = loop_factory()
+        listening = App().listening()
+        server = loop.run_until_complete(listening.__aenter__())
+        peers = [socket.create_connection(server.address) for _ in range(3)]
+        for peer in peers:
+            peer.settimeout(GUARD)
+        peers[0].send(handshake(ws.path))
+        peers[1].send(request("/"))
+        for _ in range(10):
+            loop.run_until_complete(asyncio.sleep(0))
+        assert peers[0].recv(1 << 16).startswith(b"HTTP/1.1 101 ")
+        assert peers[1].recv(1 << 16).startswith(b"HTTP/1.1 404 ")
+        with pytest.warns(ResourceWarning):
+            loop.close()
+            del server, listening
+            gc.collect()
+        return peers
+
+    for peer in serve():
+        with peer:
+            assert peer.recv(1) == b""
+    assert closed.seen == []
+    (conn,) = opened.seen
+    assert not conn.is_open() and not conn.send("x" * (1 << 17)) and ws.connection_count() == 0
+    conn.close()
+    ws.broadcast("x")

@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Mapping
 from inspect import isawaitable
 from typing import TYPE_CHECKING
 
+from crest.exceptions import ListenError
 from crest.http import Request, Response, to_response
 from crest.io.acceptor import Acceptor
 from crest.io.poller import Poller
 from crest.io.protocol import Protocol, ServerProtocol
 from crest.io.turn import Turn
 from crest.opening import Opening
-from crest.sockets import BACKLOG, listen
+from crest.sockets import BACKLOG, listen, shown
 
 if TYPE_CHECKING:
     from crest.app import App
@@ -85,14 +86,17 @@ class Listener:
             server.hub.open(self._turn)
         self.sockets = await listen(host, port)
         if self._direct:
-            self._poller = Poller(self.loop)
+            try:
+                self._poller = Poller(self.loop)
+            except OSError as error:
+                raise ListenError(f"cannot listen on {shown(host, port)}: {error.strerror}") from error
         for each in self.sockets:
             self._acceptors.append(await self._accept(each))
         first = min(self.sockets, key=lambda each: each.family != socket.AF_INET)
         self.host, self.port = first.getsockname()[:2]
-        shown = f"[{self.host}]" if ":" in self.host else self.host
-        paths = ", ".join(f"ws://{shown}:{self.port}{path}" for path in self.servers)
-        logger.info("Listening on http://%s:%d (WebSocket: %s)", shown, self.port, paths or "none")
+        address = shown(self.host, self.port)
+        paths = ", ".join(f"ws://{address}{path}" for path in self.servers)
+        logger.info("Listening on http://%s (WebSocket: %s)", address, paths or "none")
 
     async def _accept(self, sock: socket.socket) -> Acceptor | asyncio.Server:
         """Accept connections at a socket: with transports of crest's own, or else of the loop's."""

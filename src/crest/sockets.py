@@ -19,33 +19,35 @@ ABSENT = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 """A name may mean addresses of a family that this machine does not have; another of its addresses will do."""
 
 
+ATTEMPTS = 16
+"""How often a free port is looked for that is free on every address."""
+
+
 async def listen(host: str | None, port: int) -> list[socket.socket]:
-    """Listen on all addresses of a host; None: on all of this machine. Port 0 is any that is free, the same on each.
+    """Listen on all addresses of a host; None or "": of this machine. Port 0 is any that is free, the same on each.
 
     Raises:
         ListenError: None of the addresses can be bound, or one is taken.
     """
-    sockets: list[socket.socket] = []
-    absent: OSError | None = None
     try:
         if not 0 <= port <= MOST_PORT:
             raise OverflowError(port)
-        for family, address in await _resolve(host or None, port):
-            if port == 0 and sockets:
-                address = (address[0], sockets[0].getsockname()[1], *address[2:])
+        addresses = await _resolve(host or None, port)
+        attempts = ATTEMPTS if port == 0 else 1
+        while True:
+            attempts -= 1
             try:
-                sockets.append(_listen_on(family, address))
+                return _listen_on_all(addresses)
             except OSError as error:
-                if error.errno not in ABSENT:
+                if error.errno != errno.EADDRINUSE or attempts == 0:
                     raise
-                absent = error
-        if absent is not None and not sockets:
-            raise absent
-    except (OSError, OverflowError, UnicodeError) as error:
-        for each in sockets:
-            each.close()
-        raise ListenError(f"cannot listen on {host}:{port}: {_why(error, port)}") from error
-    return sockets
+    except (OSError, OverflowError, ValueError) as error:
+        raise ListenError(f"cannot listen on {shown(host, port)}: {_why(error, port)}") from error
+
+
+def shown(host: str | None, port: int) -> str:
+    """A host and a port as a person reads them, and a URL has them."""
+    return f"[{host}]:{port}" if host and ":" in host else f"{host or '*'}:{port}"
 
 
 async def _resolve(host: str | None, port: int) -> list[tuple[int, tuple[Any, ...]]]:
@@ -56,6 +58,29 @@ async def _resolve(host: str | None, port: int) -> list[tuple[int, tuple[Any, ..
     except socket.gaierror:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=kind, flags=flags)
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+
+
+def _listen_on_all(addresses: list[tuple[int, tuple[Any, ...]]]) -> list[socket.socket]:
+    """A socket for each address that this machine has; all of them, or none at all and the error."""
+    sockets: list[socket.socket] = []
+    absent: OSError | None = None
+    try:
+        for family, (host, port, *scope) in addresses:
+            if port == 0 and sockets:
+                port = sockets[0].getsockname()[1]
+            try:
+                sockets.append(_listen_on(family, (host, port, *scope)))
+            except OSError as error:
+                if error.errno not in ABSENT:
+                    raise
+                absent = error
+        if absent is not None and not sockets:
+            raise absent
+    except BaseException:
+        for each in sockets:
+            each.close()
+        raise
+    return sockets
 
 
 def _listen_on(family: int, address: tuple[Any, ...]) -> socket.socket:
@@ -76,7 +101,7 @@ def _listen_on(family: int, address: tuple[Any, ...]) -> socket.socket:
 
 
 def _why(error: Exception, port: int) -> str:
-    if isinstance(error, socket.gaierror | UnicodeError):
+    if isinstance(error, socket.gaierror | ValueError):  # not text that could name one
         return "there is no such host"
     if isinstance(error, OverflowError):
         return f"a port is 0 to {MOST_PORT}"
