@@ -159,6 +159,7 @@ cdef class Protocol(Inbox):
         self.lost = True
         self.transport = None
         self.opening = None
+        self.site = None  # which refers to this, and the garbage collector may not look here
         if self.connection is not None:
             self.connection.detach()
         return 0
