@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
+import selectors
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -50,9 +50,9 @@ class WatchedLoop:
 
     def is_quiet(self) -> bool:
         """Whether nothing that the poller watches is ready."""
-        watching = select.poll()
-        watching.register(self.fd, select.POLLIN)
-        return not watching.poll(0)
+        with selectors.DefaultSelector() as watching:
+            watching.register(self.fd, selectors.EVENT_READ)
+            return not watching.select(0)
 
 
 class Recorded(ServerProtocol):
@@ -69,9 +69,11 @@ class Recorded(ServerProtocol):
         return bool(self.end.called("eof"))
 
     def pause_writing(self) -> None:
+        super().pause_writing()
         self.end.called("pause")
 
     def resume_writing(self) -> None:
+        super().resume_writing()
         self.end.called("resume")
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -161,7 +163,7 @@ class End:
                 found += chunk
 
     def reset(self) -> None:
-        """The peer goes with bytes unread: the next call of the server's kernel fails with ECONNRESET."""
+        """The peer goes with bytes unread: on Linux the server's kernel says ECONNRESET then."""
         with self.server() as sock:
             sock.send(b"unread")
         self.peer.close()
@@ -177,6 +179,9 @@ class End:
     def data_received(self, data: bytes) -> None:
         self.data += data
         self.called("data")
+
+    def resume_writing(self) -> None:
+        pass
 
     def connection_lost(self) -> None:
         pass

@@ -21,7 +21,9 @@ from client import GUARD
 from conftest import LoopFactory
 from ends import End, Ends, Recorded, ends, settled
 from events import on_each_loop
+from link import RESPONSE, Connection
 
+from crest.io.hub import Hub
 from crest.io.poller import Poller
 from crest.io.stream import StreamTransport
 
@@ -184,7 +186,8 @@ async def test_what_came_before_a_reset_is_read(own: bool) -> None:
         assert end.calls == ["made"] and made.is_quiet()
         end.transport.resume_reading()
         await end.until("lost")
-        assert (end.story, end.data) == ("made data lost", b"last words")
+        assert end.data == b"last words"
+        assert end.story == "made data lost" or sys.platform != "linux"  # elsewhere that is no reset
 
 
 # ---- The peer's half is closed ---------------------------------------------------------------------------------------
@@ -457,6 +460,34 @@ async def test_last_words_are_read_though_writing_failed_in_the_same_moment(own:
         assert (end.story, end.data) == ("made pause data lost", b"last words")
 
 
+@on_each_loop
+async def test_a_websocket_does_not_overtake_the_page_before_it(own: bool) -> None:
+    """The transport has less of the page left than when it paused its protocol, and more than when it resumes it."""
+    async with ends(own) as made:
+        hub = Hub(max_message_size=1, max_fragments=1, max_backlog=1 << 20, drop=False, max_queue=1, close_timeout=10)
+        hub.open(made.turn)
+        end = await made.connect()
+        filled = end.fill()
+        end.transport.set_write_buffer_limits(MUCH)
+        end.transport.write(b"p" * MUCH + b"!")
+        await settled()
+        assert end.calls == ["made", "pause"]
+        got = b""
+        while end.transport.get_write_buffer_size() > MUCH:
+            got += end.read(1000)
+            await settled()
+        assert end.calls == ["made", "pause"]
+        connection = Connection()
+        end.protocol.upgrade(connection, hub, RESPONSE, b"")
+        got += end.read(150_000)  # there is room in the kernel, for whoever is first
+        connection.send("hello")
+        while not got.endswith(b"hello"):
+            await settled()
+            got += end.read()
+        assert got == bytes(filled) + b"p" * MUCH + b"!" + RESPONSE + b"\x81\x05hello"
+        hub.close()
+
+
 # ---- Shutting the writing half down ----------------------------------------------------------------------------------
 
 
@@ -496,28 +527,6 @@ async def test_write_eof_of_one_that_is_closing_does_nothing(own: bool) -> None:
         end.transport.close()
         end.transport.write_eof()
         assert len(await end.read_to_end()) == MUCH
-        await end.until("lost")
-
-
-@on_each_loop
-async def test_write_eof_of_a_connection_that_is_broken() -> None:
-    async with ends() as made:
-        async with asyncio.timeout(GUARD):
-            with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as peer:
-                peer.connect(listening.getsockname())
-                server, _ = listening.accept()
-                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-        end = End(made.turn, {"made": lambda end: end.transport.pause_reading()})
-        end.accepted.close()
-        assert made.poller is not None
-        server.setblocking(False)
-        while server.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO) == 1:  # ESTABLISHED
-            await asyncio.sleep(0)
-        StreamTransport(made.poller, end.protocol, server.detach()).start()
-        made.made.append(end)
-        with pytest.raises(OSError):
-            end.transport.write_eof()
-        end.transport.abort()
         await end.until("lost")
 
 
@@ -992,6 +1001,8 @@ async def test_every_ending_frees_transport_and_protocol(ending: Callable[[End],
         protocols = [weakref.ref(end.protocol) for end in many]
         made.made.clear()
         made.errors.clear()
+        references = {sys.getrefcount(end.transport) for end in many}
+        assert references == {2}, "its end, and the argument"
         for end in many:
             end.peer.close()
             end.transport = end.protocol = None  # type: ignore[assignment]

@@ -398,6 +398,7 @@ cdef class Outbox(Pieces):
         self.transport = transport
         self.state = OPEN
         if transport.get_write_buffer_size():
+            self.blocked = True  # perhaps it has said so long ago, to the opening
             self.limit_transport()
         if isinstance(transport, Pollable):
             self.fd = (<Pollable>transport).fd
