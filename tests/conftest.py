@@ -38,7 +38,7 @@ def loop_factory(request: pytest.FixtureRequest) -> LoopFactory:
 
 @pytest.fixture(params=[True, False], ids=["direct", "transport"])
 def direct(request: pytest.FixtureRequest) -> bool:
-    """For `App.listening(direct=...)`: output past the transport, and through it as with TLS."""
+    """For `App.listening(direct=...)`: transports of crest's own, and the event loop's."""
     return bool(request.param)
 
 

@@ -173,7 +173,7 @@ class App:
         """Serve while the context lasts; `host` and `port` of what it gives are the bound address.
 
         Args:
-            direct: False sends everything through the event loop's transports, as TLS does.
+            direct: False uses the event loop's transports, as always on Windows, and not crest's own.
 
         Raises:
             ListenError: The address can not be bound.

@@ -95,14 +95,16 @@ static inline int crest_poll_change(int poll, int fd, int before, int after, voi
 static inline int crest_poll_ready(int poll, crest_event *events) {
     struct kevent found[CREST_EVENTS_A_CALL];
     const struct timespec at_once = {0, 0};
-    int n;
+    int n, at = 0;
     do
         n = kevent(poll, NULL, 0, found, CREST_EVENTS_A_CALL, &at_once);
     while (n < 0 && errno == EINTR);
-    for (int i = 0; i < n; i++) {
-        events[i].token = (void *)found[i].udata;
-        events[i].ready = found[i].filter == EVFILT_READ ? CREST_READABLE : CREST_WRITABLE;
-    }
+    for (int ready = CREST_READABLE; ready <= CREST_WRITABLE; ready++) /* who is both is told so in this order */
+        for (int i = 0; i < n; i++)
+            if ((found[i].filter == EVFILT_READ) == (ready == CREST_READABLE)) {
+                events[at].token = (void *)found[i].udata;
+                events[at++].ready = ready;
+            }
     return n;
 }
 
