@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from math import isfinite
 
+LONGEST_SPAN = 1_000_000
+"""Seconds. Compiled code counts milliseconds in 32 bits."""
+
 
 def check_path(path: str) -> str:
     """A path as requests are routed by it: decoded, without a query."""
@@ -31,4 +34,13 @@ def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
         raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
     if not isfinite(value) or value < 0 or (value == 0 and not zero):
         raise ValueError(f"{name} must be positive, not {value!r}")
+    return value
+
+
+def check_span(name: str, value: float | None) -> float | None:
+    """A time to watch something for: more than 0 and at most LONGEST_SPAN, or None for never."""
+    if value is None:
+        return None
+    if check_seconds(name, value) > LONGEST_SPAN:
+        raise ValueError(f"{name} must be at most {LONGEST_SPAN} s, not {value!r}; None switches it off")
     return value

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from crest.connection import WebSocketConnection
 from crest.io.hub import Hub
-from crest.options import check_count, check_path, check_seconds
+from crest.options import check_count, check_path, check_seconds, check_span
 from crest.wire.handshake import is_token
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -40,6 +40,14 @@ class WebSocketServer:
         max_queue: Messages of one connection that may wait for its async handler; past that its socket is not read.
         close_timeout: Seconds for a client to answer a close frame, and for a connection's async handlers to end
         after it.
+        ping_interval: Seconds without a sign of life after which a client is sent a ping (RFC 6455 section 5.5.2);
+            anything that it sends is one. None: never.
+        ping_timeout: Seconds after such a ping in which something must come. If nothing does, the connection is failed
+            with 1011, and `on_error` says so. None: any number.
+        idle_timeout: Seconds without a message after which a connection is closed with 1001, however well the client
+            answers pings. None: any number.
+        slow_handler: Seconds that handlers may block the event loop before a warning names them in the log. None: any
+            number.
         fanout_slice: Seconds after which a broadcast to very many connections is interrupted, so that the loop can
             serve others meanwhile.
 
@@ -58,6 +66,10 @@ class WebSocketServer:
         on_backlog: Literal["close", "drop"] = "close",
         max_queue: int = 16,
         close_timeout: float = 10.0,
+        ping_interval: float | None = 20.0,
+        ping_timeout: float | None = 20.0,
+        idle_timeout: float | None = None,
+        slow_handler: float | None = 1.0,
         fanout_slice: float = 0.005,
     ) -> None:
         if on_backlog not in ("close", "drop"):
@@ -71,6 +83,10 @@ class WebSocketServer:
             drop=on_backlog == "drop",
             max_queue=check_count("max_queue", max_queue, MOST_COUNT),
             close_timeout=check_seconds("close_timeout", close_timeout),
+            ping_interval=check_span("ping_interval", ping_interval),
+            ping_timeout=check_span("ping_timeout", ping_timeout),
+            idle_timeout=check_span("idle_timeout", idle_timeout),
+            slow_handler=check_span("slow_handler", slow_handler),
             fanout_slice=check_seconds("fanout_slice", fanout_slice),
         )
         self.served_by: object = None  # the app that serves it now

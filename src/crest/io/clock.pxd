@@ -1,6 +1,11 @@
 # Deadlines of connections; see clock.pyx.
 
 from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint32_t
+
+cdef extern from "net.h" nogil:
+    const bint CREST_MONOTONIC
+    uint32_t crest_milliseconds()
 
 
 cdef class Deadline:
@@ -14,7 +19,7 @@ cdef class Deadline:
 
 cdef class Clock:
     cdef object loop
-    cdef object time
+    cdef object time                # None: the system's monotonic clock, from compiled code
     cdef dict rings                 # Ring of each duration
     cdef object timer               # of the loop
     cdef double timer_due           # by `time`; infinite: no timer is set
@@ -22,6 +27,14 @@ cdef class Clock:
     cpdef start(self, Deadline deadline, double seconds)
     cpdef cancel(self, Deadline deadline)
 
+    cdef double now(self) except? -1
     cdef int set_timer(self, double due, double now) except -1
     cdef int expire(self, double now) except -1
     cdef double earliest(self) except? -1
+
+
+cdef inline uint32_t milliseconds(Clock clock) except? 0:
+    """The time, modulo 2**32, and late by 10 at most: for what is asked at every read."""
+    if clock.time is None:
+        return crest_milliseconds()
+    return <uint32_t><int64_t>(clock.now() * 1000 + 0.5)

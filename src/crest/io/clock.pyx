@@ -12,9 +12,13 @@ together, in no order.
 cimport cython
 from cpython.object cimport PyObject
 from libc.math cimport INFINITY
+from libc.stdint cimport uint64_t
 
 import logging
 from time import monotonic
+
+cdef extern from "net.h" nogil:
+    uint64_t crest_now()
 
 logger = logging.getLogger("crest")
 
@@ -56,19 +60,23 @@ cdef class Clock:
 
     Args:
         loop: the event loop.
-        time: returns seconds, and never goes back. Not `loop.time`: uvloop's stands still during a turn, so a deadline
+        time: returns seconds, and never goes back; by default the system's clock. Not `loop.time`: uvloop's stands still during a turn, so a deadline
             that a slow handler starts would be early.
     """
 
-    def __cinit__(self, loop not None, time=monotonic):
+    def __cinit__(self, loop not None, time=None):
         self.loop = loop
-        self.time = time
+        self.time = monotonic if time is None and not CREST_MONOTONIC else time
         self.rings = {}
         self.timer_due = INFINITY
 
+    cdef double now(self) except? -1:
+        """Seconds."""
+        return crest_now() * 1e-9 if self.time is None else self.time()
+
     cpdef start(self, Deadline deadline, double seconds):
         """Have `deadline` expire in so many seconds, whatever it was given before."""
-        cdef double now = self.time()
+        cdef double now = self.now()
         cdef Ring ring = self.rings.get(seconds)
         if ring is None:
             ring = self.rings[seconds] = Ring()
@@ -91,7 +99,7 @@ cdef class Clock:
         """Seconds to each deadline, the nearest first."""
         cdef Ring ring
         cdef PyObject* each
-        cdef double now = self.time()
+        cdef double now = self.now()
         found = []
         for ring in self.rings.values():
             each = ring.following
@@ -113,7 +121,7 @@ cdef class Clock:
 
     def run(self):
         """The timer fires: serve what is due, and set it again if more is to come."""
-        cdef double now = self.time()
+        cdef double now = self.now()
         self.timer = None
         self.timer_due = -INFINITY  # what is started meanwhile needs no timer: it is looked for below
         try:

@@ -2,6 +2,8 @@
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
+from libc.math cimport ceil
+from libc.stdint cimport UINT32_MAX, uint32_t
 
 from crest.io.arguments cimport as_bytes, utf8_of
 from crest.io.fanout cimport Fanout
@@ -21,10 +23,12 @@ cdef class Hub:
         max_queue: messages that may wait for an async handler before the socket is no longer read.
         close_timeout: seconds for the peer to answer a close frame, and for handlers to end after the connection.
         fanout_slice: seconds, see `Fanout`.
+        ping_interval, ping_timeout, idle_timeout: seconds, None for never; see `Heartbeat`.
+        slow_handler: seconds that handlers may block the loop before that is logged; None: any number.
     """
 
     def __cinit__(self, *, max_message_size, max_fragments, max_backlog, bint drop, max_queue, double close_timeout,
-                  double fanout_slice):
+                  double fanout_slice, ping_interval=None, ping_timeout=None, idle_timeout=None, slow_handler=None):
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
         self.max_backlog = max_backlog
@@ -32,6 +36,10 @@ cdef class Hub:
         self.max_queue = max_queue
         self.close_timeout = close_timeout
         self.fanout_slice = fanout_slice
+        self.ping_interval = milliseconds_of(ping_interval, 0)
+        self.ping_timeout = milliseconds_of(ping_timeout, 0)
+        self.idle_timeout = milliseconds_of(idle_timeout, 0)
+        self.slow_handler = milliseconds_of(slow_handler, UINT32_MAX)
 
     def open(self, Turn turn not None):
         """A loop begins to serve this server's connections."""
@@ -70,3 +78,8 @@ cdef class Hub:
                 fanout.turn.call_from_elsewhere(self.broadcast_binary, copy)
             else:
                 fanout.publish(OPCODE_BINARY, PyBytes_AS_STRING(copy), len(copy))
+
+
+cdef uint32_t milliseconds_of(seconds, uint32_t otherwise) except? 0:
+    """Rounded up; `otherwise` for None."""
+    return otherwise if seconds is None else <uint32_t>ceil(<double>seconds * 1000)

@@ -96,6 +96,7 @@ cdef class Inbox(Owner):
             if event == ERROR:
                 logger.info("%s: %s", self.connection.get_id(), first)
             return None
+        hub.calls[<int>event] += 1
         arguments[0] = <PyObject*>self.connection
         arguments[1] = <PyObject*>first
         arguments[2] = <PyObject*>second

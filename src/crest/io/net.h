@@ -39,6 +39,22 @@ static inline uint64_t crest_now(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+enum { CREST_MONOTONIC = 0 };
+
+static inline uint32_t crest_milliseconds(void) {
+    return (uint32_t)(crest_now() / 1000000u);
+}
+
+static inline int crest_has_input(int fd) {
+    (void)fd;
+    return 0;
+}
+
+static inline int crest_takes_output(int fd, uint32_t *acknowledged) {
+    (void)fd, (void)acknowledged;
+    return 0;
+}
+
 static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t count) {
     (void)fd, (void)pieces, (void)count;
     return CREST_BROKEN;
@@ -83,6 +99,9 @@ static inline void crest_close(int fd) {
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <linux/tcp.h> /* glibc's own tcp_info lacks its newer half */
+#endif
 
 #ifndef MSG_NOSIGNAL /* macOS: CPython ignores SIGPIPE at start-up */
 #define MSG_NOSIGNAL 0
@@ -95,6 +114,43 @@ static inline uint64_t crest_now(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+enum { CREST_MONOTONIC = 1 }; /* crest_now and crest_milliseconds never go back */
+
+/* Milliseconds modulo 2**32: a few instructions, and late by 10 at most. */
+static inline uint32_t crest_milliseconds(void) {
+    struct timespec now;
+#ifdef CLOCK_MONOTONIC_COARSE
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+#else
+    clock_gettime(CLOCK_MONOTONIC, &now);
+#endif
+    return (uint32_t)now.tv_sec * 1000u + (uint32_t)(now.tv_nsec / 1000000);
+}
+
+/* Whether something has come that was not read yet, the end of the stream or an error among it. */
+static inline int crest_has_input(int fd) {
+    char byte;
+    if (fd < 0) return 0;
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
+}
+
+/* Whether the peer's kernel has acknowledged bytes since this was asked with the same `acknowledged`, and has more to
+ * come: it is busy taking what was sent before. Always 0 where the kernel does not tell. */
+static inline int crest_takes_output(int fd, uint32_t *acknowledged) {
+#ifdef __linux__
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    uint32_t before = *acknowledged;
+    memset(&info, 0, sizeof info);
+    if (fd < 0 || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0) return 0;
+    *acknowledged = (uint32_t)info.tcpi_bytes_acked;
+    return *acknowledged != before && (info.tcpi_unacked || info.tcpi_notsent_bytes);
+#else
+    (void)fd, (void)acknowledged;
+    return 0;
+#endif
 }
 
 static inline void crest_prefetch(const void *address) {

@@ -61,7 +61,7 @@ cdef class Outbox(Pieces):
     cdef size_t posted                      # bytes on their way from other threads
     cdef uint64_t seen                      # position in the feed
     cdef readonly uint64_t dropped          # messages, by the backlog policy
-    cdef double pinged                      # loop time of the last ping
+    cdef double pinged                      # when the last ping was sent, by the clock; 0: it was answered, or there was none
     cdef float pong_delay                   # seconds from a ping to its pong; negative: there was none yet
 
     cdef int collectable(self) except -1
@@ -78,7 +78,8 @@ cdef class Outbox(Pieces):
     cdef int hand_over(self) except -1
     cdef int resume(self) except -1
     cdef int broken(self) except -1
-    cdef int pong(self, bytes payload) except -1
+    cdef bint push_ping(self) except -1
+    cdef bint pong(self, bytes payload) except -1
 
     cdef bint post(self, uint8_t opcode, size_t size, object owner) except -1
     cdef int output_due(self) except -1

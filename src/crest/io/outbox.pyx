@@ -143,15 +143,11 @@ cdef class Outbox(Pieces):
         Returns:
             As `send`.
         """
-        cdef char payload[4]
         if self.state != OPEN:
             return False
         if is_elsewhere(self.feed.turn):
             return self.feed.turn.call_from_elsewhere(self.ping)
-        self.ping_serial += 1
-        self.pinged = self.feed.turn.loop.time()
-        memcpy(payload, &self.ping_serial, 4)
-        return self.push_frame(OPCODE_PING, payload, 4, None)
+        return self.push_ping()
 
     def close(self, code=1000, reason=""):
         """Start the closing handshake (RFC 6455 section 7.1.2). May be called from any thread.
@@ -304,11 +300,21 @@ cdef class Outbox(Pieces):
             self.append(<char*>frame, 4, PyBytes_AS_STRING(reason), len(reason))
         return self.output_due()
 
-    cdef int pong(self, bytes payload) except -1:
-        """The peer answered a ping; an answer to an older one, or to none, says nothing."""
-        if len(payload) == 4 and memcmp(PyBytes_AS_STRING(payload), &self.ping_serial, 4) == 0 and self.pinged:
-            self.pong_delay = self.feed.turn.loop.time() - self.pinged
-        return 0
+    cdef bint push_ping(self) except -1:
+        cdef char payload[4]
+        self.ping_serial += 1
+        self.pinged = self.feed.turn.clock.now()
+        memcpy(payload, &self.ping_serial, 4)
+        return self.push_frame(OPCODE_PING, payload, 4, None)
+
+    cdef bint pong(self, bytes payload) except -1:
+        """The peer answered a ping. Whether it was the last one; an answer to an older one, to one that was answered
+        before, or to none, says nothing."""
+        if not self.pinged or len(payload) != 4 or memcmp(PyBytes_AS_STRING(payload), &self.ping_serial, 4):
+            return False
+        self.pong_delay = self.feed.turn.clock.now() - self.pinged
+        self.pinged = 0
+        return True
 
     # ---- Bounds --------------------------------------------------------------------------------------------------
 

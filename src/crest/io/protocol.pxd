@@ -2,12 +2,12 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from crest.io.inbox cimport Inbox
+from crest.io.heartbeat cimport Heartbeat
 from crest.io.turn cimport Turn
 from crest.wire.frames cimport FrameReader
 
 
-cdef class Protocol(Inbox):
+cdef class Protocol(Heartbeat):
     cdef readonly Turn turn
     cdef readonly object transport      # None before and after the connection
     cdef object site
@@ -25,6 +25,7 @@ cdef class Protocol(Inbox):
     cdef int buffer(self, char** where, size_t* room) except -1
     cdef int received(self, size_t size) except -1
     cdef int loop_closed(self) except -1
+    cdef int take(self, size_t size) except -1
     cdef int read(self) except -1
     cdef int read_frames(self) except -1
     cdef int hold(self) except -1

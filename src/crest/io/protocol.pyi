@@ -4,8 +4,8 @@ from typing import Self
 
 from typing_extensions import disjoint_base
 
+from crest.io.heartbeat import Heartbeat
 from crest.io.hub import Hub
-from crest.io.inbox import Inbox
 from crest.io.outbox import Outbox
 from crest.io.turn import Turn
 
@@ -22,7 +22,7 @@ class _Site(typing.Protocol):
     def ended(self, protocol: Protocol) -> None: ...
 
 @disjoint_base
-class Protocol(Inbox):
+class Protocol(Heartbeat):
     slot: int
     def __new__(cls, turn: Turn, site: _Site) -> Self: ...
     @property

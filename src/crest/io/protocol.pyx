@@ -11,14 +11,17 @@ comes last.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from asyncio import BufferedProtocol
 
+from crest.io.clock cimport milliseconds
+from crest.io.heartbeat cimport Heartbeat
 from crest.io.hub cimport Hub
-from crest.io.inbox cimport BINARY, CLOSE, CONNECT, ERROR, MESSAGE, Inbox, is_full
-from crest.io.outbox cimport Outbox
+from crest.io.inbox cimport BINARY, CLOSE, CONNECT, ERROR, MESSAGE, is_full
+from crest.io.outbox cimport OPEN, Outbox
 from crest.io.turn cimport Turn
+from crest.io.watch cimport watch, watched
 from crest.wire.frames cimport NEED_DATA, FrameReader
 from crest.wire.rfc6455 cimport (
     CLOSE_ABNORMAL_CLOSURE,
@@ -47,7 +50,7 @@ cdef size_t DIRECT = 1 << 18
 cdef double OPENING_LINGER = 5
 
 
-cdef class Protocol(Inbox):
+cdef class Protocol(Heartbeat):
     """The asyncio protocol of one connection; `ServerProtocol` is what a transport gets.
 
     Args:
@@ -94,6 +97,14 @@ cdef class Protocol(Inbox):
         self.received(size)
 
     cdef int received(self, size_t size) except -1:
+        """So many bytes have come, to where `buffer` said."""
+        cdef uint32_t since = watch(self.hub, self.turn.clock)
+        self.heard = since
+        self.asked = 0
+        self.take(size)
+        return watched(self.hub, self.turn.clock, self.connection, since)
+
+    cdef int take(self, size_t size) except -1:
         cdef char* data
         cdef FrameReader reader = self.reader
         if self.ended:
@@ -116,13 +127,16 @@ cdef class Protocol(Inbox):
 
     def eof_received(self):
         """The peer has closed its half. True keeps the transport open, for what it has still to get."""
+        cdef uint32_t since
         self.at_end = True
         if self.opening is not None:
             return self.opening.eof_received()
         if self.connection is None:
             return False
         self.connection.stop()
+        since = watch(self.hub, self.turn.clock)
         self.read()  # nothing more can come
+        watched(self.hub, self.turn.clock, self.connection, since)
         if not self.connection.count and not self.connection.blocked:
             return False
         self.linger()
@@ -134,11 +148,14 @@ cdef class Protocol(Inbox):
 
     def resume_writing(self):
         if self.connection is not None:
+            self.heard = milliseconds(self.turn.clock)  # the peer has taken what waited for it
+            self.asked = 0
             self.connection.resume()
         elif self.opening is not None:
             self.opening.resume_writing()
 
     def connection_lost(self, error):
+        cdef uint32_t since
         self.lost = True
         self.clear_deadline()
         self.transport = None
@@ -147,7 +164,9 @@ cdef class Protocol(Inbox):
             self.opening = None
         if self.connection is not None:
             self.connection.detach()
+            since = watch(self.hub, self.turn.clock)
             self.read()  # what came before counts, a close frame above all
+            watched(self.hub, self.turn.clock, self.connection, since)
         if self.task is None:
             self.idle()
         else:
@@ -186,7 +205,9 @@ cdef class Protocol(Inbox):
         hub.fanout.join(connection)
         self.turn.corked = connection  # until read() has come to its end
         connection.push_bytes(PyBytes_AS_STRING(response), len(response))
+        watch(hub, self.turn.clock)
         self.deliver(CONNECT, None, None)
+        self.begin()
         if rest:
             self.unread = rest
             self.reader.attach(<uint8_t*>PyBytes_AS_STRING(rest), len(rest))
@@ -225,18 +246,21 @@ cdef class Protocol(Inbox):
                 if self.hub.on_message is None and self.hub.on_binary is not None:
                     self.fail(CLOSE_UNSUPPORTED_DATA, "a text message, but only on_binary is registered")
                 else:
+                    self.spoke = self.heard
                     self.deliver(MESSAGE, payload, None)
             elif event == OPCODE_BINARY:
                 if self.hub.on_binary is None and self.hub.on_message is not None:
                     self.fail(CLOSE_UNSUPPORTED_DATA, "a binary message, but only on_message is registered")
                 else:
+                    self.spoke = self.heard
                     self.deliver(BINARY, payload, None)
             elif event == NEED_DATA:
                 return self.chunk_read()
             elif event == OPCODE_PING:
                 self.connection.push_frame(OPCODE_PONG, PyBytes_AS_STRING(payload), len(<bytes>payload), payload)
             elif event == OPCODE_PONG:
-                self.connection.pong(payload)
+                if self.connection.pong(payload):
+                    self.await_next(self.heard)
             elif event == OPCODE_CLOSE:
                 self.peer_closed(reader.close_code, payload)
             else:
@@ -260,6 +284,9 @@ cdef class Protocol(Inbox):
             self.transport.resume_reading()
         return 0
 
+    cdef bint is_reading(self) except -1:
+        return not self.paused
+
     cdef bint is_closing(self) except -1:
         """Whether the transport has ended or is about to: it takes no more orders."""
         return self.lost or self.transport.is_closing()
@@ -267,6 +294,8 @@ cdef class Protocol(Inbox):
     cdef int chunk_read(self) except -1:
         """The chunk is used up: go on reading, or end where nothing more can come."""
         self.unread = None
+        if self.reader.body != NULL:
+            self.spoke = self.heard  # a message is on its way
         if self.lost or self.at_end:
             return self.finish(CLOSE_ABNORMAL_CLOSURE, "")
         return self.unpause()
@@ -360,12 +389,15 @@ cdef class Protocol(Inbox):
         return 0
 
     cpdef expired(self):
-        """What was awaited has not come: the end of its handlers, a request, or the peer's end of the connection."""
+        """What was awaited has not come: the end of its handlers, a request, a sign of life, or the peer's end of the
+        connection."""
         if self.lost:
             self.abandon()
         elif self.opening is not None:
             self.opening.timed_out()
-        else:
+        elif self.connection is not None and self.connection.state == OPEN:
+            self.beat()
+        elif self.connection is None or self.close_sent or self.ended or self.at_end:
             self.transport.abort()
 
     def _read_on(self):

@@ -1,0 +1,23 @@
+# Signs of life of one connection; see heartbeat.pyx.
+
+from libc.stdint cimport uint32_t
+
+from crest.io.inbox cimport Inbox
+
+
+cdef class Heartbeat(Inbox):
+    # Milliseconds by the loop's clock, modulo 2**32.
+    cdef uint32_t heard             # when bytes came last, or there was another sign of life
+    cdef uint32_t spoke             # when a message came last
+    cdef uint32_t asked             # when a ping was sent that nothing has come after; 0: there is none
+    cdef uint32_t acknowledged      # bytes by the peer's kernel, at the last look; modulo 2**32
+
+    cdef int begin(self) except -1
+    cdef int beat(self) except -1
+    cdef int await_next(self, uint32_t now) except -1
+    cdef int ask(self, uint32_t now) except -1
+    cdef bint has_input(self) except -1
+    cdef bint is_alive(self) except -1
+    cdef bint takes_output(self) except -1
+    cdef bint is_reading(self) except -1
+    cdef int end_soon(self, end) except -1

@@ -1,0 +1,149 @@
+"""Whether a peer is still there: pings, and the time-outs for a peer that is silent.
+
+Anything that comes is a sign of life. A peer that has sent nothing for `ping_interval` is asked for one with a ping
+(RFC 6455 section 5.5.2); if nothing has come `ping_timeout` after that, the connection is failed. A peer from which no
+message has come for `idle_timeout` is one to part from, however well it answers pings.
+
+A read only notes the time. The connection's one deadline, on the loop's one timer, finds out what that means when it
+expires: that it is to be set again for what is left, most of the time.
+
+A peer is not to blame for what it could not say, or what was not listened to: nobody is asked while crest itself does
+not read (its async handler has too much to do), and nobody has failed to answer while bytes of the peer are unread (a
+handler blocks the loop), or while it is still taking what was sent before the ping (it is slow).
+"""
+
+from libc.stdint cimport UINT32_MAX, uint32_t
+
+from crest.io.clock cimport milliseconds
+from crest.io.hub cimport Hub
+from crest.io.inbox cimport Inbox
+from crest.io.outbox cimport OPEN, Outbox
+from crest.io.poller cimport Pollable
+from crest.wire.rfc6455 cimport CLOSE_GOING_AWAY, CLOSE_INTERNAL_ERROR
+
+cdef extern from "net.h" nogil:
+    bint crest_has_input(int fd)
+    bint crest_takes_output(int fd, uint32_t* acknowledged)
+
+cdef uint32_t LEAST = 50        # milliseconds: what is left of a time is awaited at least so long; the clock's tick
+cdef uint32_t INEXACT = 20      # milliseconds: twice what a clock that is looked at cheaply may be late
+
+
+cdef class Heartbeat(Inbox):
+    """The signs of life of one connection. Its deadline is this while the connection is open."""
+
+    cdef bint is_reading(self) except -1:
+        """Whether what the peer sends is read."""
+        raise NotImplementedError
+
+    cdef int begin(self) except -1:
+        """The connection is open."""
+        cdef uint32_t now = milliseconds(self.connection.feed.turn.clock)
+        self.heard = self.spoke = now
+        return self.await_next(now)
+
+    cdef int beat(self) except -1:
+        """The deadline expires: see what that means."""
+        cdef Hub hub = self.hub
+        cdef uint32_t now = milliseconds(self.connection.feed.turn.clock)
+        if not self.is_reading():
+            self.heard = self.spoke = now
+            self.asked = 0
+        elif self.task is not None:
+            self.spoke = now  # it may be waiting for an answer
+        if self.asked and left(self.asked, hub.ping_timeout, now) <= INEXACT:
+            if not self.is_alive():
+                return self.end_soon(self._ping_timed_out)
+            self.heard = now
+            self.asked = 0
+        if hub.idle_timeout and left(self.spoke, hub.idle_timeout, now) <= INEXACT:
+            if not self.has_input():
+                return self.end_soon(self._idle_timed_out)
+            self.spoke = now
+        if hub.ping_interval and not self.asked \
+                and left(self.heard, hub.ping_interval, now) <= hub.ping_interval // 16:
+            self.ask(now)
+        return self.await_next(now)
+
+    cdef int ask(self, uint32_t now) except -1:
+        """Have the peer give a sign of life. One that has yet to take what was sent before needs no ping for that."""
+        cdef Outbox connection = self.connection
+        if not connection.blocked:
+            connection.push_ping()
+        if self.hub.ping_timeout:
+            self.asked = now or 1
+            self.takes_output()
+        else:
+            self.heard = now
+        return 0
+
+    cdef int await_next(self, uint32_t now) except -1:
+        """Set the deadline for what is due next."""
+        cdef Hub hub = self.hub
+        cdef uint32_t wait = UINT32_MAX
+        if self.connection.state != OPEN:
+            return 0
+        if self.asked:
+            wait = rounded(left(self.asked, hub.ping_timeout, now), hub.ping_timeout)
+        elif hub.ping_interval:
+            wait = rounded(left(self.heard, hub.ping_interval, now), hub.ping_interval)
+        if hub.idle_timeout:
+            wait = min(wait, rounded(left(self.spoke, hub.idle_timeout, now), hub.idle_timeout))
+        if wait != UINT32_MAX:
+            self.connection.feed.turn.clock.start(self, wait / 1000.0)
+        return 0
+
+    # ---- A peer that has not answered ----------------------------------------------------------------------------
+
+    cdef bint has_input(self) except -1:
+        """Whether bytes of the peer wait to be read: the loop was busy."""
+        return crest_has_input(descriptor_of(self.connection))
+
+    cdef bint is_alive(self) except -1:
+        return self.has_input() or self.takes_output()
+
+    cdef bint takes_output(self) except -1:
+        """Whether the peer has taken something since the last look, of more that was sent before."""
+        cdef Outbox connection = self.connection
+        cdef size_t unsent = connection.transport.get_write_buffer_size()
+        cdef bint taken = unsent < connection.handed
+        connection.handed = min(unsent, connection.handed)
+        return crest_takes_output(connection.fd, &self.acknowledged) or taken
+
+    cdef int end_soon(self, end) except -1:
+        """Handlers run in the connection's own context, which is not the timer's."""
+        cdef Outbox connection = self.connection
+        connection.feed.turn.loop.call_soon(end, context=getattr(connection.transport, "context", None))
+        return 0
+
+    def _ping_timed_out(self):
+        if self.asked and self.connection.state == OPEN:
+            self.fail(CLOSE_INTERNAL_ERROR, f"ping timeout: nothing came for {self.hub.ping_timeout / 1000:g} s")
+
+    def _idle_timed_out(self):
+        if self.connection.state == OPEN:
+            self.close(CLOSE_GOING_AWAY, f"idle: no message came for {self.hub.idle_timeout / 1000:g} s")
+
+
+cdef uint32_t left(uint32_t since, uint32_t span, uint32_t now) noexcept:
+    """What is left of a span of time."""
+    cdef uint32_t gone = now - since
+    return span - gone if gone < span else 0
+
+
+cdef uint32_t rounded(uint32_t wait, uint32_t span) noexcept:
+    """So long or, by a sixteenth at most, shorter: for the clock, few different times. The whole span is one of them."""
+    cdef int shift = 0
+    if wait == span:
+        return wait
+    while wait >> shift >= 32:
+        shift += 1
+    return max(wait >> shift << shift, LEAST)
+
+
+cdef int descriptor_of(Outbox connection) except? -1:
+    """The socket's descriptor, whoever's transport it is; -1: there is none."""
+    if isinstance(connection.transport, Pollable):
+        return connection.fd
+    sock = connection.transport.get_extra_info("socket")
+    return -1 if sock is None else sock.fileno()

@@ -1,0 +1,27 @@
+# How long handlers keep the loop from everything else; see watch.pyx.
+
+from libc.stdint cimport uint32_t
+from libc.string cimport memset
+
+from crest.io.clock cimport Clock, milliseconds
+from crest.io.hub cimport Hub
+from crest.io.outbox cimport Outbox
+
+cdef int report(Hub hub, Outbox connection, uint32_t elapsed) except -1
+
+
+cdef inline uint32_t watch(Hub hub, Clock clock) except? 0:
+    """A connection begins to be served: count the calls of handlers from here. Returns when that was."""
+    if hub is not None:
+        memset(hub.calls, 0, sizeof(hub.calls))
+    return milliseconds(clock)
+
+
+cdef inline int watched(Hub hub, Clock clock, Outbox connection, uint32_t since) except -1:
+    """It has been served."""
+    cdef uint32_t elapsed
+    if hub is not None:
+        elapsed = milliseconds(clock) - since
+        if elapsed >= hub.slow_handler:
+            report(hub, connection, elapsed)
+    return 0

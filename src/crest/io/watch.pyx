@@ -1,0 +1,41 @@
+"""Handlers that block the loop: while one runs nothing else does, so the log names it when it takes too long.
+
+What is measured is how long one connection is served: two looks at a cheap clock for all the messages of one read, and
+a count of each handler's calls. The report says no more than is known that way: that handlers took so long together,
+in so many calls.
+"""
+
+from inspect import unwrap
+import logging
+
+from crest.io.hub cimport Hub
+from crest.io.outbox cimport Outbox
+
+logger = logging.getLogger("crest")
+
+
+cdef int report(Hub hub, Outbox connection, uint32_t elapsed) except -1:
+    # In the order of Event.
+    handlers = hub.on_connect, hub.on_message, hub.on_binary, hub.on_close, hub.on_error
+    called = [f"{name_of(handler)}{in_calls(calls)} ({place_of(handler)})"
+              for handler, calls in zip(handlers, hub.calls) if calls and handler is not None]
+    if called:
+        logger.warning("%s: handler %s blocked the loop for %.3g s",
+                       connection.get_id(), " and ".join(called), elapsed / 1000)
+    return 0
+
+
+cdef str in_calls(calls):
+    return "" if calls == 1 else f", in {calls} calls,"
+
+
+cdef str name_of(handler):
+    return getattr(handler, "__qualname__", None) or repr(handler)
+
+
+cdef str place_of(handler):
+    """File and line of a function, a method, or what either wraps; else its type."""
+    handler = unwrap(getattr(handler, "__func__", handler))
+    handler = getattr(handler, "func", handler)
+    code = getattr(handler, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else f"a {type(handler).__qualname__}"
