@@ -211,7 +211,7 @@ def test_a_peer_that_takes_nothing_is_not_alive(beating: Scene) -> None:
     link = backlogged(beating)
     before = link.connection.buffered
     pass_time(beating, INTERVAL + LATE)
-    assert link.connection.buffered == before, "no ping joins what waits"
+    assert link.connection.buffered <= before, "no ping joins what waits"
     pass_time(beating, TIMEOUT + LATE)
     assert ping_timed_out(beating, link)
 
@@ -228,7 +228,7 @@ def test_a_slow_peer_that_takes_what_waits_is_alive(beating: Scene) -> None:
     assert not ping_timed_out(beating, link)
 
 
-def tcp_pair(family: int, kind: int) -> tuple[socket.socket, socket.socket]:
+def tcp_pair(*_: int) -> tuple[socket.socket, socket.socket]:
     """As socket.socketpair, of TCP; the second has a small receive buffer."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         second = socket.socket()
@@ -304,16 +304,17 @@ def test_a_peer_that_only_answers_pings_is_idle(direct: bool) -> None:
         link = stage.link()
         link.receive(text("x"))
         passed = 0.0
+        reason = "idle: no message came for 60 s"
         while link.connection.is_open() and passed < 100:
             pass_time(stage, 1)
             passed += 1
             link.read_all()
             for each in link.frames():
-                link.receive(frame(PONG, each.payload) if each.opcode == PING else close_frame(1001))
+                if each.opcode == PING:
+                    link.receive(frame(PONG, each.payload))
+                else:
+                    assert (each.opcode, each.code, each.reason) == (CLOSE, 1001, reason)
         assert 60 <= passed <= 61 + LATE
-        link.read_all()
-        reason = "idle: no message came for 60 s"
-        assert [each for each in link.frames() if each.opcode == CLOSE][0].reason == reason
         link.receive(close_frame(1001, reason))
         assert stage.seen(link) == [("close", 1001, reason)], "it is no error"
 

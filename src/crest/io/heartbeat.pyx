@@ -118,11 +118,11 @@ cdef class Heartbeat(Inbox):
 
     def _ping_timed_out(self):
         if self.asked and self.connection.state == OPEN:
-            self.fail(CLOSE_INTERNAL_ERROR, f"ping timeout: nothing came for {self.hub.ping_timeout / 1000:g} s")
+            self.fail(CLOSE_INTERNAL_ERROR, f"ping timeout: nothing came for {self.hub.ping_timeout / 1000.0:g} s")
 
     def _idle_timed_out(self):
         if self.connection.state == OPEN:
-            self.close(CLOSE_GOING_AWAY, f"idle: no message came for {self.hub.idle_timeout / 1000:g} s")
+            self.close(CLOSE_GOING_AWAY, f"idle: no message came for {self.hub.idle_timeout / 1000.0:g} s")
 
 
 cdef uint32_t left(uint32_t since, uint32_t span, uint32_t now) noexcept:

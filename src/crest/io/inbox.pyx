@@ -15,6 +15,7 @@ import logging
 
 from crest.io.hub cimport Hub
 from crest.io.outbox cimport Owner, PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack
+from crest.io.watch cimport in_steps
 from crest.wire.rfc6455 cimport CLOSE_INTERNAL_ERROR
 
 cdef extern from *:
@@ -139,7 +140,7 @@ cdef class Inbox(Owner):
         while True:
             while awaitable is not None:
                 try:
-                    await awaitable
+                    await in_steps(awaitable, self.hub, self.connection, event)
                     awaitable = None
                 except BaseException as error:
                     if isinstance(error, GeneratorExit) and self.connection.feed.turn.loop.is_closed():

@@ -98,11 +98,12 @@ cdef class Protocol(Heartbeat):
 
     cdef int received(self, size_t size) except -1:
         """So many bytes have come, to where `buffer` said."""
-        cdef uint32_t since = watch(self.hub, self.turn.clock)
+        cdef Hub hub = self.hub
+        cdef uint32_t since = watch(hub, self.turn.clock)
         self.heard = since
         self.asked = 0
         self.take(size)
-        return watched(self.hub, self.turn.clock, self.connection, since)
+        return watched(hub, self.turn.clock, self.connection, since)
 
     cdef int take(self, size_t size) except -1:
         cdef char* data
@@ -194,6 +195,7 @@ cdef class Protocol(Heartbeat):
             response: to be sent first.
             rest: bytes that came behind the request.
         """
+        cdef uint32_t since = watch(hub, self.turn.clock)
         self.opening = None
         self.clear_deadline()
         self.hub = hub
@@ -205,13 +207,13 @@ cdef class Protocol(Heartbeat):
         hub.fanout.join(connection)
         self.turn.corked = connection  # until read() has come to its end
         connection.push_bytes(PyBytes_AS_STRING(response), len(response))
-        watch(hub, self.turn.clock)
         self.deliver(CONNECT, None, None)
         self.begin()
         if rest:
             self.unread = rest
             self.reader.attach(<uint8_t*>PyBytes_AS_STRING(rest), len(rest))
         self.read()
+        watched(hub, self.turn.clock, connection, since)
 
     # ---- Reading -------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,16 @@ from crest.io.clock cimport Clock, milliseconds
 from crest.io.hub cimport Hub
 from crest.io.outbox cimport Outbox
 
+cdef class Steps:
+    cdef object steps           # iterator
+    cdef Hub hub
+    cdef Clock clock
+    cdef Outbox connection
+    cdef int event
+    cdef uint32_t begin(self) except? 0
+    cdef int end(self, uint32_t since) except -1
+
+cdef object in_steps(object awaitable, Hub hub, Outbox connection, int event)
 cdef int report(Hub hub, Outbox connection, uint32_t elapsed) except -1
 
 

@@ -1,9 +1,12 @@
 """Handlers that block the loop: while one runs nothing else does, so the log names it when it takes too long.
 
 What is measured is how long one connection is served: two looks at a cheap clock for all the messages of one read, and
-a count of each handler's calls. The report says no more than is known that way: that handlers took so long together,
-in so many calls.
+a count of each handler's calls; and how long each step of an async handler takes, from one `await` to the next. The
+report says no more than is known that way: that handlers took so long together, in so many calls.
 """
+
+cimport cython
+from libc.stdint cimport UINT32_MAX, uint32_t
 
 from inspect import unwrap
 import logging
@@ -14,6 +17,56 @@ from crest.io.outbox cimport Outbox
 logger = logging.getLogger("crest")
 
 
+@cython.final
+cdef class Steps:
+    """What an async handler returned, to be awaited in its place."""
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef uint32_t since = self.begin()
+        try:
+            return next(self.steps)
+        finally:
+            self.end(since)
+
+    def throw(self, *error):
+        cdef uint32_t since = self.begin()
+        try:
+            return self.steps.throw(*error)
+        finally:
+            self.end(since)
+
+    def close(self):
+        self.steps.close()
+
+    cdef uint32_t begin(self) except? 0:
+        cdef uint32_t since = watch(self.hub, self.clock)
+        self.hub.calls[self.event] = 1
+        return since
+
+    cdef int end(self, uint32_t since) except -1:
+        return watched(self.hub, self.clock, self.connection, since)
+
+
+cdef object in_steps(object awaitable, Hub hub, Outbox connection, int event):
+    """The awaitable of a handler such that its steps are watched, if any are."""
+    cdef Steps made
+    if hub.slow_handler == UINT32_MAX or not hasattr(awaitable, "__await__"):
+        return awaitable
+    made = Steps()
+    made.steps = awaitable.__await__()
+    made.hub = hub
+    made.clock = connection.feed.turn.clock
+    made.connection = connection
+    made.event = event
+    return made
+
+
 cdef int report(Hub hub, Outbox connection, uint32_t elapsed) except -1:
     # In the order of Event.
     handlers = hub.on_connect, hub.on_message, hub.on_binary, hub.on_close, hub.on_error
@@ -21,7 +74,7 @@ cdef int report(Hub hub, Outbox connection, uint32_t elapsed) except -1:
               for handler, calls in zip(handlers, hub.calls) if calls and handler is not None]
     if called:
         logger.warning("%s: handler %s blocked the loop for %.3g s",
-                       connection.get_id(), " and ".join(called), elapsed / 1000)
+                       connection.get_id(), " and ".join(called), elapsed / 1000.0)
     return 0
 
 
