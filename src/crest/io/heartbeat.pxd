@@ -20,4 +20,3 @@ cdef class Heartbeat(Inbox):
     cdef bint is_alive(self) except -1
     cdef bint takes_output(self) except -1
     cdef bint is_reading(self) except -1
-    cdef int end_soon(self, end) except -1

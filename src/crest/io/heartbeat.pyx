@@ -53,12 +53,12 @@ cdef class Heartbeat(Inbox):
             self.spoke = now  # it may be waiting for an answer
         if self.asked and left(self.asked, hub.ping_timeout, now) <= INEXACT:
             if not self.is_alive():
-                return self.end_soon(self._ping_timed_out)
+                return self.call_soon(self._ping_timed_out)
             self.heard = now
             self.asked = 0
         if hub.idle_timeout and left(self.spoke, hub.idle_timeout, now) <= INEXACT:
             if not self.has_input():
-                return self.end_soon(self._idle_timed_out)
+                return self.call_soon(self._idle_timed_out)
             self.spoke = now
         if hub.ping_interval and not self.asked \
                 and left(self.heard, hub.ping_interval, now) <= hub.ping_interval // 16:
@@ -109,12 +109,6 @@ cdef class Heartbeat(Inbox):
         cdef bint taken = unsent < connection.handed
         connection.handed = min(unsent, connection.handed)
         return crest_takes_output(connection.fd, &self.acknowledged) or taken
-
-    cdef int end_soon(self, end) except -1:
-        """Handlers run in the connection's own context, which is not the timer's."""
-        cdef Outbox connection = self.connection
-        connection.feed.turn.loop.call_soon(end, context=getattr(connection.transport, "context", None))
-        return 0
 
     def _ping_timed_out(self):
         if self.asked and self.connection.state == OPEN:

@@ -15,7 +15,7 @@ cdef extern from "net.h" nogil:
 cdef class StreamTransport(Pollable):
     cdef Poller poller
     cdef Protocol protocol          # None: connection_lost has been called
-    cdef readonly object context    # of the connection's handlers
+    cdef object context             # of the connection's handlers
     cdef bytearray pending          # was written, and the kernel has not taken it; None: nothing
     cdef uint32_t high              # bytes of it above which the protocol is to pause writing
     cdef crest_address peer
