@@ -56,7 +56,7 @@ async def test_a_handshake_is_accepted_as_the_rfc_shows_it() -> None:
         {"Connection": "UPGRADE"},
         {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"},
         {"Sec-WebSocket-Protocol": "chat"},
-        {"Origin": "https://example.com"},
+        {"Origin": "http://test"},
         {"Content-Length": "0"},
     ],
 )

@@ -3,7 +3,7 @@
 from crest._version import __version__
 from crest.app import App
 from crest.connection import WebSocketConnection
-from crest.exceptions import ConfigurationError, CrestError, HandshakeError, ListenError
+from crest.exceptions import ConfigurationError, CrestError, HandshakeError, ListenError, Reject
 from crest.http import Request, Response
 from crest.io.inbox import ErrorText
 from crest.server import WebSocketServer
@@ -18,6 +18,7 @@ __all__ = [
     "HandshakeError",
     "ListenError",
     "Opcode",
+    "Reject",
     "Request",
     "Response",
     "WebSocketConnection",

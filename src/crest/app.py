@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal, NoReturn, TypeVar
 from weakref import ref
@@ -17,6 +17,7 @@ from crest.exceptions import ConfigurationError, ListenError
 from crest.http import Request
 from crest.listener import Listener
 from crest.options import check_count, check_path, check_seconds
+from crest.proxies import Address, Header, Network, TrustedProxies
 from crest.server import WebSocketServer, waiting
 from crest.static import StaticFiles
 
@@ -35,6 +36,9 @@ class App:
         shutdown_timeout: Seconds that clients and handlers have to end when the app is shut down.
         max_header_size: Bytes that the head of a request may have; a longer one gets 431.
         max_headers: Header fields that a request may have; more get 431.
+        trusted_proxies: Addresses and networks of proxies whose word on the client's address is taken, and "unix" for
+            those that connect by a Unix socket.
+        forwarded_header: What these proxies write, "X-Forwarded-For" or "Forwarded" (RFC 7239).
     """
 
     def __init__(
@@ -44,11 +48,14 @@ class App:
         shutdown_timeout: float = 10.0,
         max_header_size: int = 16384,
         max_headers: int = 100,
+        trusted_proxies: Iterable[str | Address | Network] = (),
+        forwarded_header: Header = "X-Forwarded-For",
     ) -> None:
         self.open_timeout = check_seconds("open_timeout", open_timeout)
         self.shutdown_timeout = check_seconds("shutdown_timeout", shutdown_timeout, zero=True)
         self.max_header_size = check_count("max_header_size", max_header_size, MOST_HEADER)
         self.max_headers = check_count("max_headers", max_headers, MOST_HEADER)
+        self.trusted_proxies = TrustedProxies(trusted_proxies, forwarded_header)
         self.routes: dict[str, Callable[[Request], Any]] = {}
         self.static_files: list[tuple[str, StaticFiles]] = []
         self._mounts: list[tuple[str, WebSocketServer]] = []

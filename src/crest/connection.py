@@ -40,11 +40,13 @@ class WebSocketConnection(Outbox):
 
     __slots__ = ("_client", "_request", "_scheme", "_state", "_user", "subprotocol")
 
-    def __init__(self, head: bytes, transport: Transport, scheme: str, subprotocol: str | None) -> None:
+    def __init__(
+        self, head: bytes, peer: tuple[str, int] | Transport | None, scheme: str, subprotocol: str | None
+    ) -> None:
         # Most connections are never asked for their request or address. Until one is, it has the raw head, and the
         # transport, which knows the address also when it is closed.
         self._request: Request | bytes = head
-        self._client: tuple[str, int] | Transport | None = transport
+        self._client = peer
         self._scheme = scheme
         self._state: SimpleNamespace | None = None
         self.subprotocol = subprotocol
@@ -67,7 +69,8 @@ class WebSocketConnection(Outbox):
 
     @property
     def remote_address(self) -> tuple[str, int] | None:
-        """Address and port of the TCP peer; None where there is none (a Unix socket)."""
+        """Address and port of the client: of the TCP peer, or, if that is a trusted proxy, what it says (with port 0 if
+        it does not say which). None where there is none (a Unix socket)."""
         client = self._client
         if client is not None and not isinstance(client, tuple):
             client = self._client = client_address(client)

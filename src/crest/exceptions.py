@@ -1,4 +1,6 @@
-"""What crest raises on purpose. A leaf: it imports nothing of crest."""
+"""What crest raises on purpose, and what handlers may raise. A leaf: it imports nothing of crest."""
+
+from collections.abc import Iterable, Mapping
 
 
 class CrestError(Exception):
@@ -22,6 +24,29 @@ class HandshakeError(CrestError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class Reject(HandshakeError):
+    """What `on_upgrade` raises to refuse a request: the HTTP response that the client gets.
+
+    Args:
+        status: HTTP status code of the response, 300 to 599.
+        reason: Its body, and for the log.
+        headers: Further headers of the response, as a mapping or as (name, value) pairs.
+
+    Raises:
+        ValueError: No such status refuses anything.
+    """
+
+    def __init__(
+        self,
+        status: int = 401,
+        reason: str = "refused",
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+    ) -> None:
+        if not 300 <= status <= 599:
+            raise ValueError(f"the status of a Reject is 300 to 599, not {status}")
+        super().__init__(status, reason, tuple(headers.items() if isinstance(headers, Mapping) else headers))
 
 
 class ConfigurationError(CrestError):

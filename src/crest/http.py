@@ -44,7 +44,7 @@ class Request:
 
     Args:
         head: The parsed request head.
-        client: Address and port of the peer; None if unknown.
+        client: Address and port of the client, see `WebSocketConnection.remote_address`; None if unknown.
         scheme: "http", or "https" over TLS.
     """
 

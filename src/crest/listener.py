@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Mapping
 from inspect import isawaitable
 from typing import TYPE_CHECKING
 
+from crest.admission import Seat
 from crest.exceptions import ListenError
 from crest.http import Request, Response, to_response
 from crest.io.acceptor import Acceptor
@@ -16,6 +17,7 @@ from crest.io.poller import Poller
 from crest.io.protocol import Protocol, ServerProtocol
 from crest.io.turn import Turn
 from crest.opening import Opening
+from crest.refusals import RefusalLog
 from crest.sockets import BACKLOG, listen, shown
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ class Listener:
         sockets: The listening sockets.
         servers: The WebSocketServer of each path.
         stopping: Whether shutdown has begun.
+        proxies: Whose word on the clients' addresses is taken; None if nobody's.
+        refusals: The log of refused requests.
+        seats: Of the connections of servers that count them.
     """
 
     scheme = "http"
@@ -62,6 +67,9 @@ class Listener:
         self.loop = asyncio.get_running_loop()
         self.host, self.port = "", 0
         self.sockets: list[socket.socket] = []
+        self.proxies = app.trusted_proxies or None
+        self.refusals = RefusalLog(self.loop)
+        self.seats: dict[Protocol, Seat] = {}
         self._turn = Turn(self.loop)
         self._direct = direct and Poller.exists
         self._protocols: list[Protocol] = []  # each at its `slot`: a set would be eight times as large
@@ -114,12 +122,20 @@ class Listener:
 
     def ended(self, protocol: Protocol) -> None:
         """A TCP connection is gone, and so are its handlers."""
+        if self.seats:
+            self.leave_seat(protocol)
         last = self._protocols.pop()
         if last is not protocol:
             self._protocols[protocol.slot] = last
             last.slot = protocol.slot
         if self._all_ended is not None and not self._protocols and not self._all_ended.done():
             self._all_ended.set_result(None)
+
+    def leave_seat(self, protocol: Protocol) -> None:
+        """A TCP connection is gone, or will be no WebSocket: it counts no longer."""
+        seat = self.seats.pop(protocol, None)
+        if seat is not None:
+            seat.leave()
 
     def has_page(self, path: str) -> bool:
         """Whether plain requests for this path have a handler."""
@@ -184,6 +200,9 @@ class Listener:
                 logger.error("handlers of %d connections ignore their cancellation", len(self._protocols))
         for server in self.servers.values():
             server.hub.close()
+        self.refusals.close()
+        for protocol in list(self.seats):  # whose handlers ignore their cancellation
+            self.leave_seat(protocol)
         self._turn.clock.stop()
         if self._poller is not None:
             self._poller.close()

@@ -2,7 +2,7 @@
 
 `Opening` is what a `Protocol` gives its bytes to at first. It finds out who answers a request (a WebSocketServer, a GET
 route, static files) by asking its `Listener`, and keeps the deadline for the request. The rules of the opening
-handshake are wire/handshake.pyx's, what HTTP responses look like is http.py's.
+handshake are wire/handshake.pyx's, who may open one is admission.py's, what HTTP responses look like is http.py's.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
 
+from crest.admission import RETRY_AFTER, Refusal, kind_of
 from crest.connection import WebSocketConnection, client_address
 from crest.exceptions import HandshakeError
 from crest.http import FileResponse, Request, Response, error_response, keeps_alive, serialize
 from crest.io.protocol import Protocol
+from crest.proxies import Client
 from crest.wire.handshake import accept, check_host, wants_upgrade
 from crest.wire.head import HeadReader, RequestHead, path_of
 
@@ -38,6 +41,8 @@ class Opening:
         "_answering",
         "_at_end",
         "_blocked",
+        "_client",
+        "_deciding",
         "_listener",
         "_pending",
         "_protocol",
@@ -50,11 +55,13 @@ class Opening:
         self._pending = b""  # came before the response to an earlier request had gone out
         self._at_end = False
         self._answering: asyncio.Task[None] | None = None
+        self._deciding: WebSocketServer | None = None  # whose async on_upgrade is what answers
         self._blocked: asyncio.Future[None] | None = None  # done when the client has read what waited for it
         self._await_request()
 
     def _await_request(self) -> None:
         self._reader = HeadReader(self._listener.max_header_size, self._listener.max_headers)
+        self._client: Client | None = None  # of this request, if that is not the peer
         self._protocol.set_deadline(self._listener.open_timeout)
 
     # ---- What the protocol calls ---------------------------------------------------------------------------------
@@ -74,10 +81,16 @@ class Opening:
             except HandshakeError as error:
                 self._refuse(error)
                 return
+        if self._deciding is not None and self._has_much_pending():
+            self._protocol.transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """The client has closed its half. Whether it may still get a response: not to a request that is incomplete."""
+        """The client has closed its half. Whether it may still get a response: not to a request that is incomplete,
+        nor to an opening handshake, as it can not be half open."""
         self._at_end = True
+        if self._deciding is not None:
+            self._forget()
+            return False
         return self._answering is not None
 
     def resume_writing(self) -> None:
@@ -87,13 +100,13 @@ class Opening:
 
     def connection_lost(self) -> None:
         """The connection is gone."""
-        if self._answering is not None:
-            # Not before its first step: the response that it was to await would never have been awaited.
-            self._listener.loop.call_soon(self._answering.cancel)
+        self._forget()
 
     def stop(self) -> None:
         """The server shuts down: no further request is answered."""
-        if self._answering is None:
+        if self._deciding is not None:
+            self._give_up(self._deciding, Refusal("shutdown", 503, "the server is shutting down"))
+        elif self._answering is None:
             self._close()
 
     # ---- Requests ------------------------------------------------------------------------------------------------
@@ -103,22 +116,90 @@ class Opening:
         listener = self._listener
         if listener.stopping:
             raise HandshakeError(503, "the server is shutting down")
+        if listener.proxies is not None:
+            self._client = listener.proxies.client(client_address(self._protocol.transport), head)
         path = path_of(head.target)
         if not path:
             raise HandshakeError(400, "the request target has no path")
         server = listener.servers.get(path)
         if server is not None:
             if wants_upgrade(head):
-                self._upgrade(server, head)
-                return True
+                return self._upgrade(server, head)
             if not listener.has_page(path):
                 raise HandshakeError(426, "this is a WebSocket: the request must upgrade to it")
         return self._respond(head, path)
 
-    def _upgrade(self, server: WebSocketServer, head: RequestHead) -> None:
-        response, subprotocol = accept(head, server.subprotocols)
-        connection = WebSocketConnection(head.raw, self._protocol.transport, self._listener.scheme, subprotocol)
+    # ---- Upgrades ------------------------------------------------------------------------------------------------
+
+    def _upgrade(self, server: WebSocketServer, head: RequestHead) -> bool:
+        """Decide about an upgrade request, or begin to. True when this connection's opening is over."""
+        listener, admission, transport = self._listener, server.admission, self._protocol.transport
+        user = None
+        try:
+            response, subprotocol = accept(head, server.subprotocols)
+            origin = head.joined(b"Origin")  # of several, a text that is none
+            if origin is not None:
+                admission.check_origin(origin, head, listener.scheme)
+            if admission.asks:
+                client = self._client or client_address(transport)
+                if admission.is_limited:
+                    listener.seats[self._protocol] = admission.take_seat(client)
+                user = admission.ask(Request(head, client, listener.scheme))
+        except HandshakeError as error:
+            admission.refused[kind_of(error)] += 1
+            raise
+        connection = WebSocketConnection(head.raw, self._client or transport, listener.scheme, subprotocol)
+        if user is not None:
+            if isawaitable(user):
+                self._deciding = server
+                self._answering = listener.loop.create_task(self._upgrade_later(server, connection, response, user))
+                return False
+            connection.user = user
         self._protocol.upgrade(connection, server.hub, response, self._pending)
+        return True
+
+    async def _upgrade_later(
+        self, server: WebSocketServer, connection: WebSocketConnection, response: bytes, answer: Awaitable[Any]
+    ) -> None:
+        """Go on when an async on_upgrade has decided, if anyone still waits for it."""
+        refusal = None
+        try:
+            user = await server.admission.answer(answer)
+        except HandshakeError as error:
+            refusal = error
+        if self._deciding is None:
+            return
+        self._answering = None
+        if refusal is not None:
+            self._give_up(server, refusal)
+            return
+        self._go_on_reading()
+        if user is not None:
+            connection.user = user
+        self._protocol.upgrade(connection, server.hub, response, self._pending)
+
+    def _give_up(self, server: WebSocketServer, error: HandshakeError) -> None:
+        """Refuse the request that is being decided about."""
+        server.admission.refused[kind_of(error)] += 1
+        self._forget()
+        self._go_on_reading()
+        self._refuse(error)
+
+    def _go_on_reading(self) -> None:
+        if self._has_much_pending():
+            self._protocol.transport.resume_reading()
+
+    def _has_much_pending(self) -> bool:
+        """Whether a client has sent so much, without an answer to its request, that its socket is not read. Until then
+        it is, although nothing is expected: only so is it noticed when the client leaves."""
+        return len(self._pending) > self._listener.max_header_size
+
+    def _forget(self) -> None:
+        """Nobody waits any more for the answer that is on its way, if one is."""
+        self._deciding = None
+        if self._answering is not None:
+            # Not before its first step: what it was to await would never have been awaited.
+            self._listener.loop.call_soon(self._answering.cancel)
 
     # ---- Responses -----------------------------------------------------------------------------------------------
 
@@ -128,7 +209,8 @@ class Opening:
         check_host(head)
         listener, transport = self._listener, self._protocol.transport
         result: Response | Awaitable[Response] | None
-        result = listener.respond(Request(head, client_address(transport), listener.scheme), path)
+        client = self._client or client_address(transport)
+        result = listener.respond(Request(head, client, listener.scheme), path)
         if isinstance(result, Response):
             self._send(head, result)
             if not keeps_alive(head):
@@ -185,14 +267,20 @@ class Opening:
             await self._blocked
 
     def _refuse(self, error: HandshakeError) -> None:
-        transport = self._protocol.transport
-        logger.info("Refused a request of %s: %d, %s", client_address(transport), error.status, error.reason)
+        transport, listener = self._protocol.transport, self._listener
+        kind = error.kind if isinstance(error, Refusal) else str(error.status)
+        listener.refusals.add(kind, self._client or client_address(transport), error)
+        listener.leave_seat(self._protocol)
         transport.write(serialize(error_response(error), head_only=False, keep_alive=False))
         self._close()
 
     def timed_out(self) -> None:
-        """No request has come in time."""
-        self._refuse(HandshakeError(408, f"no request within {self._listener.open_timeout:g} s"))
+        """No request has come in time, or no decision about it."""
+        seconds = self._listener.open_timeout
+        if self._deciding is not None:
+            self._give_up(self._deciding, Refusal("timeout", 503, f"no decision within {seconds:g} s", (RETRY_AFTER,)))
+        else:
+            self._refuse(HandshakeError(408, f"no request within {seconds:g} s"))
 
     def _close(self) -> None:
         self._protocol.close_opening()

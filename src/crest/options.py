@@ -28,6 +28,11 @@ def check_count(name: str, value: int, most: int) -> int:
     return value
 
 
+def check_optional_count(name: str, value: int | None, most: int) -> int | None:
+    """A limit that may be left out, by None."""
+    return None if value is None else check_count(name, value, most)
+
+
 def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
     """A time-out: more than 0, or with `zero` that too."""
     if not isinstance(value, int | float):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
+from crest.admission import Admission
 from crest.connection import WebSocketConnection
 from crest.io.hub import Hub
-from crest.options import check_count, check_path, check_seconds, check_span
+from crest.options import check_count, check_optional_count, check_path, check_seconds, check_span
 from crest.wire.handshake import is_token
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -31,6 +33,12 @@ class WebSocketServer:
     Args:
         path: Where it is served.
         subprotocols: Names that this server speaks, the preferred one first (RFC 6455 section 1.9).
+        origins: Which pages of browsers may connect: "same" for those of the server's own origin, "*" for any, an
+            origin ("https://example.com"), a compiled pattern that matches whole origins, or a sequence of those.
+            Others get 403. Whoever sends no Origin is no browser, and may connect.
+        max_connections: How many there may be at a time, those included that `on_upgrade` has not decided about and
+            those that are ending; None for any number. Past it, 503.
+        max_connections_per_ip: How many of one IPv4 address, or one IPv6 network of 64 bits. Past it, 429.
         max_message_size: Bytes of payload that a message may have, over all its fragments. A longer one closes the
             connection with 1009, as soon as it is announced.
         max_fragments: Frames that a message may come in, empty ones included. More close with 1008.
@@ -60,6 +68,9 @@ class WebSocketServer:
         path: str = "/ws",
         *,
         subprotocols: Sequence[str] = (),
+        origins: str | re.Pattern[str] | Sequence[str | re.Pattern[str]] = "same",
+        max_connections: int | None = None,
+        max_connections_per_ip: int | None = None,
         max_message_size: int = 1 << 20,
         max_fragments: int = 1 << 17,
         max_backlog: int = 1 << 20,
@@ -76,6 +87,11 @@ class WebSocketServer:
             raise ValueError(f"on_backlog must be 'close' or 'drop', not {on_backlog!r}")
         self.path = check_path(path)
         self.subprotocols = _check_subprotocols(subprotocols)
+        self.admission = Admission(
+            origins,
+            check_optional_count("max_connections", max_connections, MOST_COUNT),
+            check_optional_count("max_connections_per_ip", max_connections_per_ip, MOST_COUNT),
+        )
         self.hub = Hub(
             max_message_size=check_count("max_message_size", max_message_size, MOST_BYTES),
             max_fragments=check_count("max_fragments", max_fragments, MOST_COUNT),
@@ -98,6 +114,15 @@ class WebSocketServer:
         return f"<WebSocketServer {self.path!r} made at {self._made_at}>"
 
     # ---- Handlers ------------------------------------------------------------------------------------------------
+
+    def on_upgrade(self, handler: Handler) -> Handler:
+        """Register `handler(request)`: decides about an opening handshake, before it is accepted.
+
+        What it returns, or an `async def` in the end, is the connection's `user`. It raises `Reject` to refuse; any
+        other exception is logged, and the client gets 500.
+        """
+        self.admission.on_upgrade = _check_handler(handler)
+        return handler
 
     def on_connect(self, handler: Handler) -> Handler:
         """Register `handler(conn)`: a client has connected. It runs before any other handler of that connection."""
@@ -160,6 +185,17 @@ class WebSocketServer:
             TypeError: `data` is not bytes-like; text goes through `broadcast`.
         """
         self.hub.broadcast_binary(data)
+
+    # ---- Admission -----------------------------------------------------------------------------------------------
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """How many upgrade requests were refused since the server was made, by kind; a new dict.
+
+        "handshake": a bad one; "origin"; "max_connections"; "max_connections_per_ip"; "on_upgrade": by `Reject`;
+        "error": it raised something else; "timeout": it took too long; "shutdown": the server stopped meanwhile.
+        """
+        return dict(self.admission.refused)
 
     # ---- Connections ---------------------------------------------------------------------------------------------
 

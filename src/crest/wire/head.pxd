@@ -19,7 +19,7 @@ cdef class RequestHead:
 
     cdef bint find(self, bytes name, uint32_t* line, Span* value) noexcept
     cdef int only(self, bytes name, Span* value) except -1
-    cdef str joined(self, bytes name)
+    cpdef str joined(self, bytes name)
     cpdef bint lists(self, bytes name, bytes token) except -1
     cpdef bint announces_body(self) except -1
 

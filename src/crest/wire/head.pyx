@@ -98,7 +98,7 @@ cdef class RequestHead:
             raise HandshakeError(400, f"{name.decode()} is repeated")
         return 0
 
-    cdef str joined(self, bytes name):
+    cpdef str joined(self, bytes name):
         """The values of all fields of that name as one list (RFC 9110 section 5.3); None: there is none."""
         cdef uint32_t line = 0
         cdef Span value

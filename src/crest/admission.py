@@ -1,0 +1,192 @@
+"""Who may open a WebSocket of one server, decided before the opening handshake is accepted.
+
+Owns the order (origin, limits, `on_upgrade`), the count of those that are in, and of those that were refused. Whether
+a request is an opening handshake at all is wire/handshake.pyx's question, and comes before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from crest.exceptions import HandshakeError, Reject
+from crest.http import Request, error_response
+from crest.origins import Origins
+from crest.proxies import Client, plain_address
+from crest.wire.head import RequestHead, shown
+
+RETRY_AFTER: Final = ("Retry-After", "5")
+"""Seconds; for those that come when there are too many."""
+
+IPV6_HOST_BITS: Final = 64
+"""What one network of IPv6 leaves to the hosts in it (RFC 4291 section 2.5.1): they are all one's own to choose."""
+
+
+class Refusal(HandshakeError):
+    """A handshake that is in order, and refused nevertheless.
+
+    Args:
+        kind: By which refusals are counted, see `WebSocketServer.refused`.
+        status, reason, headers: As in `HandshakeError`.
+    """
+
+    def __init__(self, kind: str, status: int, reason: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(status, reason, headers)
+        self.kind = kind
+
+
+def kind_of(error: HandshakeError) -> str:
+    """By which a refusal is counted."""
+    return error.kind if isinstance(error, Refusal) else "handshake"
+
+
+class Admission:
+    """What one server asks of those that want in.
+
+    Args:
+        origins: See `Origins`.
+        max_connections: How many may be in at a time; None for any number.
+        max_connections_per_ip: How many of one address.
+
+    Attributes:
+        refused: How many were refused, by kind.
+        is_limited: Whether seats are counted.
+        asks: Whether there is anything to do for a client that has the right origin.
+    """
+
+    def __init__(
+        self,
+        origins: str | re.Pattern[str] | Sequence[str | re.Pattern[str]],
+        max_connections: int | None,
+        max_connections_per_ip: int | None,
+    ) -> None:
+        self._on_upgrade: Callable[[Request], Any] | None = None
+        self.refused: Counter[str] = Counter()
+        self.is_limited = max_connections is not None or max_connections_per_ip is not None
+        self.asks = self.is_limited
+        self._origins = Origins(origins)
+        self._most = max_connections
+        self._most_per_ip = max_connections_per_ip
+        self._seated = 0
+        self._seated_per_ip: Counter[str] = Counter()
+
+    @property
+    def on_upgrade(self) -> Callable[[Request], Any] | None:
+        """The application's decision, or None."""
+        return self._on_upgrade
+
+    @on_upgrade.setter
+    def on_upgrade(self, handler: Callable[[Request], Any]) -> None:
+        self._on_upgrade = handler
+        self.asks = True
+
+    def check_origin(self, origin: str, head: RequestHead, scheme: str) -> None:
+        """Refuse pages of other origins than the allowed ones. Whoever sends no Origin is no browser.
+
+        Raises:
+            Refusal: 403.
+        """
+        host = head.joined(b"Host") or ""
+        if not self._origins.allow(origin, host, scheme):
+            text = f"the origin {shown(origin)} is not allowed to connect to {shown(host)}"
+            raise Refusal("origin", 403, text)
+
+    # ---- Limits --------------------------------------------------------------------------------------------------
+
+    def take_seat(self, client: Client | None) -> Seat:
+        """Count one more, from now until it leaves its seat.
+
+        Raises:
+            Refusal: There are too many: 503, or 429 if they are of one address. The one is the server's state, which a
+                load balancer may go elsewhere for; the other is the client's own doing.
+        """
+        if self._most is not None and self._seated >= self._most:
+            raise Refusal("max_connections", 503, "there are too many connections", (RETRY_AFTER,))
+        key = None
+        if self._most_per_ip is not None and client is not None:
+            key = key_of(client)
+            if self._seated_per_ip[key] >= self._most_per_ip:
+                text = f"there are too many connections from {key}"
+                raise Refusal("max_connections_per_ip", 429, text, (RETRY_AFTER,))
+            self._seated_per_ip[key] += 1
+        self._seated += 1
+        return Seat(self, key)
+
+    def leave_seat(self, key: str | None) -> None:
+        """Count one less."""
+        self._seated -= 1
+        if key is not None:
+            self._seated_per_ip[key] -= 1
+            if not self._seated_per_ip[key]:
+                del self._seated_per_ip[key]
+
+    # ---- The application's decision ------------------------------------------------------------------------------
+
+    def ask(self, request: Request) -> Any:
+        """What `on_upgrade` returns: the user, or what has to be awaited for that.
+
+        Raises:
+            Refusal: It rejects the request, or fails.
+        """
+        if self._on_upgrade is None:
+            return None
+        try:
+            return self._on_upgrade(request)
+        except BaseException as error:  # SystemExit, too: no handler stops the server
+            refusal = refusal_by(error)
+            raise refusal from refusal.__cause__
+
+    async def answer(self, awaitable: Awaitable[Any]) -> Any:
+        """The user, from what an async `on_upgrade` returned.
+
+        Raises:
+            Refusal: As in `ask`.
+        """
+        try:
+            return await awaitable
+        except BaseException as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # nobody waits for it any more
+            refusal = refusal_by(error)
+            raise refusal from refusal.__cause__
+
+
+class Seat:
+    """One that is in, or about to be."""
+
+    __slots__ = ("_admission", "_key")
+
+    def __init__(self, admission: Admission, key: str | None) -> None:
+        self._admission = admission
+        self._key = key
+
+    def leave(self) -> None:
+        """It has gone; to be called once."""
+        self._admission.leave_seat(self._key)
+
+
+def key_of(client: Client) -> str:
+    """What clients are counted by: the address, of IPv6 the network, as otherwise anyone has 2**64 of them."""
+    address = plain_address(client[0])
+    if address is None or address.version == 4:
+        return client[0] if address is None else str(address)
+    network = int(address) >> IPV6_HOST_BITS << IPV6_HOST_BITS
+    return f"{type(address)(network)}/{IPV6_HOST_BITS}"
+
+
+def refusal_by(error: BaseException) -> Refusal:
+    """The refusal that an exception of `on_upgrade` means; it has a cause if that is not the client."""
+    if isinstance(error, Reject):
+        try:
+            error_response(error)
+        except (TypeError, ValueError) as wrong:  # headers or a text that HTTP does not allow
+            error = wrong
+        else:
+            return Refusal("on_upgrade", error.status, error.reason, error.headers)
+    refusal = Refusal("error", 500, "internal server error")
+    refusal.__cause__ = error
+    return refusal

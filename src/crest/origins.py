@@ -1,0 +1,113 @@
+"""Which pages may open a WebSocket: the Origin header (RFC 6454 section 7) against what the server allows.
+
+Browsers let every page connect to every WebSocket, with the cookies of whoever looks at it, and leave it to the server
+to refuse (RFC 6455 section 10.2). What is no browser sends no Origin, or the one it likes: this protects users of
+browsers from other pages, and is no authentication.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+SAME: Final = "same"
+ANY: Final = "*"
+NULL: Final = "null"
+"""What browsers send for pages without an origin of their own: files, sandboxed frames, some redirects. Any page can
+make itself one, so it is as good as any origin."""
+
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+_ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.\-]*)://(?P<authority>[^/?#@\s,]+)")
+_AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[^\[\]:]+)(?::(?P<port>[0-9]{1,5}))?")
+
+Origin = tuple[str, str, int | None]  # scheme, host and port
+Allowed = str | re.Pattern[str]
+
+
+class Origins:
+    """The origins that a server allows.
+
+    Args:
+        allowed: "same" for the server's own, "*" for any, "https://example.com" for one, "null", a compiled pattern
+            that must match a whole origin, or a sequence of those.
+
+    Raises:
+        TypeError, ValueError: It is none of these.
+    """
+
+    __slots__ = ("_any", "_listed", "_null", "_patterns", "_same")
+
+    def __init__(self, allowed: Allowed | Sequence[Allowed]) -> None:
+        entries: Sequence[object] = [allowed] if isinstance(allowed, str | re.Pattern) else _listed(allowed)
+        self._any = ANY in entries
+        self._same = SAME in entries
+        self._null = NULL in entries
+        self._patterns = [each for each in entries if isinstance(each, re.Pattern)]
+        self._listed = {_parse_listed(each) for each in entries if each not in (ANY, SAME, NULL, *self._patterns)}
+
+    def allow(self, origin: str, host: str, scheme: str) -> bool:
+        """Whether a page of this origin may connect.
+
+        Args:
+            origin: The Origin header.
+            host: The Host header of the same request.
+            scheme: Over which the request came, "http" or "https".
+        """
+        if self._any:
+            return True
+        if origin == NULL:
+            return self._null
+        found = _parse(origin)
+        if found is None:
+            return False
+        if found in self._listed or any(each.fullmatch(origin) for each in self._patterns):
+            return True
+        return self._same and _is_same(found, host, scheme)
+
+
+def _is_same(origin: Origin, host: str, scheme: str) -> bool:
+    """Whether it is the origin of the server itself, as far as the server can tell.
+
+    Over plain HTTP an https origin counts as well: a proxy that ends TLS does not tell, and only who controls the host
+    can serve pages from it. The other way round, a page that came in the clear, where anyone could have altered it,
+    does not count for a server that ends TLS itself. Names of the loopback interface are one host: they all mean the
+    client's own machine.
+    """
+    page_scheme, page_host, page_port = origin
+    if page_scheme != "https" and (page_scheme != "http" or scheme == "https"):
+        return False
+    match = _AUTHORITY.fullmatch(host.lower())
+    if match is None:
+        return False
+    # Without a port in Host it is the default of the client's scheme, which, behind such a proxy, only Origin tells.
+    port = int(match["port"]) if match["port"] else DEFAULT_PORTS[page_scheme]
+    return port == page_port and (match["host"] == page_host or {match["host"], page_host} <= LOOPBACK)
+
+
+def _parse(origin: str) -> Origin | None:
+    """Scheme, host and port, the default one included; None if it is not an origin."""
+    match = _ORIGIN.fullmatch(origin.lower())
+    authority = _AUTHORITY.fullmatch(match["authority"]) if match is not None else None
+    if match is None or authority is None:
+        return None
+    scheme = match["scheme"]
+    return scheme, authority["host"], int(authority["port"]) if authority["port"] else DEFAULT_PORTS.get(scheme)
+
+
+def _listed(allowed: object) -> Sequence[object]:
+    if not isinstance(allowed, Sequence | set | frozenset) or isinstance(allowed, bytes):
+        # Not None either: what was left out by mistake must not open the door.
+        raise TypeError(f"origins must be 'same', '*', or a sequence of origins, not {type(allowed).__name__}")
+    return list(allowed)
+
+
+def _parse_listed(entry: object) -> Origin:
+    if not isinstance(entry, str):
+        raise TypeError(f"an origin must be str or a compiled pattern of str, not {type(entry).__name__}")
+    origin = _parse(entry)
+    if origin is None:
+        raise ValueError(f"an origin looks like 'https://example.com' or 'http://localhost:3000', not {entry!r}")
+    return origin

@@ -1,0 +1,62 @@
+"""Refused requests in the log, at a bounded rate: whoever is refused can ask again, and so must not fill the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from crest.exceptions import HandshakeError
+from crest.wire.head import shown
+
+logger = logging.getLogger("crest")
+
+PAUSE = 1.0
+"""Seconds after a line about one kind of refusal in which others of that kind are only counted."""
+
+
+class RefusalLog:
+    """Logs the first refusal of each kind, and then, once a second, how many there were since.
+
+    Args:
+        loop: Whose timers are used.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._suppressed: dict[str, int] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def add(self, kind: str, client: object, error: HandshakeError) -> None:
+        """A request was refused. An error that has a cause is the server's own, and logged with that traceback."""
+        if kind in self._suppressed:
+            self._suppressed[kind] += 1
+            return
+        level = logging.INFO if error.__cause__ is None else logging.ERROR
+        reason = error.reason if error.reason.isprintable() else shown(error.reason)
+        logger.log(
+            level, "Refused a request of %s: %d, %s", client, error.status, reason, exc_info=error.__cause__
+        )
+        self._pause(kind)
+
+    def close(self) -> None:
+        """Log what was only counted."""
+        for timer in self._timers.values():
+            timer.cancel()
+        for kind in list(self._suppressed):
+            self._tell(kind)
+        self._timers.clear()
+
+    def _pause(self, kind: str) -> None:
+        self._suppressed[kind] = 0
+        self._timers[kind] = self._loop.call_later(PAUSE, self._go_on, kind)
+
+    def _go_on(self, kind: str) -> None:
+        del self._timers[kind]
+        if self._tell(kind):
+            self._pause(kind)
+
+    def _tell(self, kind: str) -> int:
+        count = self._suppressed.pop(kind)
+        if count:
+            logger.info("Refused %d more requests like the last one (%s)", count, kind)
+        return count
