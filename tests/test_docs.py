@@ -18,6 +18,7 @@ import re
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from enum import IntEnum
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,16 +26,23 @@ from typing import Any, NamedTuple
 
 import pytest
 from browser import browsing, require_browser
-from client import GUARD, PING, PONG, TEXT, Answer, Server, connect, frame, handshake, request, tcp, upgraded
+from client import GUARD, PING, PONG, Answer, Server, connect, frame, handshake, request, tcp, upgraded
 from events import Events
 from websockets.exceptions import ConnectionClosed
-from websockets.typing import Origin, Subprotocol
+from websockets.typing import Subprotocol
 
 import crest
 from crest import App, WebSocketServer
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "docs/index.md", "docs/websocket.md", "docs/reference.md", "CHANGELOG.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/index.md",
+    "docs/websocket.md",
+    "docs/admission.md",
+    "docs/reference.md",
+    "CHANGELOG.md",
+)
 RUN = ("python", "javascript")
 NOT_RUN = ("console", "text")
 
@@ -195,6 +203,14 @@ async def close_of(client: Any) -> tuple[int, str]:
         await client.recv()
     assert closed.value.rcvd is not None
     return closed.value.rcvd.code, closed.value.rcvd.reason
+
+
+async def refusal(server: Server, headers: dict[str, str | None] | None = None, path: str = "/ws") -> tuple[int, bytes]:
+    """Status and body that an upgrade request gets."""
+    async with tcp(server) as client:
+        await client.send(handshake(path, headers))
+        answer = await client.answer()
+        return answer.status, answer.body
 
 
 async def get(server: Server, path: str) -> Answer:
@@ -537,28 +553,14 @@ def json_messages(stage: Stage) -> None:
 @check("websocket#authenticate-first")
 def authenticate(stage: Stage) -> None:
     names = stage.fragment()
-    received: list[str] = []
-    names["ws"].on_message(lambda conn, message: received.append(message))
-    cookie, origin = {"Cookie": "session=3f1c9a"}, Origin("https://chat.example")
 
     async def scenario(server: Server) -> None:
-        async with connect(server, origin=origin, additional_headers=cookie) as alice:
+        async with connect(server, additional_headers={"Cookie": "session=3f1c9a"}) as alice:
             assert await alice.recv() == "Welcome, Alice!"
-            async with tcp(server) as nobody:
-                await nobody.send(handshake(changed={"Origin": origin}), frame(TEXT, "let me in"))
-                assert (await nobody.answer()).status == 101
-                names["ws"].broadcast("secret")
-                (close,) = await nobody.until_close()
-                assert (close.code, close.reason) == (4401, "log in first")
-            async with connect(server, origin=Origin("https://evil.example"), additional_headers=cookie) as other:
-                assert await close_of(other) == (4403, "this page may not connect")
-            assert await alice.recv() == "secret"
-            await alice.send("hello")
-            (conn,) = names["ws"].get_connections()
-            assert conn.user == "Alice"
+            assert await refusal(server) == (401, b"log in first\n")
+            assert (await refusal(server, {"Cookie": "session=3f1c9a", "Origin": "https://evil.example"}))[0] == 403
 
     stage.serve(names["app"], scenario)
-    assert received == ["hello"]
 
 
 @check("websocket#set-message-size-limits")
@@ -627,6 +629,85 @@ def program_with_a_test(stage: Stage) -> None:
     stage.snippet = stage.snippet._replace(code=broken)
     with pytest.raises(AssertionError):
         stage.execute()
+
+
+# ---- Admission -------------------------------------------------------------------------------------------------------
+
+
+@check("admission#deciding-who-it-is")
+def deciding(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with connect(server, additional_headers={"Cookie": "session=3f1c9a"}) as alice:
+            assert await alice.recv() == "Welcome, Alice!"
+        assert await refusal(server, {"Cookie": "session=3f1c9b"}) == (401, b"sign in first\n")
+
+    stage.serve(stage.fragment()["app"], scenario)
+
+
+@check("admission#deciding-who-it-is/2")
+def deciding_later(stage: Stage) -> None:
+    names = stage.fragment()
+
+    async def scenario(server: Server) -> None:
+        async with upgraded(server, "/ws?token=42"):
+            (conn,) = names["ws"].get_connections()
+            assert conn.user == "Alice"
+        assert await refusal(server) == (403, b"no such token\n")
+
+    stage.serve(names["app"], scenario)
+
+
+@check("admission#origins")
+def origins(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        for origin in ("http://test", "https://chat.example", "https://a.chat.example"):
+            async with upgraded(server, changed={"Origin": origin}):
+                pass
+        for origin in ("https://other.example", "https://a.b.chat.example", "null"):
+            assert (await refusal(server, {"Origin": origin}))[0] == 403
+
+    stage.serve(stage.execute()["app"], scenario)
+
+
+@check("admission#how-many")
+def how_many(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with AsyncExitStack() as clients:
+            for _ in range(20):
+                await clients.enter_async_context(upgraded(server))
+            assert (await refusal(server))[0] == 429
+
+    stage.serve(stage.execute()["app"], scenario)
+
+
+@check("admission#behind-proxies")
+def behind_proxies(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with upgraded(server, changed={"X-Forwarded-For": "192.0.2.7"}):
+            pass
+
+    stage.serve(stage.execute()["app"], scenario)
+    assert stage.output() == "connected: 192.0.2.7\n"
+
+
+@check("admission#what-was-refused")
+def what_was_refused(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        assert (await refusal(server, {"Origin": "null"}))[0] == 403
+        assert (await get(server, "/metrics")).body == b'{"open":0,"refused":{"origin":1}}'
+
+    stage.serve(stage.fragment()["app"], scenario)
+
+
+def test_the_page_about_admission_has_the_defaults() -> None:
+    """They are the reference's."""
+    sections, _ = READ["docs/admission.md"]
+    words = {"none": None, "nobody": (), "10 seconds": 10.0}
+    for cls, name, shown in re.findall(
+        r"^\| `(\w+)\((\w+)\)` \| (.+?) \|", sections["limits-and-defaults"], re.MULTILINE
+    ):
+        default = inspect.signature(getattr(crest, cls)).parameters[name].default
+        assert default == (words[shown] if shown in words else ast.literal_eval(shown.strip("`")))
 
 
 # ---- The reference's snippets ----------------------------------------------------------------------------------------

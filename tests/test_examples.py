@@ -6,10 +6,12 @@ They are talked to by the `websockets` library, and the chat by its page in a br
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import os
 import re
 import sys
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,8 +20,8 @@ from typing import Any
 
 import pytest
 from browser import Page, browsing, require_browser
-from client import GUARD, Client, connect, request, tcp
-from websockets.exceptions import ConnectionClosed
+from client import GUARD, Answer, Client, connect, request, tcp
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -193,6 +195,108 @@ def test_port_in_use() -> None:
             with pytest.raises(AssertionError, match=f"cannot listen on 127.0.0.1:{example.port}: the port is in use"):
                 async with running("chat", example.port):
                     pass
+
+    play(scenario)
+
+
+# ---- authentication.py -----------------------------------------------------------------------------------------------
+
+
+async def at(example: Example, path: str, **headers: str) -> Answer:
+    """What a page answers."""
+    async with tcp(example) as client:
+        await client.send(request(path, {"Host": "test", **headers}))
+        return await client.answer()
+
+
+async def greeting(example: Example, path: str = "/ws", **headers: str) -> str:
+    async with connect(example, path, additional_headers=headers) as client:
+        return str(await client.recv())
+
+
+async def status(example: Example, path: str = "/ws", **headers: str) -> int:
+    """The status of a refused handshake."""
+    with pytest.raises(InvalidStatus) as raised:
+        await greeting(example, path, **headers)
+    return raised.value.response.status_code
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("TOKEN", "t0ken"), ("PASSWORD", "pass:w\u00f6rd"), ("SECRET", "secret")):
+        monkeypatch.setenv(name, value)
+
+
+def signed(text: str, secret: str = "secret") -> str:
+    signature = hmac.new(secret.encode(), text.encode(), "sha256").hexdigest()
+    return f"session={text}.{signature}"
+
+
+def test_authentication_by_token(keys: None) -> None:
+    async def scenario() -> None:
+        async with running("authentication") as example:
+            assert await greeting(example, Authorization="Bearer t0ken") == "Hello, program!"
+            for wrong in ("Bearer t0keN", "Bearer ", "t0ken", "Basic t0ken"):
+                assert await status(example, Authorization=wrong) == 401
+            assert await status(example) == 401
+
+    play(scenario)
+
+
+def test_authentication_by_cookie(keys: None) -> None:
+    async def scenario() -> None:
+        async with running("authentication") as example:
+            credentials = b64encode("alice:pass:w\u00f6rd".encode()).decode()
+            assert (await at(example, "/login", Authorization=credentials)).status == 401
+            answer = await at(example, "/login", Authorization=f"Basic {credentials}")
+            assert (answer.status, answer.headers["location"]) == (303, "/")
+            cookie, _, rest = answer.headers["set-cookie"].partition("; ")
+            assert "HttpOnly" in rest and "SameSite=Strict" in rest
+            assert await greeting(example, Cookie=cookie) == "Hello, alice!"
+            assert await greeting(example, Cookie=signed("alice.9999999999")) == "Hello, alice!"
+            forged = [signed("alice.9999999999", "guess"), signed("alice.1"), cookie[:-1], "session=", "session=.."]
+            forged += [cookie.replace("alice", "admin"), "session=\xff.\xff.\xff"]
+            for wrong in forged:
+                assert await status(example, Cookie=wrong) == 401
+            assert await status(example, Cookie=cookie, Origin="https://evil.example") == 403
+
+    play(scenario)
+
+
+def test_authentication_by_ticket(keys: None) -> None:
+    async def scenario() -> None:
+        async with running("authentication") as example:
+            assert (await at(example, "/ticket")).status == 401
+            answer = await at(example, "/ticket", Cookie=signed("alice.9999999999"))
+            assert (answer.status, answer.headers["cache-control"]) == (200, "no-store")
+            ticket = answer.body.decode()
+            assert await status(example, f"/ws?ticket={ticket[:-1]}") == 401
+            assert await greeting(example, f"/ws?ticket={ticket}") == "Hello, alice!"
+            assert await status(example, f"/ws?ticket={ticket}") == 401
+
+    play(scenario)
+
+
+def test_authentication_makes_up_what_it_is_not_told() -> None:
+    async def scenario() -> None:
+        async with running("authentication") as example:
+            assert (await at(example, "/")).status == 200
+        token = re.search(r"^TOKEN=(\S{20,})$", example.stdout, re.MULTILINE)
+        assert token is not None and re.search(r"^PASSWORD=\S{20,}$", example.stdout, re.MULTILINE)
+
+    play(scenario)
+
+
+def test_the_page_signs_in(keys: None) -> None:
+    require_browser()
+
+    async def scenario() -> None:
+        async with running("authentication") as example, browsing() as browser:
+            page = await browser.open(f"http://127.0.0.1:{example.port}/")
+            await page.until(f"{STATUS}.textContent.startsWith('Not connected')")
+            await page.evaluate(f"document.cookie = {json.dumps(signed('alice.9999999999'))}")
+            page = await browser.open(f"http://127.0.0.1:{example.port}/")
+            await page.until(f"{STATUS}.textContent === 'Hello, alice!'")
 
     play(scenario)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from crest.options import check_count, check_path, check_seconds
+from crest.options import check_count, check_optional_count, check_path, check_seconds
 
 
 @pytest.mark.parametrize("path", ["/", "/ws", "/a/b c/é"])
@@ -39,6 +39,13 @@ def test_no_count(value: int, text: str) -> None:
 def test_a_count_is_int(value: Any) -> None:
     with pytest.raises(TypeError, match="limit must be int"):
         check_count("limit", value, 7)
+
+
+def test_a_count_that_may_be_left_out() -> None:
+    assert check_optional_count("limit", None, 7) is None
+    assert check_optional_count("limit", 7, 7) == 7
+    with pytest.raises(ValueError, match="limit must be at most 7"):
+        check_optional_count("limit", 8, 7)
 
 
 @pytest.mark.parametrize("value", [1, 0.5, 1e9])

@@ -13,7 +13,9 @@ from crest.wire.head import parse_head
 PROXY = ("10.0.0.1", 5000)
 
 
-def client(peer: tuple[str, int] | None, trusted: Any = ("10.0.0.0/8",), header: Any = "X-Forwarded-For", **values: str) -> Any:
+def client(
+    peer: tuple[str, int] | None, trusted: Any = ("10.0.0.0/8",), header: Any = "X-Forwarded-For", **values: str
+) -> Any:
     """Who the client is, of a request with these headers (`_` is `-`)."""
     fields = {"Host": "test", **{name.replace("_", "-"): value for name, value in values.items()}}
     return TrustedProxies(trusted, header).client(peer, parse_head(request("/", fields)))
@@ -94,7 +96,8 @@ def test_forwarded_is_read_where_the_proxies_write_it(value: str, expected: tupl
 
 
 @pytest.mark.parametrize(
-    "value", ['for=", for=192.0.2.7', "for", "for=a b", "for=192.0.2.7:80", 'for="a"b', "=a", ";", "for=a;;for=b", "\xff"]
+    "value",
+    ['for=", for=192.0.2.7', "for", "for=a b", "for=192.0.2.7:80", 'for="a"b', "=a", ";", "for=a;;for=b", "\xff"],
 )
 def test_a_malformed_forwarded_is_refused(value: str) -> None:
     with pytest.raises(HandshakeError, match="Forwarded is malformed") as raised:

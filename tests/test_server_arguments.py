@@ -7,7 +7,8 @@ import pytest
 
 from crest import WebSocketServer
 
-LIMITS = ["max_message_size", "max_fragments", "max_backlog", "max_queue"]
+OPTIONAL_LIMITS = ["max_connections", "max_connections_per_ip"]
+LIMITS = ["max_message_size", "max_fragments", "max_backlog", "max_queue", *OPTIONAL_LIMITS]
 
 
 @pytest.mark.parametrize("path", ["/", "/ws", "/a/b c/é", "/ws/"])
@@ -41,6 +42,9 @@ def test_a_limit_is_at_least_one(name: str, value: int) -> None:
 @pytest.mark.parametrize("name", LIMITS)
 @pytest.mark.parametrize("value", [1.5, "1", None])
 def test_a_limit_is_an_int(name: str, value: Any) -> None:
+    if value is None and name in OPTIONAL_LIMITS:
+        assert WebSocketServer(**{name: value}).connection_count() == 0
+        return
     with pytest.raises(TypeError, match=f"{name} must be int, not {type(value).__name__}"):
         WebSocketServer(**{name: value})
 

@@ -33,9 +33,7 @@ class RefusalLog:
             return
         level = logging.INFO if error.__cause__ is None else logging.ERROR
         reason = error.reason if error.reason.isprintable() else shown(error.reason)
-        logger.log(
-            level, "Refused a request of %s: %d, %s", client, error.status, reason, exc_info=error.__cause__
-        )
+        logger.log(level, "Refused a request of %s: %d, %s", client, error.status, reason, exc_info=error.__cause__)
         self._pause(kind)
 
     def close(self) -> None:

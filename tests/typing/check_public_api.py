@@ -3,13 +3,25 @@
 An `unused-ignore` is an error too (mypy --strict): each one below asserts that the line is refused.
 """
 
+import re
+from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import Any, assert_type
 
 from multidict import CIMultiDictProxy, MultiDictProxy
 
 import crest
-from crest import App, CloseCode, ErrorText, Opcode, Request, Response, WebSocketConnection, WebSocketServer
+from crest import (
+    App,
+    CloseCode,
+    ErrorText,
+    Opcode,
+    Reject,
+    Request,
+    Response,
+    WebSocketConnection,
+    WebSocketServer,
+)
 
 app = App(open_timeout=5.0)
 ws = WebSocketServer("/game", subprotocols=["chat"], max_message_size=1 << 16, on_backlog="drop")
@@ -18,6 +30,13 @@ assert_type(crest.__version__, str)
 
 
 # ---- Handlers: decorators keep the type of what they register ------------------------------------------------------
+
+
+@ws.on_upgrade
+async def authenticate(request: Request) -> str:
+    if "token" not in request.query:
+        raise Reject(401, "why", headers={"WWW-Authenticate": "Bearer"})
+    raise Reject(reason="why", headers=[("X-Name", "value")])
 
 
 @ws.on_connect
@@ -71,6 +90,11 @@ def check_server() -> None:
     ws.broadcast_binary(memoryview(b""))
     ws.broadcast(b"bytes")  # type: ignore[arg-type]
     ws.broadcast_binary("text")  # type: ignore[arg-type]
+    assert_type(ws.refused, dict[str, int])
+    WebSocketServer(origins=["same", re.compile("https://.*")], max_connections=10, max_connections_per_ip=None)
+    WebSocketServer(origins="*")
+    WebSocketServer(origins=None)  # type: ignore[arg-type]
+    Reject("why")  # type: ignore[arg-type]
     WebSocketServer(on_backlog="ignore")  # type: ignore[arg-type]
     WebSocketServer("/ws", ["chat"])  # type: ignore[call-arg]
 
@@ -101,6 +125,8 @@ async def check_app() -> None:
         assert_type(listener.host, str)
         assert_type(listener.port, int)
     await app.serve("0.0.0.0", 8000)
+    App(trusted_proxies=["10.0.0.1", ip_network("10.0.0.0/8")], forwarded_header="Forwarded")
+    App(forwarded_header="X-Real-IP")  # type: ignore[arg-type]
     app.run(loop="trio")  # type: ignore[arg-type]
 
 
