@@ -78,6 +78,20 @@ async def test_reject_is_the_response(kind: str, caplog: pytest.LogCaptureFixtur
     assert [record.levelname for record in caplog.records if "Refused" in record.getMessage()] == ["INFO"]
 
 
+@on_each_loop
+async def test_a_reject_may_have_a_content_type() -> None:
+    ws = WebSocketServer()
+
+    @ws.on_upgrade
+    def upgrade(request: Request) -> None:
+        raise Reject(403, '{"why":"so"}', {"content-type": "application/json"})
+
+    async with App().listening() as server:
+        answer = await answer_to(server)
+    assert (answer.status, answer.headers["content-type"]) == (403, "application/json")
+    assert answer.body == b'{"why":"so"}\n'
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("error", [ValueError("secret"), HandshakeError(400, "secret"), SystemExit(1)], ids=repr)
 @on_each_loop

@@ -36,6 +36,12 @@ def test_a_reject_is_401_unless_it_says_otherwise() -> None:
     assert (Reject().status, Reject().reason, Reject().headers) == (401, "refused", ())
 
 
+@pytest.mark.parametrize("reason", [None, b"why", 7])
+def test_a_reject_has_a_text(reason: Any) -> None:
+    with pytest.raises(TypeError, match=f"the reason of a Reject is str, not {type(reason).__name__}"):
+        Reject(403, reason)
+
+
 @pytest.mark.parametrize("status", [0, 101, 200, 299, 600])
 def test_a_reject_refuses(status: int) -> None:
     with pytest.raises(ValueError, match=f"the status of a Reject is 300 to 599, not {status}"):

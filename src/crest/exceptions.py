@@ -31,10 +31,11 @@ class Reject(HandshakeError):
 
     Args:
         status: HTTP status code of the response, 300 to 599.
-        reason: Its body, and for the log.
+        reason: Its body, as plain text unless `headers` has a Content-Type; and for the log.
         headers: Further headers of the response, as a mapping or as (name, value) pairs.
 
     Raises:
+        TypeError: `reason` is not `str`.
         ValueError: No such status refuses anything.
     """
 
@@ -44,6 +45,8 @@ class Reject(HandshakeError):
         reason: str = "refused",
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
     ) -> None:
+        if not isinstance(reason, str):
+            raise TypeError(f"the reason of a Reject is str, not {type(reason).__name__}")
         if not 300 <= status <= 599:
             raise ValueError(f"the status of a Reject is 300 to 599, not {status}")
         super().__init__(status, reason, tuple(headers.items() if isinstance(headers, Mapping) else headers))

@@ -265,11 +265,12 @@ def to_response(value: object) -> Response:
 
 
 def error_response(error: HandshakeError) -> Response:
-    """The response to a request that is refused: its reason as plain text."""
+    """The response to a request that is refused: its reason, as plain text unless its headers say otherwise."""
     headers = [*error.headers, ("X-Content-Type-Options", "nosniff")]
     if error.status == HTTPStatus.UPGRADE_REQUIRED:
         headers.append(("Upgrade", "websocket"))  # required by RFC 9110 section 15.5.22
-    return Response(f"{error.reason}\n", error.status, headers, "text/plain")
+    content_type = None if any(name.lower() == "content-type" for name, _ in headers) else "text/plain"
+    return Response(f"{error.reason}\n", error.status, headers, content_type)
 
 
 def serialize(response: Response, *, head_only: bool, keep_alive: bool) -> bytes:

@@ -286,6 +286,21 @@ UPGRADES = (
 )
 
 
+@pytest.mark.parametrize(
+    ("lines", "value"),
+    [
+        (b"Origin: http://a\r\n", "http://a"),
+        (b"ORIGIN:\thttp://a \r\nX: y\r\n", "http://a"),
+        (b"Origin: http://a\r\nX: y\r\norigin: http://b\r\n", "http://a,http://b"),
+        (b"Origin:\r\n", ""),
+        (b"X-Origin: http://a\r\nOrigi: b\r\n", None),
+        (b"", None),
+    ],
+)
+def test_joined(lines: bytes, value: str | None) -> None:
+    assert read(b"GET / HTTP/1.1\r\n" + lines + b"\r\n").joined(b"Origin") == value
+
+
 @pytest.mark.parametrize(("lines", "wanted"), UPGRADES)
 def test_lists(lines: bytes, wanted: bool) -> None:
     head = read(b"GET / HTTP/1.1\r\n" + lines + b"\r\n")
