@@ -172,8 +172,9 @@ class Decision:
 
 @on_each_loop
 async def test_a_client_that_sends_much_before_the_answer_is_not_read(direct: bool) -> None:
-    ws, opened = WebSocketServer(max_message_size=1 << 24), Events()
-    decision, size = Decision(ws), 1 << 23
+    size = 1 << 24  # more than the kernel would keep for both of them
+    ws, opened = WebSocketServer(max_message_size=size), Events()
+    decision = Decision(ws)
     ws.on_message(lambda conn, message: opened.add(len(message)))
     async with App().listening(direct=direct) as server, tcp(server) as client:
         await client.send(handshake())
@@ -299,6 +300,22 @@ async def test_an_on_upgrade_that_cancels_itself_is_an_error(caplog: pytest.LogC
     async with App().listening() as server:
         assert (await answer_to(server)).status == 500
     caplog.clear()
+
+
+@on_each_loop
+async def test_a_decision_that_is_cancelled_from_outside_is_none() -> None:
+    """When a loop ends, say."""
+    begun = asyncio.Event()
+
+    async def forever() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    answering = asyncio.create_task(WebSocketServer().admission.answer(forever()))
+    await until(begun)
+    answering.cancel()
+    await asyncio.wait([answering])
+    assert answering.cancelled()
 
 
 def test_a_handler_must_be_callable() -> None:
