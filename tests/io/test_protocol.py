@@ -183,7 +183,22 @@ def test_a_large_message_is_read_into_place(stage: Scene) -> None:
     assert where.nbytes > 1_000_000
     link.receive(data[20:])
     assert got == ["x" * 2_000_000]
-    assert link.protocol.get_buffer(-1) is stage.turn.read_buffer
+    shared = link.protocol.get_buffer(-1)
+    shared[0] = 77
+    assert stage.turn.read_buffer[0] == 77
+    assert shared.nbytes == len(stage.turn.read_buffer)
+
+
+def test_the_shared_buffer_may_be_written_slice_by_slice(stage: Scene) -> None:
+    """As asyncio does over TLS, record by record."""
+    got: list[str] = []
+    stage.hub.on_message = lambda conn, message: got.append(message)
+    link = stage.link()
+    data = text("in two records")
+    buffer = link.protocol.get_buffer(-1)
+    buffer[:5], buffer[5:][: len(data) - 5] = data[:5], data[5:]
+    link.protocol.buffer_updated(len(data))
+    assert got == ["in two records"]
 
 
 def test_pings_are_answered_in_order(stage: Scene) -> None:

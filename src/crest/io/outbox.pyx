@@ -380,7 +380,8 @@ cdef class Outbox(Pieces):
         """Have the transport call pause_writing whenever it holds anything."""
         if not self.limited:
             self.limited = True
-            self.transport.set_write_buffer_limits(0)
+            # Those of TLS, which can not write_eof, pause at the limit, all others above it.
+            self.transport.set_write_buffer_limits(0 if self.transport.can_write_eof() else 1)
         return 0
 
     cdef int resume(self) except -1:

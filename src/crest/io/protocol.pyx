@@ -74,7 +74,8 @@ cdef class Protocol(Heartbeat):
         cdef char* where
         cdef size_t room
         self.buffer(&where, &room)
-        return PyMemoryView_FromMemory(where, room, PyBUF_WRITE) if self.into_body else self.turn.read_buffer
+        # A view: over TLS asyncio writes to slices of it, which of a bytearray would be copies.
+        return PyMemoryView_FromMemory(where, room, PyBUF_WRITE)
 
     cdef int buffer(self, char** where, size_t* room) except -1:
         """Where the bytes that come next are to be written, and how many: into the message that they belong to, or else
@@ -131,7 +132,7 @@ cdef class Protocol(Heartbeat):
         cdef uint32_t since
         self.at_end = True
         if self.opening is not None:
-            return self.opening.eof_received()
+            return self.opening.eof_received() and self.transport.can_write_eof()
         if self.connection is None:
             return False
         self.connection.stop()
@@ -141,7 +142,7 @@ cdef class Protocol(Heartbeat):
         if not self.connection.count and not self.connection.blocked:
             return False
         self.linger()
-        return True
+        return self.transport.can_write_eof()  # TLS is not open by halves; asyncio warns of who thinks so
 
     def pause_writing(self):
         if self.connection is not None:
