@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -222,11 +223,14 @@ class Client:
 
 
 @asynccontextmanager
-async def tcp(server: Server, *, receive_buffer: int | None = None) -> AsyncIterator[Client]:
+async def tcp(
+    server: Server, *, receive_buffer: int | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Client]:
     """A client that has only connected.
 
     Args:
         receive_buffer: Bytes of the kernel's receive buffer (SO_RCVBUF), for a client that reads slowly.
+        tls: For a client that has shaken hands as TLS wants it, too.
     """
     sock = socket.socket(socket.AF_INET6 if ":" in server.host else socket.AF_INET)
     if receive_buffer is not None:
@@ -235,7 +239,8 @@ async def tcp(server: Server, *, receive_buffer: int | None = None) -> AsyncIter
     try:
         async with asyncio.timeout(GUARD):
             await asyncio.get_running_loop().sock_connect(sock, (server.host, server.port))
-            client = Client(*await asyncio.open_connection(sock=sock))
+            name = None if tls is None else server.host
+            client = Client(*await asyncio.open_connection(sock=sock, ssl=tls, server_hostname=name))
     except BaseException:
         sock.close()
         raise
@@ -247,10 +252,14 @@ async def tcp(server: Server, *, receive_buffer: int | None = None) -> AsyncIter
 
 @asynccontextmanager
 async def upgraded(
-    server: Server, path: str = "/ws", changed: Mapping[str, str | None] | None = None
+    server: Server,
+    path: str = "/ws",
+    changed: Mapping[str, str | None] | None = None,
+    *,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Client]:
     """A client that has shaken hands."""
-    async with tcp(server) as client:
+    async with tcp(server, tls=tls) as client:
         await client.upgrade(path, changed)
         yield client
 
@@ -264,4 +273,5 @@ def connect(server: Server, path: str = "/ws", **options: Any) -> websockets.con
         "open_timeout": GUARD,
         "close_timeout": GUARD,
     }
-    return websockets.connect(f"ws://{server.host}:{server.port}{path}", **{**defaults, **options})
+    scheme = "wss" if "ssl" in options else "ws"
+    return websockets.connect(f"{scheme}://{server.host}:{server.port}{path}", **{**defaults, **options})

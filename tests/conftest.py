@@ -23,6 +23,8 @@ TIMEOUT = 60.0
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from certificates import Pair  # noqa: E402
+
 UVLOOP = pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is not installed (there is none for Windows)")
 
 
@@ -68,3 +70,9 @@ def run(loop_factory: LoopFactory) -> Run[Any]:
         return result
 
     return run
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """A certificate that no test changes."""
+    return Pair(tmp_path_factory.mktemp("tls"))

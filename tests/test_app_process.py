@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from certificates import Pair
 from client import GUARD
 from websockets.sync.client import ClientConnection, connect
 
@@ -58,9 +59,9 @@ class Program:
         self.written.append(line)
         return line
 
-    def port(self) -> int:
+    def port(self, scheme: str = "http") -> int:
         """The port that it listens on, as it says."""
-        found = re.search(r"Listening on http://127\.0\.0\.1:(\d+) ", self.line())
+        found = re.search(rf"Listening on {scheme}://127\.0\.0\.1:(\d+) ", self.line())
         assert found, self.written
         return int(found[1])
 
@@ -273,3 +274,40 @@ def test_run_refuses_two_servers_on_one_path_at_start_up() -> None:
         code, _, err = it.end()
     assert code == 1
     assert "two servers at '/ws': <WebSocketServer '/ws' made at " in err.splitlines()[-1]
+
+
+# ---- TLS -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_certificate_that_is_not_there_is_one_line_and_exit_code_1(loop: str) -> None:
+    line = given_up(f"app.run('127.0.0.1', 0, certfile='absent.pem', loop={loop!r})")
+    assert line == "crest: cannot serve TLS: absent.pem: No such file or directory"
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_sighup_reads_the_certificate_again(loop: str, tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    source = f"app.run('127.0.0.1', 0, certfile={str(pair.certfile)!r}, keyfile={str(pair.keyfile)!r}, loop={loop!r})"
+    with program(source) as it:
+        port = it.port("https")
+        with secure_client(port, pair) as old:
+            pair.make()
+            it.process.send_signal(signal.SIGHUP)
+            assert "The certificate was read again" in it.line()
+            with secure_client(port, pair) as new:
+                for peer in (old, new):
+                    peer.send("hello")
+                    assert peer.recv(GUARD) == "hello"
+                pair.keyfile.unlink()
+                it.process.send_signal(signal.SIGHUP)
+                assert "ERROR The certificate remains as it was: cannot serve TLS: " in it.line()
+                it.process.send_signal(signal.SIGTERM)
+                assert [close_code(old), close_code(new)] == [1001, 1001]
+        code, _, err = it.end()
+    assert code == 0
+    assert "Traceback" not in err
+
+
+def secure_client(port: int, pair: Pair) -> ClientConnection:
+    return connect(f"wss://127.0.0.1:{port}/ws", ssl=pair.client(), proxy=None, open_timeout=GUARD)

@@ -8,11 +8,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from ssl import SSLContext
 from typing import Any, Literal, NoReturn, TypeVar
 from weakref import ref
 
+from crest.certificate import certificate_of
+from crest.endpoint import Listen, addresses_of
 from crest.exceptions import ConfigurationError, ListenError
 from crest.http import Request
 from crest.listener import Listener
@@ -112,6 +115,12 @@ class App:
         host: str | None = "127.0.0.1",
         port: int = 8000,
         *,
+        listen: Listen | Sequence[Listen] | None = None,
+        unix: str | os.PathLike[str] | None = None,
+        unix_mode: int | None = None,
+        certfile: str | os.PathLike[str] | None = None,
+        keyfile: str | os.PathLike[str] | None = None,
+        ssl: SSLContext | None = None,
         open_timeout: float | None = None,
         shutdown_timeout: float | None = None,
         loop: Literal["auto", "uvloop", "asyncio"] = "auto",
@@ -125,6 +134,12 @@ class App:
         Args:
             host: Address or name to listen on; None for all interfaces.
             port: Port to listen on; 0 for any that is free.
+            listen: In place of host and port, one or several of: "host:port", which may begin with "http://" or
+                "https://"; "unix:path"; "systemd" or "systemd:name"; sockets.
+            unix: In place of host and port, or beside `listen`: the path of a Unix socket.
+            unix_mode: Permissions of Unix sockets; None: what the umask leaves.
+            certfile, keyfile: PEM files for TLS, read again at SIGHUP; without `keyfile`, the key is in `certfile`.
+            ssl: For TLS, instead of these.
             open_timeout, shutdown_timeout: Instead of the App's own.
             loop: "uvloop", "asyncio", or "auto": uvloop where it is installed.
             log_level: Of the `crest` logger, if logging was not set up.
@@ -136,7 +151,19 @@ class App:
         gc.freeze()  # what the program consists of is not looked at again whenever the collector runs
         try:
             with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
-                runner.run(self.serve(host, port, open_timeout=open_timeout, shutdown_timeout=shutdown_timeout))
+                serving = self.serve(
+                    host,
+                    port,
+                    listen=listen,
+                    unix=unix,
+                    unix_mode=unix_mode,
+                    certfile=certfile,
+                    keyfile=keyfile,
+                    ssl=ssl,
+                    open_timeout=open_timeout,
+                    shutdown_timeout=shutdown_timeout,
+                )
+                runner.run(serving)
         except ListenError as error:
             _give_up(str(error))
 
@@ -145,13 +172,19 @@ class App:
         host: str | None = "127.0.0.1",
         port: int = 8000,
         *,
+        listen: Listen | Sequence[Listen] | None = None,
+        unix: str | os.PathLike[str] | None = None,
+        unix_mode: int | None = None,
+        certfile: str | os.PathLike[str] | None = None,
+        keyfile: str | os.PathLike[str] | None = None,
+        ssl: SSLContext | None = None,
         open_timeout: float | None = None,
         shutdown_timeout: float | None = None,
     ) -> None:
         """Like `run`, inside a loop that already runs. Cancelling it shuts down gracefully too.
 
         Raises:
-            ListenError: The address can not be bound.
+            ListenError: An address can not be bound, or the certificate can not be used.
         """
         stopped = asyncio.Event()
         listener: Listener | None = None
@@ -161,9 +194,22 @@ class App:
                 listener.hurry()
             stopped.set()
 
-        with _signals(stop):
+        def reload() -> None:
+            if listener is not None:
+                listener.reload()
+
+        with _signals(stop, None if certfile is None else reload):
             async with self.listening(
-                host, port, open_timeout=open_timeout, shutdown_timeout=shutdown_timeout
+                host,
+                port,
+                listen=listen,
+                unix=unix,
+                unix_mode=unix_mode,
+                certfile=certfile,
+                keyfile=keyfile,
+                ssl=ssl,
+                open_timeout=open_timeout,
+                shutdown_timeout=shutdown_timeout,
             ) as listener:
                 await stopped.wait()
 
@@ -173,6 +219,12 @@ class App:
         host: str | None = "127.0.0.1",
         port: int = 0,
         *,
+        listen: Listen | Sequence[Listen] | None = None,
+        unix: str | os.PathLike[str] | None = None,
+        unix_mode: int | None = None,
+        certfile: str | os.PathLike[str] | None = None,
+        keyfile: str | os.PathLike[str] | None = None,
+        ssl: SSLContext | None = None,
         open_timeout: float | None = None,
         shutdown_timeout: float | None = None,
         direct: bool = True,
@@ -180,18 +232,17 @@ class App:
         """Serve while the context lasts; `host` and `port` of what it gives are the bound address.
 
         Args:
-            direct: False uses the event loop's transports, as always on Windows, and not crest's own.
+            direct: False uses the event loop's transports, as always with TLS and on Windows, and not crest's own.
+            The rest is as in `run`.
 
         Raises:
-            ListenError: The address can not be bound.
+            ListenError: An address can not be bound, or the certificate can not be used.
             ConfigurationError: Two servers have one path, a server runs in another app already, or this app does.
         """
-        if host is not None and not isinstance(host, str):
-            raise TypeError(f"host must be str or None, not {type(host).__name__}")
-        if not isinstance(port, int):
-            raise TypeError(f"port must be int, not {type(port).__name__}")
+        addresses = addresses_of(host, port, listen, unix, unix_mode)
         if self._running:
             raise ConfigurationError(f"{self!r} runs already")
+        certificate = certificate_of(certfile, keyfile, ssl)
         listener = Listener(
             self,
             self._servers(),
@@ -207,7 +258,7 @@ class App:
             server.served_by = self
         self._running = True
         try:
-            await listener.start(host, port)
+            await listener.start(addresses, certificate)
             yield listener
         finally:
             try:
@@ -246,17 +297,21 @@ def _forget_unused() -> None:
 
 
 @contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Have SIGINT and SIGTERM call `stop` on the running loop; in another thread than the main one, nothing does."""
+def _signals(stop: Callable[[], None], reload: Callable[[], None] | None) -> Iterator[None]:
+    """Have SIGINT and SIGTERM call `stop` on the running loop, and SIGHUP `reload` if there is one; in another thread
+    than the main one, nothing does."""
     loop = asyncio.get_running_loop()
+    actions = {signal.SIGINT: stop, signal.SIGTERM: stop}
+    if reload is not None and hasattr(signal, "SIGHUP"):
+        actions[signal.SIGHUP] = reload
     before: dict[signal.Signals, Any] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number, action in actions.items():
         try:
             previous = signal.getsignal(number)
             try:
-                loop.add_signal_handler(number, stop)
+                loop.add_signal_handler(number, action)
             except NotImplementedError:  # Windows
-                signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+                signal.signal(number, lambda *_, action=action: loop.call_soon_threadsafe(action))
             before[number] = previous
         except (ValueError, RuntimeError):
             break

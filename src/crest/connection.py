@@ -99,3 +99,8 @@ def client_address(transport: Transport) -> tuple[str, int] | None:
     """Address and port of the peer; None for a Unix socket."""
     peer = transport.get_extra_info("peername")
     return (peer[0], peer[1]) if isinstance(peer, tuple) else None
+
+
+def scheme_of(transport: BaseTransport) -> str:
+    """How the client addressed it: "https" over TLS, else "http"."""
+    return "http" if transport.get_extra_info("sslcontext") is None else "https"

@@ -57,4 +57,4 @@ class ConfigurationError(CrestError):
 
 
 class ListenError(CrestError, OSError):
-    """An address that an app was to listen on can not be bound."""
+    """An address that an app was to listen on can not be bound, or its certificate can not be used."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from inspect import isawaitable
 from typing import TYPE_CHECKING
 
 from crest.admission import Seat
-from crest.exceptions import ListenError
+from crest.certificate import Certificate
+from crest.endpoint import AnyAddress, Endpoint
+from crest.exceptions import ConfigurationError, ListenError
 from crest.http import Request, Response, to_response
 from crest.io.acceptor import Acceptor
 from crest.io.poller import Poller
@@ -18,7 +20,8 @@ from crest.io.protocol import Protocol, ServerProtocol
 from crest.io.turn import Turn
 from crest.opening import Opening
 from crest.refusals import RefusalLog
-from crest.sockets import BACKLOG, listen, shown
+from crest.sockets import BACKLOG
+from crest.tls import TlsAcceptor
 
 if TYPE_CHECKING:
     from crest.app import App
@@ -30,12 +33,17 @@ LAST_WAIT = 1.0
 """Seconds for cancelled handlers to end when `shutdown_timeout` is over, and as many for on_close."""
 
 
+_Acceptor = Acceptor | TlsAcceptor | asyncio.Server
+
+
 class Listener:
     """Serves one app on the running event loop; made by `App.listening`.
 
     Attributes:
-        host, port: The bound address; of the first socket, if the host name has several addresses.
+        host, port: The bound address; of the first socket, if the host name has several addresses. "" and 0 if it
+            listens on Unix sockets only.
         address: The same as a tuple.
+        urls: Everything that it listens on: `http://127.0.0.1:8000`, `https://[::1]:8443`, `unix:/run/app.sock`.
         sockets: The listening sockets.
         servers: The WebSocketServer of each path.
         stopping: Whether shutdown has begun.
@@ -43,8 +51,6 @@ class Listener:
         refusals: The log of refused requests.
         seats: Of the connections of servers that count them.
     """
-
-    scheme = "http"
 
     def __init__(
         self,
@@ -65,60 +71,96 @@ class Listener:
         self.max_headers = max_headers
         self.stopping = False
         self.loop = asyncio.get_running_loop()
-        self.host, self.port = "", 0
-        self.sockets: list[socket.socket] = []
         self.proxies = app.trusted_proxies or None
         self.refusals = RefusalLog(self.loop)
         self.seats: dict[Protocol, Seat] = {}
+        self._endpoints: list[Endpoint] = []
+        self._certificate: Certificate | None = None
         self._turn = Turn(self.loop)
         self._direct = direct and Poller.exists
         self._protocols: list[Protocol] = []  # each at its `slot`: a set would be eight times as large
         self._all_ended: asyncio.Future[None] | None = None
         self._poller: Poller | None = None
-        self._acceptors: list[Acceptor | asyncio.Server] = []
+        self._acceptors: list[_Acceptor] = []
 
     @property
     def address(self) -> tuple[str, int]:
         """The bound host and port."""
         return self.host, self.port
 
+    @property
+    def host(self) -> str:
+        return next((each.host for each in self._endpoints if each.host), "")
+
+    @property
+    def port(self) -> int:
+        return next((each.port for each in self._endpoints if each.host), 0)
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        return [each for endpoint in self._endpoints for each in endpoint.sockets]
+
+    @property
+    def urls(self) -> list[str]:
+        return [each.url for each in self._endpoints]
+
     # ---- Start ---------------------------------------------------------------------------------------------------
 
-    async def start(self, host: str | None, port: int) -> None:
+    async def start(self, addresses: Sequence[AnyAddress], certificate: Certificate | None) -> None:
         """Bind and listen.
 
         Raises:
-            ListenError: The address can not be bound.
+            ListenError: An address can not be bound.
         """
+        self._certificate = certificate
         for server in self.servers.values():
             server.hub.open(self._turn)
-        self.sockets = await listen(host, port)
+        for address in addresses:
+            self._endpoints += await address.open(certificate is not None)
+        if certificate is not None and not any(each.tls for each in self._endpoints):
+            raise ConfigurationError("there is a certificate, but no address that speaks TLS")
         if self._direct:
             try:
                 self._poller = Poller(self.loop)
             except OSError as error:
-                raise ListenError(f"cannot listen on {shown(host, port)}: {error.strerror}") from error
-        for each in self.sockets:
-            self._acceptors.append(await self._accept(each))
-        first = min(self.sockets, key=lambda each: each.family != socket.AF_INET)
-        self.host, self.port = first.getsockname()[:2]
-        address = shown(self.host, self.port)
-        paths = ", ".join(f"ws://{address}{path}" for path in self.servers)
-        logger.info("Listening on http://%s (WebSocket: %s)", address, paths or "none")
+                raise ListenError(f"cannot listen on {self._endpoints[0].url}: {error.strerror}") from error
+        for endpoint in self._endpoints:
+            for each in endpoint.sockets:
+                self._acceptors.append(await self._accept(each, certificate if endpoint.tls else None))
+            paths = ", ".join(endpoint.websocket(path) for path in self.servers)
+            logger.info("Listening on %s (WebSocket: %s)", endpoint.url, paths or "none")
 
-    async def _accept(self, sock: socket.socket) -> Acceptor | asyncio.Server:
+    async def _accept(self, sock: socket.socket, certificate: Certificate | None) -> _Acceptor:
         """Accept connections at a socket: with transports of crest's own, or else of the loop's."""
-        if self._poller is not None:
+        if certificate is not None and Poller.exists:
+            return TlsAcceptor(self, self._turn, sock, certificate)
+        if certificate is None and self._poller is not None:
             return Acceptor(self._poller, sock.fileno(), self._turn, self)
-        return await self.loop.create_server(lambda: ServerProtocol(self._turn, self), sock=sock, backlog=BACKLOG)
+        return await self.loop.create_server(
+            lambda: ServerProtocol(self._turn, self),
+            sock=sock,
+            backlog=BACKLOG,
+            ssl=None if certificate is None else certificate.context,
+        )
+
+    def reload(self) -> None:
+        """Read the certificate's files again, for connections to come. If they can not be used the old one remains,
+        and the log says why."""
+        if self._certificate is not None and self._certificate.reloadable:
+            try:
+                self._certificate.reload()
+            except ListenError as error:
+                logger.error("The certificate remains as it was: %s", error)
+            else:
+                logger.info("The certificate was read again")
 
     # ---- What protocols and openings ask -------------------------------------------------------------------------
 
-    def opened(self, protocol: Protocol) -> Opening:
+    def opened(self, protocol: Protocol, opening: type[Opening] = Opening) -> Opening:
         """A TCP connection was accepted."""
         protocol.slot = len(self._protocols)
         self._protocols.append(protocol)
-        return Opening(self, protocol)
+        return opening(self, protocol)
 
     def ended(self, protocol: Protocol) -> None:
         """A TCP connection is gone, and so are its handlers."""
@@ -184,8 +226,8 @@ class Listener:
         count = sum(server.connection_count() for server in set(self.servers.values()))
         for acceptor in self._acceptors:
             acceptor.close()
-        for sock in self.sockets:
-            sock.close()
+        for endpoint in self._endpoints:
+            endpoint.close()
         for protocol in list(self._protocols):
             protocol.stop()
         if not await self._wait_for_end(self.shutdown_timeout):

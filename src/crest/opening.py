@@ -14,7 +14,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from crest.admission import RETRY_AFTER, Refusal, kind_of
-from crest.connection import WebSocketConnection, client_address
+from crest.connection import WebSocketConnection, client_address, scheme_of
 from crest.exceptions import HandshakeError
 from crest.http import FileResponse, Request, Response, error_response, keeps_alive, serialize
 from crest.io.protocol import Protocol
@@ -115,7 +115,7 @@ class Opening:
         """Answer a request, or begin to. True when this connection's opening is over."""
         listener = self._listener
         if listener.stopping:
-            raise HandshakeError(503, "the server is shutting down")
+            raise HandshakeError(503, "the server is shutting down", (RETRY_AFTER,))
         if listener.proxies is not None:
             self._client = listener.proxies.client(client_address(self._protocol.transport), head)
         path = path_of(head.target)
@@ -139,16 +139,16 @@ class Opening:
             response, subprotocol = accept(head, server.subprotocols)
             origin = head.joined(b"Origin")  # of several, a text that is none
             if origin is not None:
-                admission.check_origin(origin, head, listener.scheme)
+                admission.check_origin(origin, head, scheme_of(transport))
             if admission.asks:
                 client = self._client or client_address(transport)
                 if admission.is_limited:
                     listener.seats[self._protocol] = admission.take_seat(client)
-                user = admission.ask(Request(head, client, listener.scheme))
+                user = admission.ask(Request(head, client, scheme_of(transport)))
         except HandshakeError as error:
             admission.refused[kind_of(error)] += 1
             raise
-        connection = WebSocketConnection(head.raw, self._client or transport, listener.scheme, subprotocol)
+        connection = WebSocketConnection(head.raw, self._client or transport, scheme_of(transport), subprotocol)
         if user is not None:
             if isawaitable(user):
                 self._deciding = server
@@ -210,7 +210,7 @@ class Opening:
         listener, transport = self._listener, self._protocol.transport
         result: Response | Awaitable[Response] | None
         client = self._client or client_address(transport)
-        result = listener.respond(Request(head, client, listener.scheme), path)
+        result = listener.respond(Request(head, client, scheme_of(transport)), path)
         if isinstance(result, Response):
             self._send(head, result)
             if not keeps_alive(head):

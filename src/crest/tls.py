@@ -1,0 +1,150 @@
+"""Connections as they come in at a listening socket that speaks TLS.
+
+The first byte that a client sends says whether it speaks TLS as well; it is looked at without being taken. TLS goes to
+the event loop's own transports. Anything else, a browser that was sent to `http:` above all, is told its mistake.
+Until that byte has come a connection costs no TLS state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from crest.certificate import Certificate
+from crest.exceptions import HandshakeError
+from crest.io.protocol import Protocol, ServerProtocol
+from crest.io.turn import Turn
+from crest.opening import Opening
+
+if TYPE_CHECKING:
+    from crest.listener import Listener
+
+logger = logging.getLogger("crest")
+
+HANDSHAKE = b"\x16"
+"""The content type of the record that a TLS client begins with (RFC 8446 section 5.1)."""
+
+ACCEPTED_AT_ONCE = 64
+PAUSE = 1.0
+"""Seconds without accepting, when the process or the system is at a limit."""
+
+
+class TlsAcceptor:
+    """Accepts the connections of one socket, until it is closed.
+
+    Args:
+        sock: Listens and does not block; whoever made it closes it, after `close`.
+        certificate: Shown to the clients; each handshake takes the context that it has at that time.
+    """
+
+    def __init__(self, listener: Listener, turn: Turn, sock: socket.socket, certificate: Certificate) -> None:
+        self._listener = listener
+        self._turn = turn
+        self._sock = sock
+        self._certificate = certificate
+        self._loop = listener.loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._resume()
+
+    def _resume(self) -> None:
+        self._timer = None
+        self._loop.add_reader(self._sock, self._accept)
+
+    def close(self) -> None:
+        """Accept no more, and cut off those that have not finished their TLS handshake."""
+        if self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock)
+        if self._timer is not None:
+            self._timer.cancel()
+        for handshake in self._handshakes:
+            handshake.cancel()
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                sock, address = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(error)
+                return
+            handshake = self._loop.create_task(self._shake_hands(sock, address))
+            self._handshakes.add(handshake)
+            handshake.add_done_callback(self._handshakes.discard)
+
+    def _pause(self, error: OSError) -> None:
+        logger.error("Connections cannot be accepted: %s. The next attempt is in %g s.", error.strerror, PAUSE)
+        self._loop.remove_reader(self._sock)
+        self._timer = self._loop.call_later(PAUSE, self._resume)
+
+    async def _shake_hands(self, sock: socket.socket, address: Any) -> None:
+        """What a client does wrong, or not in time, is a line in the log and the end of its connection."""
+        seconds = self._listener.open_timeout
+        sock.setblocking(False)
+        try:
+            async with asyncio.timeout(seconds):
+                if await self._first_byte(sock) == HANDSHAKE:
+                    await self._loop.connect_accepted_socket(
+                        lambda: ServerProtocol(self._turn, self._listener),
+                        sock,
+                        ssl=self._certificate.context,
+                        ssl_handshake_timeout=seconds,
+                        ssl_shutdown_timeout=seconds,
+                    )
+                else:
+                    site = Misdirected(self._listener)
+                    await self._loop.connect_accepted_socket(lambda: ServerProtocol(self._turn, site), sock)
+        except TimeoutError:
+            logger.info("Refused a connection of %s: no TLS handshake within %g s", address[:2], seconds)
+            sock.close()
+        except OSError as error:
+            reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+            logger.info("Refused a connection of %s: the TLS handshake failed: %s", address[:2], reason or error)
+            sock.close()
+        except asyncio.CancelledError:
+            sock.close()
+            raise
+
+    async def _first_byte(self, sock: socket.socket) -> bytes:
+        """The first byte, left where it is; nothing at the end of the stream."""
+        while True:
+            try:
+                return sock.recv(1, socket.MSG_PEEK)
+            except (BlockingIOError, InterruptedError):
+                readable = self._loop.create_future()
+            self._loop.add_reader(sock, _set, readable)
+            try:
+                await readable
+            finally:
+                self._loop.remove_reader(sock)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class Misdirected:
+    """Whom a connection reports to that does not speak TLS where TLS is spoken."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.ended = listener.ended
+
+    def opened(self, protocol: Protocol) -> Opening:
+        """A TCP connection was accepted."""
+        return self._listener.opened(protocol, PlainOpening)
+
+
+class PlainOpening(Opening):
+    """Refuses whatever comes."""
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come that are not TLS."""
+        self._refuse(HandshakeError(400, "this port speaks HTTPS: the address begins with https:// or wss://"))

@@ -1,0 +1,359 @@
+"""crest.tls: WebSockets and pages over TLS, what does not speak it, and how connections end."""
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import ssl
+from typing import Any
+
+import pytest
+from browser import browsing, require_browser
+from certificates import Pair
+from client import BINARY, CLOSE, GUARD, TEXT, Client, close_frame, connect, frame, request, tcp, upgraded
+from events import Events, on_each_loop, until
+
+from crest import App, Request, WebSocketConnection, WebSocketServer
+from crest.io.poller import Poller
+
+SNIFFS = pytest.mark.skipif(not Poller.exists, reason="there, what is not TLS is only cut off")
+
+
+def echo() -> WebSocketServer:
+    """A server that sends everything back."""
+    ws = WebSocketServer(max_message_size=1 << 26)
+    ws.on_message(lambda conn, message: conn.send(message))
+    ws.on_binary(lambda conn, data: conn.send_binary(data))
+    return ws
+
+
+def served(pair: Pair, **options: Any) -> Any:
+    """A new app, listening with TLS."""
+    return App(**options).listening(certfile=pair.certfile, keyfile=pair.keyfile)
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "crest"]
+
+
+# ---- What it serves --------------------------------------------------------------------------------------------------
+
+
+@on_each_loop
+async def test_wss_echoes_and_closes(pair: Pair) -> None:
+    ws, events = echo(), Events()
+    ws.on_close(lambda conn, code, reason: events.add(code, reason))
+    async with served(pair) as server:
+        async with connect(server, ws.path, ssl=pair.client(), max_size=None) as client:
+            for message in ("", "Grüße", b"\x00" * 70_000, "x" * (1 << 22)):
+                await client.send(message)
+                assert await client.recv() == message
+            await client.close(4000, "bye")
+            assert client.close_code == 4000
+        assert await events.reach(1) == [(4000, "bye")]
+
+
+@on_each_loop
+async def test_requests_say_https_and_where_they_come_from(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    app, ws, events = App(), WebSocketServer(), Events()
+    ws.on_connect(lambda conn: events.add(conn.request.scheme, conn.remote_address))
+
+    @app.get("/page")
+    def page(request: Request) -> str:
+        return request.scheme
+
+    with caplog.at_level(logging.INFO, "crest"):
+        async with app.listening(certfile=pair.certfile, keyfile=pair.keyfile) as server:
+            where = f"127.0.0.1:{server.port}"
+            assert server.urls == [f"https://{where}"]
+            async with upgraded(server, tls=pair.client()) as client:
+                assert await events.reach(1) == [("https", client.address)]
+            async with tcp(server, tls=pair.client()) as client:
+                await client.send(request("/page"))
+                assert (await client.answer()).body == b"https"
+    assert lines(caplog)[0] == f"Listening on https://{where} (WebSocket: wss://{where}/ws)"
+
+
+@on_each_loop
+async def test_a_context_of_the_programs_own(pair: Pair) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certfile, pair.keyfile)
+    ws = echo()
+    async with App().listening(ssl=context) as server, connect(server, ws.path, ssl=pair.client()) as client:
+        await client.send("hello")
+        assert await client.recv() == "hello"
+
+
+@on_each_loop
+async def test_alpn_offers_http_1_1(pair: Pair) -> None:
+    context = pair.client()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    async with served(pair) as server, tcp(server, tls=context) as client:
+        assert client.writer.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
+
+
+def test_a_browser_speaks_wss(pair: Pair) -> None:
+    require_browser()
+    app, ws = App(), echo()
+    app.get("/")(lambda request: "<!doctype html><title>wss</title>")
+    script = """new Promise((resolve, reject) => {
+        const ws = new WebSocket(`wss://${location.host}%s`);
+        ws.onopen = () => ws.send("hello");
+        ws.onmessage = (event) => { ws.close(4000, event.data); };
+        ws.onclose = (event) => resolve([event.code, event.reason, event.wasClean]);
+    })"""
+
+    async def main() -> None:
+        async with app.listening(certfile=pair.certfile, keyfile=pair.keyfile) as server:
+            async with browsing("--ignore-certificate-errors") as browser:
+                page = await browser.open(f"https://127.0.0.1:{server.port}/")
+                assert await page.evaluate(script % ws.path) == [4000, "hello", True]
+
+    asyncio.run(main())
+
+
+# ---- What does not speak TLS -----------------------------------------------------------------------------------------
+
+
+@SNIFFS
+@pytest.mark.parametrize("data", [request("/"), b"\x80\x2e\x01\x00\x02", b"\r", b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n"])
+@on_each_loop
+async def test_what_is_not_tls_is_told_so(data: bytes, pair: Pair) -> None:
+    async with served(pair) as server, tcp(server) as client:
+        await client.send(data)
+        answer = await client.answer()
+        assert answer.status == 400
+        assert answer.headers["content-type"].startswith("text/plain")
+        assert answer.body == b"this port speaks HTTPS: the address begins with https:// or wss://\n"
+        assert await client.eof() == b""
+
+
+@on_each_loop
+async def test_tls_where_none_is_spoken_is_answered_in_plain_text(pair: Pair) -> None:
+    async with App().listening() as server:
+        with pytest.raises(ssl.SSLError):
+            async with tcp(server, tls=pair.client()):
+                pass
+
+
+@SNIFFS
+@on_each_loop
+async def test_a_handshake_that_fails_is_one_line(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    distrustful = ssl.create_default_context()
+    with caplog.at_level(logging.INFO):
+        async with served(pair) as server:
+            with pytest.raises(ssl.SSLCertVerificationError):
+                async with tcp(server, tls=distrustful):
+                    pass
+            async with tcp(server) as client:
+                await client.send(b"\x16garbage that is no record")
+                await client.eof()
+            async with tcp(server) as client:
+                await client.send(b"\x16")
+            async with tcp(server):
+                pass
+            async with tcp(server) as client:
+                await client.send(b"\x16\x03")
+                client.reset()
+            async with tcp(server, tls=pair.client()):
+                pass
+    refused = [record for record in caplog.records if "TLS handshake failed" in record.getMessage()]
+    assert len(refused) >= 2
+    assert all(record.levelno == logging.INFO and record.exc_info is None for record in refused)
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+@SNIFFS
+@pytest.mark.parametrize("begun", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"])
+@on_each_loop
+async def test_a_client_that_stops_within_the_handshake_is_cut_off(
+    begun: bytes, pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "crest"):
+        async with served(pair, open_timeout=0.1) as server, tcp(server) as client:
+            await client.send(begun)
+            assert await client.eof() == b""
+    assert any("no TLS handshake within 0.1 s" in line for line in lines(caplog))
+
+
+@SNIFFS
+@pytest.mark.parametrize("begun", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"])
+@on_each_loop
+async def test_shutdown_does_not_wait_for_handshakes(begun: bytes, pair: Pair) -> None:
+    ws = echo()
+    async with asyncio.timeout(GUARD), served(pair, open_timeout=1000, shutdown_timeout=1000) as server:
+        async with tcp(server) as client, upgraded(server, ws.path, tls=pair.client()) as other:
+            await client.send(begun)
+            await other.send(frame(TEXT, "hello"))  # by now the first has been accepted
+            assert (await other.frame()).payload == b"hello"
+            stopping = asyncio.create_task(server.stop())
+            assert (await other.frame()).code == 1001
+            await other.close()
+            await stopping
+            assert await client.eof() == b""
+
+
+@SNIFFS
+@on_each_loop
+async def test_at_the_limit_of_descriptors_it_goes_on_later(
+    pair: Pair, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crest.tls.PAUSE", 0.01)
+    accept, failed = socket.socket.accept, []
+
+    def fail_once(self: socket.socket) -> Any:
+        if not failed:
+            failed.append(self)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", fail_once)
+    ws = echo()
+    async with served(pair) as server, upgraded(server, ws.path, tls=pair.client()) as client:
+        await client.send(frame(TEXT, "hello"))
+        assert (await client.frame()).payload == b"hello"
+    assert len(failed) == 1
+    assert any("Connections cannot be accepted: Too many open files" in line for line in lines(caplog))
+
+
+# ---- The end ---------------------------------------------------------------------------------------------------------
+
+
+@on_each_loop
+async def test_the_close_frame_arrives_behind_everything_that_was_sent(pair: Pair) -> None:
+    ws = WebSocketServer(max_backlog=1 << 26)
+
+    @ws.on_message
+    def received(conn: WebSocketConnection, message: str) -> None:
+        conn.send_binary(bytes(1 << 23))
+        conn.close(4001, "done")
+
+    async with served(pair) as server, upgraded(server, tls=pair.client()) as client:
+        await client.send(frame(TEXT, "go"))
+        data, close = await client.until_close()
+        assert len(data.payload) == 1 << 23
+        assert (close.code, close.reason) == (4001, "done")
+        await client.send(close_frame(4001))
+        assert await client.eof() == b""
+
+
+@on_each_loop
+async def test_a_client_that_goes_on_sending_gets_the_close_frame(pair: Pair) -> None:
+    ws = WebSocketServer(max_message_size=1000)
+    ws.on_message(lambda conn, message: None)
+    async with served(pair) as server, upgraded(server, tls=pair.client()) as client:
+        await client.send(frame(TEXT, "x" * 1001), *[frame(BINARY, bytes(60_000))] * 20)
+        assert [each.code for each in await client.until_close() if each.opcode == CLOSE] == [1009]
+
+
+@pytest.mark.parametrize("ending", ["close", "reset"])
+@on_each_loop
+async def test_the_end_without_a_close_frame_is_1006(ending: str, pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    ws, events = echo(), Events()
+    ws.on_close(lambda conn, code, reason: events.add(code))
+    async with served(pair) as server:
+        async with upgraded(server, ws.path, tls=pair.client()) as client:
+            if ending == "reset":
+                client.reset()
+        assert await events.reach(1) == [1006]
+    assert caplog.records == []
+
+
+@on_each_loop
+async def test_a_peer_that_never_answers_is_cut_off(pair: Pair) -> None:
+    ws, events = WebSocketServer(close_timeout=0.1), Events()
+    ws.on_connect(lambda conn: conn.close())
+    ws.on_close(lambda conn, code, reason: events.add(code))
+    async with served(pair) as server, upgraded(server, tls=pair.client()) as client:
+        assert (await client.frame()).code == 1000
+        assert await client.eof() == b""
+        assert await events.reach(1) == [1006]
+
+
+@on_each_loop
+async def test_a_peer_that_reads_nothing_is_cut_off(pair: Pair) -> None:
+    ws, events = WebSocketServer(close_timeout=0.1), Events()
+    ws.on_close(lambda conn, code, reason: events.add(code))
+    async with asyncio.timeout(GUARD), served(pair, shutdown_timeout=1000) as server:
+        async with upgraded(server, tls=pair.client()) as client:
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await client.send(close_frame(1000))
+            assert await events.reach(1) == [1000]
+            await server.stop()
+            client.writer.transport.abort()
+
+
+@on_each_loop
+async def test_what_a_slow_reader_does_not_take_is_bounded(pair: Pair) -> None:
+    ws, opened, closed = WebSocketServer(max_backlog=1 << 20), Events(), Events()
+    ws.on_connect(opened.add)
+    ws.on_close(lambda conn, code, reason: closed.add(code))
+    async with served(pair) as server, tcp(server, receive_buffer=4096, tls=pair.client()) as client:
+        await client.upgrade()
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        (conn,) = await opened.reach(1)
+        sent = 0
+        while conn.send_binary(bytes(1 << 16)):
+            assert conn.buffered <= (1 << 20) + (1 << 17)
+            sent += 1
+            await asyncio.sleep(0)
+            assert sent < 1000, "nothing holds the sender back"
+        assert await closed.reach(1) == [1013]
+        client.writer.transport.abort()
+
+
+@on_each_loop
+async def test_a_full_queue_stops_the_reading(pair: Pair) -> None:
+    ws, begun, release, events = WebSocketServer(max_queue=2), asyncio.Event(), asyncio.Event(), Events()
+
+    @ws.on_message
+    async def received(conn: WebSocketConnection, message: str) -> None:
+        begun.set()
+        await release.wait()
+        events.add(message)
+
+    async with served(pair) as server, upgraded(server, tls=pair.client()) as client:
+        await client.send(*[frame(TEXT, str(number)) for number in range(50)])
+        await until(begun)
+        assert events.seen == []
+        release.set()
+        assert await events.reach(50) == [str(number) for number in range(50)]
+
+
+# ---- Another certificate ---------------------------------------------------------------------------------------------
+
+
+def shown(client: Client) -> bytes:
+    """The certificate that the server has shown, as DER."""
+    certificate = client.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    assert isinstance(certificate, bytes)
+    return certificate
+
+
+@SNIFFS
+@on_each_loop
+async def test_reload_is_for_new_connections_and_keeps_the_others(
+    tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair, ws = Pair(tmp_path), echo()
+    with caplog.at_level(logging.INFO, "crest"):
+        async with served(pair) as server, upgraded(server, ws.path, tls=pair.client()) as old:
+            pair.make("rsa")
+            new_context = pair.client()
+            server.reload()
+            async with upgraded(server, ws.path, tls=new_context) as new:
+                assert shown(new) != shown(old)
+                for client in (old, new):
+                    await client.send(frame(TEXT, "hello"))
+                    assert (await client.frame()).payload == b"hello"
+            pair.keyfile.write_text("broken")
+            server.reload()
+            async with tcp(server, tls=new_context) as new:
+                assert shown(new) != shown(old)
+    said = [line for line in lines(caplog) if "certificate" in line]
+    key = pair.keyfile
+    assert said == [
+        "The certificate was read again",
+        f"The certificate remains as it was: cannot serve TLS: {key}: there is no private key in it, as PEM",
+    ]
