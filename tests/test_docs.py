@@ -16,6 +16,7 @@ import logging
 import queue
 import re
 import shutil
+import stat
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -26,7 +27,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from browser import browsing, require_browser
-from client import GUARD, PING, PONG, Answer, Server, connect, frame, handshake, request, tcp, upgraded
+from certificates import Pair
+from client import GUARD, PING, PONG, TEXT, Answer, Server, connect, frame, handshake, request, tcp, upgraded
 from events import Events
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
@@ -41,6 +43,7 @@ DOCUMENTS = (
     "docs/websocket.md",
     "docs/admission.md",
     "docs/reference.md",
+    "docs/deployment.md",
     "CHANGELOG.md",
 )
 RUN = ("python", "javascript")
@@ -120,6 +123,7 @@ class Stage:
 
     Attributes:
         runs: The calls of `App.run`: app, host and port.
+        listens: What the last of them said of where to listen, as arguments of `App.listening`.
     """
 
     def __init__(
@@ -130,11 +134,13 @@ class Stage:
         self.output = output
         self.folder = folder
         self.runs: list[tuple[App, object, object]] = []
+        self.listens: dict[str, Any] = {}
         self._run = inspect.signature(App.run)
         monkeypatch.setattr(App, "run", lambda *args, **options: self._record(*args, **options))
 
     def _record(self, *args: Any, **options: Any) -> None:
         call = self._run.bind(*args, **options)
+        self.listens = {name: value for name, value in call.arguments.items() if name not in ("self", "host", "port")}
         call.apply_defaults()
         self.runs.append((call.arguments["self"], call.arguments["host"], call.arguments["port"]))
 
@@ -708,6 +714,71 @@ def test_the_page_about_admission_has_the_defaults() -> None:
     ):
         default = inspect.signature(getattr(crest, cls)).parameters[name].default
         assert default == (words[shown] if shown in words else ast.literal_eval(shown.strip("`")))
+# ---- Deployment ------------------------------------------------------------------------------------------------------
+
+
+def listening(stage: Stage, names: Names, scenario: Scenario, **changed: Any) -> None:
+    """Serve the snippet's app where the snippet says, with some changes, in its folder."""
+    stage.monkeypatch.chdir(stage.folder)
+
+    async def main() -> None:
+        async with asyncio.timeout(3 * GUARD), names["app"].listening(**{**stage.listens, **changed}) as server:
+            await scenario(server)
+
+    asyncio.run(main())
+
+
+@check("deployment#tls")
+def with_tls(stage: Stage) -> None:
+    names, pair = stage.execute(), Pair(stage.folder)
+    assert stage.runs == [(names["app"], "0.0.0.0", 8443)]
+    assert stage.listens == {"certfile": pair.certfile.name, "keyfile": pair.keyfile.name}
+
+    async def scenario(server: Server) -> None:
+        async with connect(server, ssl=pair.client()) as one, connect(server, ssl=pair.client()) as other:
+            await one.send("Hello")
+            assert await one.recv() == await other.recv() == "Hello"
+
+    listening(stage, names, scenario)
+
+
+@check("deployment#unix-sockets")
+def on_a_unix_socket(stage: Stage) -> None:
+    names = stage.fragment()
+    assert stage.listens == {"unix": "/run/chat/chat.sock", "unix_mode": 0o660}
+
+    async def scenario(server: Server) -> None:
+        assert stat.S_IMODE((stage.folder / "s").stat().st_mode) == 0o660
+
+    listening(stage, names, scenario, unix="s")
+
+
+@check("deployment#several-addresses")
+def at_several_addresses(stage: Stage) -> None:
+    names, pair = stage.fragment(), Pair(stage.folder)
+    plain, secure, unix = stage.listens["listen"]
+    assert (plain, secure, unix) == ("http://127.0.0.1:8000", "https://*:8443", "unix:/run/chat/chat.sock")
+
+    async def scenario(server: Any) -> None:
+        assert [url.partition(":")[0] for url in server.urls] == ["http", "https", "unix"]
+        async with connect(server):
+            pass
+
+    assert stage.listens["certfile"] == pair.certfile.name
+    listening(stage, names, scenario, listen=["http://127.0.0.1:0", "https://*:0", "unix:s"])
+
+
+@check("deployment#systemd")
+def by_systemd(stage: Stage) -> None:
+    names = stage.fragment()
+    assert stage.listens == {"listen": "systemd"}
+    stage.monkeypatch.delenv("LISTEN_PID", raising=False)
+
+    async def scenario(server: Server) -> None:
+        raise AssertionError("there is no systemd here")
+
+    with pytest.raises(crest.ListenError, match="systemd has passed no sockets to this process"):
+        listening(stage, names, scenario)
 
 
 # ---- The reference's snippets ----------------------------------------------------------------------------------------

@@ -4,7 +4,10 @@ An `unused-ignore` is an error too (mypy --strict): each one below asserts that 
 """
 
 import re
+import socket
 from ipaddress import ip_network
+from pathlib import Path
+from ssl import SSLContext
 from types import SimpleNamespace
 from typing import Any, assert_type
 
@@ -124,9 +127,16 @@ async def check_app() -> None:
     async with app.listening(port=0) as listener:
         assert_type(listener.host, str)
         assert_type(listener.port, int)
+        assert_type(listener.urls, list[str])
+        listener.reload()
     await app.serve("0.0.0.0", 8000)
     App(trusted_proxies=["10.0.0.1", ip_network("10.0.0.0/8")], forwarded_header="Forwarded")
     App(forwarded_header="X-Real-IP")  # type: ignore[arg-type]
+    await app.serve(listen=["127.0.0.1:8000", socket.socket()], unix=Path("s"), unix_mode=0o660)
+    await app.serve(certfile="certificate.pem", keyfile=Path("key.pem"))
+    await app.serve(ssl=SSLContext())
+    await app.serve(listen=8000)  # type: ignore[arg-type]
+    await app.serve(ssl=True)  # type: ignore[arg-type]
     app.run(loop="trio")  # type: ignore[arg-type]
 
 
