@@ -91,7 +91,7 @@ def test_it_is_found_in_time_whenever_it_was_heard_last(beating: Scene, heard_af
     assert ping_timed_out(beating, link)
 
 
-@pytest.mark.parametrize("life", [text("x"), ping(b""), frame(PONG, b"unasked"), frame(TEXT, b"x" * 99, length=99)[:50]])
+@pytest.mark.parametrize("life", [text("x"), ping(b""), frame(PONG, b"unasked"), text("x" * 99)[:50]])
 def test_whatever_comes_is_a_sign_of_life(beating: Scene, life: bytes) -> None:
     """A busy peer is never pinged."""
     link = beating.link()

@@ -49,9 +49,7 @@ def test_a_handler_that_blocks_is_named(watched: Scene, caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize(("seconds", "named"), [(0.49, False), (0.5, True)])
-def test_from_the_threshold_on(
-    watched: Scene, caplog: pytest.LogCaptureFixture, seconds: float, named: bool
-) -> None:
+def test_from_the_threshold_on(watched: Scene, caplog: pytest.LogCaptureFixture, seconds: float, named: bool) -> None:
     watched.hub.on_message = taking(watched, seconds)
     watched.link().receive(text("x"))
     assert bool(warnings(caplog)) is named

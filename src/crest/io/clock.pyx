@@ -60,8 +60,8 @@ cdef class Clock:
 
     Args:
         loop: the event loop.
-        time: returns seconds, and never goes back; by default the system's clock. Not `loop.time`: uvloop's stands still during a turn, so a deadline
-            that a slow handler starts would be early.
+        time: returns seconds, and never goes back; by default the system's clock. Not `loop.time`: uvloop's stands
+            still during a turn, so a deadline that a slow handler starts would be early.
     """
 
     def __cinit__(self, loop not None, time=None):

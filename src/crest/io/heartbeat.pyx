@@ -126,7 +126,7 @@ cdef uint32_t left(uint32_t since, uint32_t span, uint32_t now) noexcept:
 
 
 cdef uint32_t rounded(uint32_t wait, uint32_t span) noexcept:
-    """So long or, by a sixteenth at most, shorter: for the clock, few different times. The whole span is one of them."""
+    """So long or, by a sixteenth at most, shorter: few different times for the clock, the whole span among them."""
     cdef int shift = 0
     if wait == span:
         return wait

@@ -61,7 +61,7 @@ cdef class Outbox(Pieces):
     cdef size_t posted                      # bytes on their way from other threads
     cdef uint64_t seen                      # position in the feed
     cdef readonly uint64_t dropped          # messages, by the backlog policy
-    cdef double pinged                      # when the last ping was sent, by the clock; 0: it was answered, or there was none
+    cdef double pinged                      # when the last ping was sent, by the clock; 0: none awaits its pong
     cdef float pong_delay                   # seconds from a ping to its pong; negative: there was none yet
 
     cdef int collectable(self) except -1
