@@ -714,6 +714,8 @@ def test_the_page_about_admission_has_the_defaults() -> None:
     ):
         default = inspect.signature(getattr(crest, cls)).parameters[name].default
         assert default == (words[shown] if shown in words else ast.literal_eval(shown.strip("`")))
+
+
 # ---- Deployment ------------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from client import CLOSE, PING, PONG, TEXT, close_frame, frame
+from client import CLOSE, PING, PONG, close_frame, frame
 from link import SMALL_KERNEL, Link, Scene, closed_with, ping, scene, text
 
 INTERVAL, TIMEOUT = 20, 10
