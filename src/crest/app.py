@@ -20,7 +20,7 @@ from crest.exceptions import ConfigurationError, ListenError
 from crest.http import Request
 from crest.listener import Listener
 from crest.options import check_count, check_path, check_seconds
-from crest.proxies import Address, Header, Network, TrustedProxies
+from crest.proxies import Address, Network, TrustedProxies
 from crest.server import WebSocketServer, waiting
 from crest.static import StaticFiles
 
@@ -52,7 +52,7 @@ class App:
         max_header_size: int = 16384,
         max_headers: int = 100,
         trusted_proxies: Iterable[str | Address | Network] = (),
-        forwarded_header: Header = "X-Forwarded-For",
+        forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For",
     ) -> None:
         self.open_timeout = check_seconds("open_timeout", open_timeout)
         self.shutdown_timeout = check_seconds("shutdown_timeout", shutdown_timeout, zero=True)

@@ -18,7 +18,6 @@ from crest.wire.head import RequestHead, shown
 Client = tuple[str, int]  # address and port
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-Header = Literal["X-Forwarded-For", "Forwarded"]
 
 UNIX: Final = "unix"
 """Among trusted proxies: peers without an address, which are those of a Unix socket."""
@@ -55,7 +54,11 @@ class TrustedProxies:
 
     __slots__ = ("_header", "_networks", "_unix")
 
-    def __init__(self, trusted: Iterable[str | Address | Network], header: Header = "X-Forwarded-For") -> None:
+    def __init__(
+        self,
+        trusted: Iterable[str | Address | Network],
+        header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For",
+    ) -> None:
         if isinstance(trusted, str):
             raise TypeError(f"trusted_proxies must be a sequence of addresses, not the str {trusted!r}")
         if header not in ("X-Forwarded-For", "Forwarded"):
