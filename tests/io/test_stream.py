@@ -464,7 +464,8 @@ async def test_last_words_are_read_though_writing_failed_in_the_same_moment(own:
 async def test_a_websocket_does_not_overtake_the_page_before_it(own: bool) -> None:
     """The transport has less of the page left than when it paused its protocol, and more than when it resumes it."""
     async with ends(own) as made:
-        hub = Hub(max_message_size=1, max_fragments=1, max_backlog=1 << 20, drop=False, max_queue=1, close_timeout=10)
+        limits = {"max_message_size": 1, "max_fragments": 1, "max_backlog": 1 << 20, "max_queue": 1}
+        hub = Hub(**limits, drop=False, close_timeout=10, fanout_slice=1)
         hub.open(made.turn)
         end = await made.connect()
         filled = end.fill()
