@@ -17,9 +17,10 @@ from setuptools import Extension, setup
 MODULES = [
     "kernels.mask",
     "kernels.utf8",
+    "kernels.decoder",
     "wire.head",
     "wire.handshake",
-    "kernels.decoder",
+    "wire.assembler",
     "wire.frames",
     "io.arguments",
     "io.poller",

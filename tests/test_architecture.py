@@ -28,6 +28,7 @@ INPUT_OUTPUT = {"asyncio", "logging", "os", "selectors", "select", "socket", "ss
 TESTED_WITH = {
     "__init__.py": "test_packaging.py",
     "_version.py": "test_packaging.py",
+    "wire/assembler.pyx": "wire/test_frames_memory.py",
     "wire/rfc6455.pxd": "wire/test_codes.py",
 }
 """Modules without a test module of their own name, and whose it is."""
@@ -117,7 +118,7 @@ def test_imports_are_found() -> None:
     found = {(shown(path), module) for path, module, _ in imports()}
     assert ("io/outbox.pyx", "crest.io.turn") in found
     assert ("io/outbox.pyx", "crest.wire.rfc6455") in found  # over several lines, in parentheses
-    assert ("wire/frames.pxd", "crest.kernels.utf8") in found
+    assert ("wire/assembler.pxd", "crest.kernels.utf8") in found
     assert ("__init__.py", "crest.app") in found
     assert {shown(path) for path in files(".pyx")} <= {path for path, _ in found} | {"kernels/mask.pyx"}
 

@@ -1,4 +1,5 @@
-"""crest.wire.frames: large messages, whose memory a chunk is, and what a reader holds. The RFC is test_frames.py's.
+"""crest.wire.frames and the assembler in it: large messages, whose memory a chunk is, and what a reader holds. The RFC
+is test_frames.py's.
 
 tracemalloc sees every `str` and `bytes`, a reader's body too.
 """

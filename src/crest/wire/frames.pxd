@@ -1,9 +1,8 @@
 # The frame reader's shape and the frame header's serialization; see frames.pyx.
 
-from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from crest.kernels.utf8 cimport crest_utf8
+from crest.wire.assembler cimport Assembler
 
 # What FrameReader.next() found: an opcode of rfc6455.pxd when a message or a control frame is complete, else one of
 # these.
@@ -31,9 +30,7 @@ cdef enum Refusal:
     FRAGMENTS
 
 
-cdef class FrameReader:
-    # Limits.
-    cdef readonly uint64_t max_message_size     # bytes of payload, over all fragments
+cdef class FrameReader(Assembler):
     cdef readonly uint32_t max_fragments        # frames of one message, empty ones count
     # The chunk being read. Borrowed: whoever calls attach() keeps it alive until next() says NEED_DATA.
     cdef const uint8_t* at
@@ -46,13 +43,7 @@ cdef class FrameReader:
     cdef uint8_t key[4]
     cdef uint8_t opcode
     cdef uint8_t fin, in_payload, done          # flags
-    # The message that data frames add up to: `body` is the final str (while ASCII) or bytes, longer than its content.
-    cdef PyObject* body
-    cdef uint64_t body_size, body_room
-    cdef uint32_t fragments
-    cdef uint8_t message_opcode                 # OPCODE_CONTINUATION: no message has begun
-    cdef uint8_t ascii
-    cdef crest_utf8 utf8
+    cdef uint32_t fragments                     # frames of the message so far
     # The payload of a control frame that came in pieces.
     cdef bytes control
     # What next() found.
@@ -64,7 +55,6 @@ cdef class FrameReader:
     cdef uint8_t* direct(self, size_t least, size_t* room) except? NULL
     cdef void wrote(self, size_t size) noexcept
 
-    cdef uint8_t* body_data(self) noexcept
     cdef object read_payload(self)
     cdef object whole_message(self, const uint8_t* payload, Py_ssize_t size)
     cdef Py_ssize_t short_message(self) noexcept
@@ -73,7 +63,6 @@ cdef class FrameReader:
     cdef int begin_payload(self) except -1
     cdef int take(self, const uint8_t* source, uint64_t size) except -1
     cdef int reserve(self, uint64_t size) except -1
-    cdef int resize_body(self, uint64_t size) except -1
     cdef object end_frame(self)
     cdef object end_message(self)
     cdef object decode(self, const uint8_t* data, size_t size)

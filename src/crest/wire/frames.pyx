@@ -10,14 +10,13 @@ What the peer does wrong is never a Python exception here: `fail` is the one pla
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from crest.kernels.decoder cimport decode_text, decode_valid_text
+from crest.kernels.decoder cimport decode_text
 from crest.kernels.mask cimport crest_mask_init, crest_unmask
-from crest.kernels.utf8 cimport crest_utf8_feed, crest_utf8_finish, crest_utf8_init, crest_utf8_start
+from crest.kernels.utf8 cimport crest_utf8_finish
+from crest.wire.assembler cimport Assembler, body_of
 from crest.wire.rfc6455 cimport (
     CLOSE_INVALID_PAYLOAD_DATA, CLOSE_MESSAGE_TOO_BIG, CLOSE_NO_STATUS_RECEIVED, CLOSE_POLICY_VIOLATION,
     CLOSE_PROTOCOL_ERROR, MAX_CONTROL_PAYLOAD, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_CONTINUATION, OPCODE_PONG,
@@ -27,11 +26,8 @@ from crest.wire.rfc6455 cimport (
 cdef extern from "Python.h":
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
     void* PyUnicode_DATA(object o) noexcept
-    int PyUnicode_Resize(PyObject** unicode, Py_ssize_t length) except -1
-    int _PyBytes_Resize(PyObject** bytes, Py_ssize_t size) except -1
 
 crest_mask_init()
-crest_utf8_init()
 
 # Room that a message is given before its bytes have come: to announce any length costs the peer 14 bytes, so it must
 # not cost the server much more. Past it, room doubles as bytes arrive.
@@ -56,7 +52,7 @@ cdef dict REFUSALS = {
 
 
 @cython.final
-cdef class FrameReader:
+cdef class FrameReader(Assembler):
     """Reads the frames of one client.
 
     Args:
@@ -68,9 +64,6 @@ cdef class FrameReader:
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
         self.event = NEED_DATA
-
-    def __dealloc__(self):
-        Py_CLEAR(self.body)
 
     def feed(self, const uint8_t[::1] data not None):
         """Read a chunk of any size and return what it completed, in order: a list of tuples.
@@ -173,17 +166,12 @@ cdef class FrameReader:
         if self.body_room - self.body_size < least:
             self.reserve(min(self.frame_left, max(self.body_room, UNPROVEN_ROOM)))
         room[0] = min(self.frame_left, self.body_room - self.body_size)
-        return self.body_data() + self.body_size
+        return body_of(self) + self.body_size
 
     cdef void wrote(self, size_t size) noexcept:
         """`size` bytes stand where `direct` said; the next call of `next` reads them."""
-        self.at = self.body_data() + self.body_size
+        self.at = body_of(self) + self.body_size
         self.end = self.at + size
-
-    cdef uint8_t* body_data(self) noexcept:
-        if self.message_opcode == OPCODE_TEXT:
-            return <uint8_t*>PyUnicode_DATA(<object>self.body)
-        return <uint8_t*>PyBytes_AS_STRING(<object>self.body)
 
     # ---- Frame header (section 5.2) ------------------------------------------------------------------------------
 
@@ -281,17 +269,15 @@ cdef class FrameReader:
         return self.decode(<uint8_t*>PyUnicode_DATA(text), size)
 
     cdef int begin_payload(self) except -1:
-        """The header of a frame that needs more than `read_whole` has been read."""
+        """The header of a frame that needs more than `whole_message` has been read."""
         self.in_payload = True
         self.frame_left = self.frame_size
         if self.opcode >= OPCODE_CLOSE:
             self.control = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>self.frame_size)
             return 0
         if self.opcode != OPCODE_CONTINUATION:
-            self.message_opcode = self.opcode
+            self.begin_message(self.opcode)
             self.fragments = 0
-            self.ascii = True
-            crest_utf8_start(&self.utf8)
         self.fragments += 1
         return 0
 
@@ -303,7 +289,7 @@ cdef class FrameReader:
             target = <uint8_t*>PyBytes_AS_STRING(self.control) + self.frame_size - self.frame_left
             crest_unmask(target, self.at, size, self.key, self.frame_size - self.frame_left)
         elif self.take(self.at, size) == 0:
-            return self.decode(self.body_data(), self.body_size + size)
+            return self.decode(body_of(self), self.body_size + size)
         self.at += size
         self.frame_left -= size
         if self.frame_left:
@@ -319,41 +305,19 @@ cdef class FrameReader:
             return 1
         if self.body_room - self.body_size < size:
             self.reserve(size)
-        target = self.body_data() + self.body_size
+        target = body_of(self) + self.body_size
         seen = crest_unmask(target, source, size, self.key, self.frame_size - self.frame_left)
-        if self.message_opcode == OPCODE_TEXT and (seen >= 0x80 or not self.ascii):
-            self.ascii = False
-            if not crest_utf8_feed(&self.utf8, target, size):
-                return 0
-        self.body_size += size
-        return 1
+        return self.extend_body(size, seen < 0x80)
 
     cdef int reserve(self, uint64_t size) except -1:
-        self.done = True  # in case that there is no memory: then nothing more can be read
-        self.resize_body(size)
-        self.done = False
-        return 0
-
-    cdef int resize_body(self, uint64_t size) except -1:
         """Make room in the body for `size` more bytes: at first for what was announced as far as it is safe to believe,
         then doubling, so that many small fragments cost a copy of each byte or two at most."""
         cdef uint64_t needed = self.body_size + size
         cdef uint64_t announced = self.body_size + self.frame_left
         cdef uint64_t room = max(needed, min(announced, UNPROVEN_ROOM), self.body_room * 2)
-        room = max(LEAST_ROOM, min(room, announced if self.fin else self.max_message_size))
-        if self.body != NULL:
-            if self.message_opcode == OPCODE_TEXT:
-                PyUnicode_Resize(&self.body, room)
-            else:
-                _PyBytes_Resize(&self.body, room)
-        else:
-            if self.message_opcode == OPCODE_TEXT:
-                fresh = PyUnicode_New(room, 127)
-            else:
-                fresh = PyBytes_FromStringAndSize(NULL, room)
-            Py_INCREF(fresh)
-            self.body = <PyObject*>fresh
-        self.body_room = room
+        self.done = True  # in case that there is no memory: then nothing more can be read
+        self.resize_body(max(LEAST_ROOM, min(room, announced if self.fin else self.max_message_size)))
+        self.done = False
         return 0
 
     # ---- What is complete ----------------------------------------------------------------------------------------
@@ -373,25 +337,12 @@ cdef class FrameReader:
     cdef object end_message(self):
         """The message is complete: its str or bytes."""
         cdef uint8_t opcode = self.message_opcode
-        cdef uint64_t size = self.body_size
-        if not self.ascii:
-            if not crest_utf8_finish(&self.utf8):
-                return self.decode(self.body_data(), size)
-            message = decode_valid_text(self.body_data(), size)
-            Py_CLEAR(self.body)
-        elif size == 0:
-            Py_CLEAR(self.body)
-            message = "" if opcode == OPCODE_TEXT else b""
-        else:
-            if opcode == OPCODE_TEXT:
-                PyUnicode_Resize(&self.body, size)
-            else:
-                _PyBytes_Resize(&self.body, size)
-            message = <object>self.body
-            Py_CLEAR(self.body)
+        if not self.ascii and not crest_utf8_finish(&self.utf8):
+            return self.decode(body_of(self), self.body_size)
+        message = self.whole_body()
+        self.drop_body()
         self.event = opcode
         self.message_opcode = OPCODE_CONTINUATION
-        self.body_size = self.body_room = 0
         return message
 
     cdef object decode(self, const uint8_t* data, size_t size):
@@ -419,7 +370,7 @@ cdef class FrameReader:
             if reason is None:
                 return self.fail(CLOSE_INVALID_PAYLOAD_DATA, f"a close reason is not UTF-8 at byte {fault}")
         self.done = True
-        Py_CLEAR(self.body)
+        self.drop_body()
         self.event = OPCODE_CLOSE
         self.close_code = code
         return reason
@@ -430,7 +381,7 @@ cdef class FrameReader:
         """The peer broke the protocol or a limit: nothing more is read."""
         self.done = True
         self.in_payload = False
-        Py_CLEAR(self.body)
+        self.drop_body()
         self.control = None
         self.event = FAIL
         self.close_code = close_code

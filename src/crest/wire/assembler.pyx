@@ -1,0 +1,75 @@
+"""A message that is put together from what came of it: its body, and whether that can still become UTF-8.
+
+The body is the `str` or `bytes` that the handler will get, made longer than its content and cut at the end, so that no
+byte of a `bytes` or an ASCII `str` is copied once it is there. `Assembler` owns the body and no policy: how much room
+there is, and who writes into it, is up to the frame reader that it is a part of.
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR, Py_INCREF
+from libc.stdint cimport uint8_t, uint64_t
+
+from crest.kernels.decoder cimport decode_valid_text
+from crest.kernels.utf8 cimport crest_utf8_feed, crest_utf8_init, crest_utf8_start
+from crest.wire.rfc6455 cimport OPCODE_TEXT
+
+cdef extern from "Python.h":
+    object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
+    int PyUnicode_Resize(PyObject** unicode, Py_ssize_t length) except -1
+    int _PyBytes_Resize(PyObject** bytes, Py_ssize_t size) except -1
+
+crest_utf8_init()
+
+
+cdef class Assembler:
+    def __dealloc__(self):
+        Py_CLEAR(self.body)
+
+    cdef void begin_message(self, uint8_t opcode) noexcept:
+        self.message_opcode = opcode
+        self.ascii = True
+        crest_utf8_start(&self.utf8)
+
+    cdef int resize_body(self, uint64_t room) except -1:
+        """Have room for so many bytes, what is there included; 1 or more."""
+        if self.body != NULL:
+            if self.message_opcode == OPCODE_TEXT:
+                PyUnicode_Resize(&self.body, room)
+            else:
+                _PyBytes_Resize(&self.body, room)
+        else:
+            if self.message_opcode == OPCODE_TEXT:
+                fresh = PyUnicode_New(room, 127)
+            else:
+                fresh = PyBytes_FromStringAndSize(NULL, room)
+            Py_INCREF(fresh)
+            self.body = <PyObject*>fresh
+        self.body_room = room
+        return 0
+
+    cdef bint extend_body(self, uint64_t size, bint ascii) noexcept:
+        """So many more bytes stand in the body. False when its text can not be UTF-8 any more (section 8.1); then they
+        are not counted."""
+        if self.message_opcode == OPCODE_TEXT and not (ascii and self.ascii):
+            self.ascii = False
+            if not crest_utf8_feed(&self.utf8, body_of(self) + self.body_size, size):
+                return False
+        self.body_size += size
+        return True
+
+    cdef object whole_body(self):
+        """The complete message, whose text is valid: its bytes or its str. What follows is `drop_body`."""
+        if self.body_size == 0:
+            return "" if self.message_opcode == OPCODE_TEXT else b""
+        if not self.ascii:
+            return decode_valid_text(body_of(self), self.body_size)
+        if self.message_opcode == OPCODE_TEXT:
+            PyUnicode_Resize(&self.body, self.body_size)
+        else:
+            _PyBytes_Resize(&self.body, self.body_size)
+        return <object>self.body
+
+    cdef void drop_body(self) noexcept:
+        Py_CLEAR(self.body)
+        self.body_size = self.body_room = 0
