@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not SOURCES.is_dir(), reason="needs the source t
 
 FLOORS = {"kernels": 1, "wire": 2, "io": 3}
 TOP = 4
-LEAVES = {"crest.exceptions", "crest._version"}
+LEAVES = {"crest.exceptions", "crest.options", "crest._version"}
 """Modules that every floor may import, because they import nothing of crest themselves."""
 
 INPUT_OUTPUT = {"asyncio", "logging", "os", "selectors", "select", "socket", "ssl", "threading", "time", "uvloop"}

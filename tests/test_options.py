@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from crest.options import check_count, check_optional_count, check_path, check_seconds
+from crest.options import check_count, check_flag, check_optional_count, check_path, check_seconds
 
 
 @pytest.mark.parametrize("path", ["/", "/ws", "/a/b c/é"])
@@ -24,6 +24,17 @@ def test_a_path_is_str() -> None:
         check_path(b"/ws")  # type: ignore[arg-type]
 
 
+def test_a_flag() -> None:
+    assert check_flag("option", True) is True
+    assert check_flag("option", False) is False
+
+
+@pytest.mark.parametrize("value", [0, 1, None, "yes"])
+def test_a_flag_is_bool(value: Any) -> None:
+    with pytest.raises(TypeError, match=f"option must be bool, not {type(value).__name__}"):
+        check_flag("option", value)
+
+
 @pytest.mark.parametrize("value", [1, 7, True])
 def test_a_count(value: int) -> None:
     assert check_count("limit", value, 7) == value
@@ -33,6 +44,13 @@ def test_a_count(value: int) -> None:
 def test_no_count(value: int, text: str) -> None:
     with pytest.raises(ValueError, match=f"limit must be {text}"):
         check_count("limit", value, 7)
+
+
+def test_a_count_from_another_least() -> None:
+    assert check_count("limit", 0, 7, least=0) == 0
+    assert check_count("limit", 5, 7, least=5) == 5
+    with pytest.raises(ValueError, match="limit must be at least 5, not 4"):
+        check_count("limit", 4, 7, least=5)
 
 
 @pytest.mark.parametrize("value", [1.5, "1", None])

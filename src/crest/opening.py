@@ -136,7 +136,7 @@ class Opening:
         listener, admission, transport = self._listener, server.admission, self._protocol.transport
         user = None
         try:
-            response, subprotocol = accept(head, server.subprotocols)
+            response, subprotocol, _ = accept(head, server.subprotocols)
             origin = head.joined(b"Origin")  # of several, a text that is none
             if origin is not None:
                 admission.check_origin(origin, head, scheme_of(transport))

@@ -1,4 +1,4 @@
-"""What options must be: the checks that App and WebSocketServer share."""
+"""What options must be. A leaf: it imports nothing of crest."""
 
 from __future__ import annotations
 
@@ -17,12 +17,19 @@ def check_path(path: str) -> str:
     return path
 
 
-def check_count(name: str, value: int, most: int) -> int:
-    """A limit that is counted: 1 to `most`."""
+def check_flag(name: str, value: bool) -> bool:
+    """What is on or off."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be bool, not {type(value).__name__}")
+    return value
+
+
+def check_count(name: str, value: int, most: int, *, least: int = 1) -> int:
+    """A limit that is counted: `least` to `most`."""
     if not isinstance(value, int):
         raise TypeError(f"{name} must be int, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
     if value > most:
         raise ValueError(f"{name} must be at most {most}, not {value}")
     return value

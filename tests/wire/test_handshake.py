@@ -8,6 +8,7 @@ from hashlib import sha1
 import pytest
 
 from crest.exceptions import CrestError, HandshakeError
+from crest.wire.extensions import Deflate
 from crest.wire.handshake import (
     accept,
     check_host,
@@ -65,8 +66,8 @@ def refused(head: RequestHead) -> HandshakeError:
 
 
 def test_the_example_of_the_rfc() -> None:
-    assert accept(parse_head(EXAMPLE)) == (ANSWER + b"\r\n", None)
-    assert accept(parse_head(EXAMPLE), ["chat"]) == (ANSWER + b"Sec-WebSocket-Protocol: chat\r\n\r\n", "chat")
+    assert accept(parse_head(EXAMPLE)) == (ANSWER + b"\r\n", None, None)
+    assert accept(parse_head(EXAMPLE), ["chat"]) == (ANSWER + b"Sec-WebSocket-Protocol: chat\r\n\r\n", "chat", None)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_every_canonical_key_will_do(key: bytes) -> None:
 def test_any_key_is_answered_with_its_hash() -> None:
     for seed in range(300):
         key = b64encode(random.Random(seed).randbytes(16))
-        response, _ = accept(request(KEY + key, without=b"Sec-WebSocket-Key"))
+        response, _, _ = accept(request(KEY + key, without=b"Sec-WebSocket-Key"))
         digest = sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest()
         assert b"\r\nSec-WebSocket-Accept: " + b64encode(digest) + b"\r\n" in response
 
@@ -238,13 +239,13 @@ def test_the_server_prefers() -> None:
 
 
 def test_none_in_common_opens_without() -> None:
-    response, subprotocol = accept(request(PROTOCOL + b"a, b"), ["A", "c"])
+    response, subprotocol, _ = accept(request(PROTOCOL + b"a, b"), ["A", "c"])
     assert subprotocol is None
     assert b"Protocol:" not in response
 
 
 def test_none_offered_opens_without() -> None:
-    assert accept(request(), ["a"]) == (ANSWER + b"\r\n", None)
+    assert accept(request(), ["a"]) == (ANSWER + b"\r\n", None, None)
 
 
 def test_subprotocol_lists() -> None:
@@ -320,12 +321,34 @@ EXTENSIONS = b"Sec-WebSocket-Extensions: "
 
 def test_extensions_are_declined() -> None:
     head = request(EXTENSIONS + b"permessage-deflate; client_max_window_bits", EXTENSIONS + b"x-foo")
-    assert accept(head) == (ANSWER + b"\r\n", None)
+    assert accept(head) == (ANSWER + b"\r\n", None, None)
+    assert accept(request(EXTENSIONS + b"x-foo"), deflate=Deflate()) == (ANSWER + b"\r\n", None, None)
 
 
-@pytest.mark.parametrize("values", [(b"",), (b"a;",), (b"a", b"b c"), (b"\xff",)])
-def test_malformed_extensions_are_refused(values: tuple[bytes, ...]) -> None:
-    assert refused(request(*[EXTENSIONS + value for value in values])).status == 400
+def test_compression_is_accepted() -> None:
+    """The first offer that can be met, in whichever of several headers it is."""
+    offers = [
+        b"x-foo, permessage-deflate; server_max_window_bits=8",
+        b'permessage-deflate; server_max_window_bits="10"',
+    ]
+    head = request(PROTOCOL + b"a", *[EXTENSIONS + value for value in offers])
+    response, subprotocol, compression = accept(head, ["a"], Deflate(client_no_context_takeover=False))
+    assert compression is not None
+    assert compression.response == "permessage-deflate; server_no_context_takeover; server_max_window_bits=10"
+    lines = [EXTENSIONS + compression.response.encode(), PROTOCOL + b"a", b"", b""]
+    assert (response, subprotocol) == (ANSWER + b"\r\n".join(lines), "a")
+
+
+def test_compression_that_is_not_offered() -> None:
+    assert accept(request(), deflate=Deflate()) == (ANSWER + b"\r\n", None, None)
+
+
+@pytest.mark.parametrize("deflate", [None, Deflate()])
+@pytest.mark.parametrize("values", [(b"",), (b"a;",), (b"a", b"b c"), (b"\xff",), (b"permessage-deflate", b"a;")])
+def test_malformed_extensions_are_refused(values: tuple[bytes, ...], deflate: Deflate | None) -> None:
+    with pytest.raises(HandshakeError) as caught:
+        accept(request(*[EXTENSIONS + value for value in values]), deflate=deflate)
+    assert caught.value.status == 400
 
 
 @pytest.mark.parametrize(

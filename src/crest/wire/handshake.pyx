@@ -1,7 +1,8 @@
 """The opening handshake on the server's side (RFC 6455 section 4.2): RequestHead -> response bytes. Sans-I/O.
 
-Owns every check that the RFC asks of an upgrade request, and the choice of a subprotocol. It knows no path, no Origin
-policy and no handler: whoever holds the connection reads the head and sends the result.
+Owns every check that the RFC asks of an upgrade request, and the choice of a subprotocol; extensions.py chooses an
+extension. It knows no path, no Origin policy and no handler: whoever holds the connection reads the head and sends the
+result.
 """
 
 from libc.stdint cimport uint8_t
@@ -13,6 +14,7 @@ from binascii import b2a_base64
 from hashlib import sha1
 
 from crest.exceptions import HandshakeError
+from crest.wire.extensions import negotiate
 
 cdef size_t KEY_SIZE = 24           # of the base64 of 16 bytes
 cdef bytes GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"   # what the key is hashed with (section 1.3)
@@ -86,17 +88,19 @@ cpdef check_host(RequestHead head):
         raise HandshakeError(400, f"Host is not a host name with an optional port: {shown(text_of(host))}")
 
 
-def accept(RequestHead head not None, subprotocols=()):
+def accept(RequestHead head not None, subprotocols=(), deflate=None):
     """Check an upgrade request (section 4.2.1) and answer it (section 4.2.2).
 
-    Extensions that are offered must be well-formed; all are declined.
+    Extensions that are offered must be well-formed, whether or not one is accepted.
 
     Args:
         head: The request.
         subprotocols: What the server speaks, most preferred first.
+        deflate: A `Deflate`, how the server compresses; None: it does not.
 
     Returns:
-        The response bytes, and the subprotocol: the first of the server's that the client offers, or None.
+        The response bytes; the subprotocol, the first of the server's that the client offers, or None; and the
+        `Agreement` on permessage-deflate, or None.
 
     Raises:
         HandshakeError: 400 for a bad handshake; 426 if it is none, or asks for another version than 13.
@@ -104,14 +108,17 @@ def accept(RequestHead head not None, subprotocols=()):
     cdef Span key
     check_upgrade(head, &key)
     extensions = head.joined(b"Sec-WebSocket-Extensions")
+    agreed = None
     if extensions is not None:
-        parse_extensions(extensions)
+        offers = parse_extensions(extensions)
+        if deflate is not None:
+            agreed = negotiate(offers, deflate)
     offered = head.joined(b"Sec-WebSocket-Protocol")
     subprotocol = None
     if offered is not None:
         names = parse_subprotocols(offered)
         subprotocol = next((name for name in subprotocols if name in names), None)
-    return response(key, subprotocol), subprotocol
+    return response(key, None if agreed is None else agreed.response, subprotocol), subprotocol, agreed
 
 
 cdef int check_upgrade(RequestHead head, Span* key) except -1:
@@ -151,10 +158,12 @@ cdef bint is_key(Span key) noexcept:
 
 # ---- Responses -------------------------------------------------------------------------------------------------------
 
-cdef bytes response(Span key, str subprotocol):
+cdef bytes response(Span key, str extensions, str subprotocol):
     """The response that opens the connection (section 4.2.2)."""
     digest = sha1(key.data[:key.size] + GUID, usedforsecurity=False).digest()
-    end = "" if subprotocol is None else f"\r\nSec-WebSocket-Protocol: {subprotocol}"
+    end = "" if extensions is None else f"\r\nSec-WebSocket-Extensions: {extensions}"
+    if subprotocol is not None:
+        end += f"\r\nSec-WebSocket-Protocol: {subprotocol}"
     return RESPONSE + b2a_base64(digest, newline=False) + end.encode("ascii") + b"\r\n\r\n"
 
 
