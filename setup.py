@@ -5,11 +5,16 @@ CREST_LINETRACE=1  line tracing, so that coverage sees .pyx lines. Its plugin wa
                    there from build/linetrace/cython, and run with PYTHONPATH=build/linetrace/lib.*
 
 Either kind of build has folders of its own below build/, and so never mixes with a plain one.
+
+ZLIB_ROOT=path     where zlib is, if not among the system's libraries: include/zlib.h, and the library in lib. Windows
+                   has none of its own: `vcpkg install zlib:x64-windows-static-md` makes one that needs no DLL, in
+                   vcpkg's installed/x64-windows-static-md.
 """
 
 import os
 import sys
 from glob import glob
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -21,6 +26,7 @@ MODULES = [
     "wire.head",
     "wire.handshake",
     "wire.assembler",
+    "wire.deflate",
     "wire.frames",
     "io.arguments",
     "io.poller",
@@ -51,6 +57,11 @@ else:
     # information, which would make up most of a wheel.
     compile_args, link_args = ["-O3", "-g0"], []
 
+ZLIB_ROOT = os.environ.get("ZLIB_ROOT")
+zlib = ["z"]
+if ZLIB_ROOT and sys.platform == "win32":  # the name there depends on zlib's version and on how it was built
+    zlib = [path.stem for path in Path(ZLIB_ROOT, "lib").glob("z*.lib")]
+
 build_base = "build/sanitize" if SANITIZE else "build/linetrace" if LINETRACE else "build"
 
 setup(
@@ -59,7 +70,9 @@ setup(
             Extension(
                 f"crest.{name}",
                 [f"src/crest/{name.replace('.', '/')}.pyx"],
-                include_dirs=["src/crest/kernels", "src/crest/io"],
+                include_dirs=["src/crest/kernels", "src/crest/io", *([f"{ZLIB_ROOT}/include"] if ZLIB_ROOT else [])],
+                library_dirs=[f"{ZLIB_ROOT}/lib"] if ZLIB_ROOT else [],
+                libraries=zlib if name == "wire.deflate" else [],
                 depends=HEADERS,
                 define_macros=[("CYTHON_TRACE_NOGIL", "1")] if LINETRACE else [],
                 extra_compile_args=compile_args,

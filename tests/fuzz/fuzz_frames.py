@@ -9,16 +9,16 @@ With atheris, coverage of the oracle guides the search, since it does not see co
 import itertools
 import random
 import sys
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import reference
+from deliveries import make_reader, without_details
 from fuzz import campaign
-from reference import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Event
-
-from crest.wire.frames import FrameReader
+from reference import BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, TEXT, Event
 
 TEXTS = ["", "a", "Hello", "é", "€", "😀", "aé€😀", "\0", "\ud7ff\ue000", "\U0010ffff", "x" * 63, "é" * 64, "€" * 50]
 SIZES = [0, 1, 2, 3, 4, 5, 31, 64, 124, 125, 126, 127, 200, 1000]
@@ -40,6 +40,35 @@ class Case:
     least: list[int | None]
     max_message_size: int
     max_fragments: int
+    # Whether messages may be compressed (None: not), and take over their context.
+    takeover: bool | None
+
+
+class Compressor:
+    """A client's: of any settings and in any form that a message may have, and some that it should not."""
+
+    def __init__(self, rng: random.Random, takeover: bool) -> None:
+        self.rng = rng
+        self.takeover = takeover
+        self.stream = self.start()
+
+    def start(self) -> "zlib._Compress":
+        level, bits, memory_level = self.rng.choice([0, 1, 6, 9]), self.rng.choice([9, 15]), self.rng.choice([1, 8])
+        return zlib.compressobj(level, zlib.DEFLATED, -bits, memory_level)
+
+    def __call__(self, data: bytes) -> bytes:
+        if not self.takeover:
+            self.stream = self.start()
+        payload = b""
+        for part in cut(self.rng, data) if self.rng.random() < 0.2 else [data]:
+            flush = self.rng.choice([zlib.Z_NO_FLUSH, zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH, zlib.Z_PARTIAL_FLUSH])
+            payload += self.stream.compress(part) + self.stream.flush(flush)
+        if self.rng.random() < 0.1:
+            payload += self.stream.flush(zlib.Z_FINISH) + self.rng.choice([b"", b"\0"])
+            self.stream = self.start()
+            return payload
+        payload += self.stream.flush(zlib.Z_SYNC_FLUSH)
+        return payload if self.rng.random() < 0.05 else payload.removesuffix(b"\x00\x00\xff\xff")
 
 
 def payload(rng: random.Random, opcode: int) -> bytes:
@@ -53,9 +82,10 @@ def payload(rng: random.Random, opcode: int) -> bytes:
     return rng.randbytes(rng.choice(SIZES[:10] if opcode in (PING, PONG) else SIZES))
 
 
-def frames(rng: random.Random) -> list[bytes]:
+def frames(rng: random.Random, takeover: bool | None) -> list[bytes]:
     """The frames of a few messages, fragmented or not, and control frames in between; mostly valid."""
     found = []
+    compressor = Compressor(rng, bool(takeover))
 
     def add(opcode: int, data: bytes, fin: bool = True) -> None:
         found.append(reference.frame(opcode, data, fin, rng.choice([rng.randbytes(4), bytes(4)])))
@@ -63,6 +93,8 @@ def frames(rng: random.Random) -> list[bytes]:
     for _ in range(rng.choice([1, 1, 2, 3, 6])):
         opcode = rng.choice([TEXT, TEXT, BINARY, PING, PONG])
         data = payload(rng, opcode)
+        if takeover is not None and opcode in (TEXT, BINARY) and rng.random() < 0.7:
+            opcode, data = RSV1 | opcode, compressor(data)
         if opcode in (PING, PONG) or rng.random() < 0.5:
             add(opcode, data)
             continue
@@ -117,7 +149,8 @@ def cut(rng: random.Random, stream: bytes) -> list[bytes]:
 
 
 def make_case(rng: random.Random) -> Case:
-    stream = mutate(rng, frames(rng))
+    takeover = rng.choice([None, False, True])
+    stream = mutate(rng, frames(rng, takeover))
     chunks = cut(rng, stream)
     least = rng.choice([[None], [1], [2], [64], [4096], [None, 1, 5]])
     return Case(
@@ -126,6 +159,7 @@ def make_case(rng: random.Random) -> Case:
         rng.choices(least, k=len(chunks)),
         rng.choice([1 << 20, 1 << 20, *LIMITS]),
         rng.choice([1 << 17, 1 << 17, *FRAGMENT_LIMITS]),
+        takeover,
     )
 
 
@@ -135,16 +169,20 @@ def check(case: Case) -> list[Event]:
     Raises:
         AssertionError: They differ, at the end or at the one place in between that is looked at.
     """
-    limits = {"max_message_size": case.max_message_size, "max_fragments": case.max_fragments}
-    reader = FrameReader(**limits)
+    options = {
+        "max_message_size": case.max_message_size,
+        "max_fragments": case.max_fragments,
+        "takeover": case.takeover,
+    }
+    reader = make_reader(**options)
     events: list[Event] = []
     middle = len(case.chunks) // 2
     for i, (chunk, least) in enumerate(zip(case.chunks, case.least, strict=True)):
         if i == middle:
-            expected = reference.parse(b"".join(case.chunks[:i]), **limits)
+            expected = reference.parse(b"".join(case.chunks[:i]), **options)
             assert events == expected, f"before chunk {i}\ncrest:  {events}\noracle: {expected}\n{case}"
-        events += reader.feed(chunk) if least is None else reader.feed_direct(chunk, least)
-    expected = reference.parse(case.stream, **limits)
+        events += without_details(reader.feed(chunk) if least is None else reader.feed_direct(chunk, least))
+    expected = reference.parse(case.stream, **options)
     assert events == expected, f"crest:  {events}\noracle: {expected}\n{case}"
     return events
 
@@ -157,10 +195,11 @@ def check_bytes(data: bytes) -> None:
     """For atheris: the first bytes say how to cut and which limits, the others are the stream."""
     if len(data) < 4:
         return
-    size, least, stream = data[0] or len(data), data[1], data[4:]
+    size, least, stream = data[0] or len(data), data[1] & 0x3F, data[4:]
     chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
     limits = LIMITS[data[2] % len(LIMITS)], FRAGMENT_LIMITS[data[3] % len(FRAGMENT_LIMITS)]
-    check(Case(stream, chunks, [least or None] * len(chunks), *limits))
+    takeover = [None, None, False, True][data[1] >> 6]
+    check(Case(stream, chunks, [least or None] * len(chunks), *limits, takeover))
 
 
 def fuzz_with_atheris(arguments: list[str]) -> None:
@@ -169,7 +208,9 @@ def fuzz_with_atheris(arguments: list[str]) -> None:
     for owner, names in (
         (reference, ("parse", "parse_control")),
         (reference.Frames, ("read_frame", "read_first_byte", "read_length", "check_limits")),
-        (reference.Message, ("extend", "finish")),
+        (reference.Message, ("extend", "check_size", "finish")),
+        (reference.Code, ("__init__", "read")),
+        (reference.Inflation, ("read_block", "read_symbols")),
         (reference.Utf8Validator, ("feed", "finish")),
     ):
         for name in names:

@@ -12,6 +12,7 @@ CASES = 4000
 
 FAILURES = {
     "a reserved bit is set, and no extension that defines it was negotiated",
+    "RSVN is set, but not on the first frame of a message",
     "opcode N is reserved",
     "a control frame must not be fragmented",
     "a continuation frame, but no message has begun",
@@ -23,6 +24,8 @@ FAILURES = {
     "a message of N bytes or more is over max_message_size, N",
     "a message in more frames than max_fragments, N",
     "a text message is not UTF-N at byte N",
+    "compressed data is not valid",
+    "a compressed message ends within a block",
     "a close frame with a payload of one byte",
     "close code N may not be sent",
     "a close reason is not UTF-N at byte N",

@@ -1,50 +1,14 @@
 """crest.wire.frames against byte literals: RFC 6455 sections 5, 7.1.7, 7.4 and 8.1, as a server reads and writes them.
 
 A vector is hexadecimal, and most have a masking key of zeros so that their payload can be read. `assert_reads` takes
-each through every cut of its bytes. Large messages are test_frames_memory.py's.
+each through every cut of its bytes. Large messages are test_frames_memory.py's, compressed ones test_deflate.py's.
 """
 
-from collections.abc import Callable, Iterator
-
 import pytest
-import reference
+from deliveries import assert_reads, cut
 from reference import BINARY, CLOSE, CONTINUATION, FAIL, PING, PONG, TEXT, Event, fragmented, frame
 
 from crest.wire.frames import FrameReader, serialize
-
-DELIVERIES: dict[str, Callable[[FrameReader, bytes], list[Event]]] = {
-    "feed": FrameReader.feed,
-    "feed_direct": FrameReader.feed_direct,
-    "feed_direct, three or more": lambda reader, chunk: reader.feed_direct(chunk, 3),
-}
-
-
-def cut(stream: bytes, size: int) -> list[bytes]:
-    return [stream[at : at + size] for at in range(0, len(stream), size)]
-
-
-def cuts(stream: bytes) -> Iterator[list[bytes]]:
-    """In one piece, in two at every place, byte by byte, and with empty chunks in between."""
-    yield [stream]
-    for at in range(1, len(stream)):
-        yield [stream[:at], stream[at:]]
-    yield cut(stream, 1)
-    yield [chunk for byte in cut(stream, 1) for chunk in (b"", byte)]
-
-
-def assert_reads(stream: str | bytes, expected: list[Event], **limits: int) -> None:
-    """Whatever the cut: these events, each as soon as the bytes that make it are there."""
-    stream = bytes.fromhex(stream) if isinstance(stream, str) else stream
-    for name, feed in DELIVERIES.items():
-        for chunks in cuts(stream):
-            reader = FrameReader(**limits)
-            events = [event for chunk in chunks for event in feed(reader, chunk)]
-            assert events == expected, (name, [chunk.hex() for chunk in chunks])
-        reader, events = FrameReader(**limits), []
-        for at, byte in enumerate(cut(stream, 1), 1):
-            events += feed(reader, byte)
-            assert events == reference.parse(stream[:at], **limits), (name, stream[:at].hex())
-
 
 # ---- What a client may send (sections 5.4 to 5.7) --------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import tracemalloc
 from collections.abc import Callable, Iterable
 
 import pytest
+from deliveries import cut
 from reference import BINARY, CLOSE, CONTINUATION, FAIL, PING, TEXT, Event, fragmented, frame
 
 from crest.wire.frames import FrameReader
@@ -40,10 +41,6 @@ PAYLOADS: dict[str, Callable[[int], bytes]] = {
 @pytest.fixture(params=DELIVERIES)
 def deliver(request: pytest.FixtureRequest) -> Delivery:
     return DELIVERIES[request.param]
-
-
-def cut(stream: bytes, size: int) -> list[bytes]:
-    return [stream[at : at + size] for at in range(0, len(stream), size)]
 
 
 def read(deliver: Delivery, reader: FrameReader, chunks: Iterable[bytes]) -> list[Event]:

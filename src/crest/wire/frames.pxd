@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from crest.wire.assembler cimport Assembler
+from crest.wire.deflate cimport Inflater
 
 # What FrameReader.next() found: an opcode of rfc6455.pxd when a message or a control frame is complete, else one of
 # these.
@@ -17,7 +18,8 @@ cdef enum:
 
 # What is wrong with a frame header; REFUSALS in frames.pyx has the words.
 cdef enum Refusal:
-    RESERVED_BITS = -12
+    RESERVED_BITS = -13
+    MISPLACED_RSV1
     RESERVED_OPCODE
     FRAGMENTED_CONTROL
     NOTHING_TO_CONTINUE
@@ -32,6 +34,7 @@ cdef enum Refusal:
 
 cdef class FrameReader(Assembler):
     cdef readonly uint32_t max_fragments        # frames of one message, empty ones count
+    cdef uint32_t fragments                     # frames of this message so far
     # The chunk being read. Borrowed: whoever calls attach() keeps it alive until next() says NEED_DATA.
     cdef const uint8_t* at
     cdef const uint8_t* end
@@ -43,7 +46,8 @@ cdef class FrameReader(Assembler):
     cdef uint8_t key[4]
     cdef uint8_t opcode
     cdef uint8_t fin, in_payload, done          # flags
-    cdef uint32_t fragments                     # frames of the message so far
+    cdef uint8_t compressed                     # the message is, of which this frame is a part
+    cdef Inflater inflater                      # None: no message may be
     # The payload of a control frame that came in pieces.
     cdef bytes control
     # What next() found.
@@ -59,19 +63,23 @@ cdef class FrameReader(Assembler):
     cdef object whole_message(self, const uint8_t* payload, Py_ssize_t size)
     cdef Py_ssize_t short_message(self) noexcept
     cdef Py_ssize_t parse_header(self, const uint8_t* head, size_t size) noexcept
+    cdef Py_ssize_t check_reserved(self, uint8_t bits) noexcept
     cdef object refuse(self, Py_ssize_t refusal)
     cdef int begin_payload(self) except -1
     cdef int take(self, const uint8_t* source, uint64_t size) except -1
+    cdef bint inflate(self, uint64_t size) except -1
     cdef int reserve(self, uint64_t size) except -1
     cdef object end_frame(self)
     cdef object end_message(self)
+    cdef int drop_message(self) except -1
     cdef object decode(self, const uint8_t* data, size_t size)
     cdef object parse_close(self, bytes payload)
     cdef object fail(self, int close_code, str error)
 
 
 cdef inline size_t write_header(uint8_t* out, uint8_t opcode, uint64_t size) noexcept nogil:
-    """Write the header of a final, unmasked frame with the shortest length encoding; returns its bytes."""
+    """Write the header of a final, unmasked frame with the shortest length encoding; returns its bytes. `opcode` may
+    have RSV1."""
     cdef int shift
     cdef size_t n
     out[0] = 0x80 | opcode

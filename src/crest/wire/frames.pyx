@@ -17,10 +17,11 @@ from crest.kernels.decoder cimport decode_text
 from crest.kernels.mask cimport crest_mask_init, crest_unmask
 from crest.kernels.utf8 cimport crest_utf8_finish
 from crest.wire.assembler cimport Assembler, body_of
+from crest.wire.deflate cimport Inflater
 from crest.wire.rfc6455 cimport (
     CLOSE_INVALID_PAYLOAD_DATA, CLOSE_MESSAGE_TOO_BIG, CLOSE_NO_STATUS_RECEIVED, CLOSE_POLICY_VIOLATION,
     CLOSE_PROTOCOL_ERROR, MAX_CONTROL_PAYLOAD, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_CONTINUATION, OPCODE_PONG,
-    OPCODE_TEXT, is_wire_close_code,
+    OPCODE_TEXT, RSV1, is_wire_close_code,
 )
 
 cdef extern from "Python.h":
@@ -37,6 +38,7 @@ cdef uint64_t LEAST_ROOM = 64
 
 cdef dict REFUSALS = {
     RESERVED_BITS: (CLOSE_PROTOCOL_ERROR, "a reserved bit is set, and no extension that defines it was negotiated"),
+    MISPLACED_RSV1: (CLOSE_PROTOCOL_ERROR, "RSV1 is set, but not on the first frame of a message"),
     RESERVED_OPCODE: (CLOSE_PROTOCOL_ERROR, "opcode {opcode:#x} is reserved"),
     FRAGMENTED_CONTROL: (CLOSE_PROTOCOL_ERROR, "a control frame must not be fragmented"),
     NOTHING_TO_CONTINUE: (CLOSE_PROTOCOL_ERROR, "a continuation frame, but no message has begun"),
@@ -52,15 +54,18 @@ cdef dict REFUSALS = {
 
 
 @cython.final
+@cython.no_gc  # nothing that it holds can hold it
 cdef class FrameReader(Assembler):
     """Reads the frames of one client.
 
     Args:
-        max_message_size: bytes of payload that a message may have, over all its fragments; more fails with 1009.
+        max_message_size: bytes that a message may have, over all its fragments, and inflated; more fails with 1009.
         max_fragments: frames that one message may come in, empty ones included; more fails with 1008.
+        inflater: for compressed messages, if permessage-deflate was negotiated.
     """
 
-    def __cinit__(self, *, max_message_size=1 << 20, max_fragments=1 << 17):
+    def __cinit__(self, *, max_message_size=1 << 20, max_fragments=1 << 17, Inflater inflater=None):
+        self.inflater = inflater
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
         self.event = NEED_DATA
@@ -148,7 +153,7 @@ cdef class FrameReader(Assembler):
             if size < 0:
                 return self.refuse(size)
             if <uint64_t>(self.end - self.at) >= self.frame_size and self.message_opcode == OPCODE_CONTINUATION \
-                    and self.fin and self.opcode <= OPCODE_BINARY:
+                    and self.fin and self.opcode <= OPCODE_BINARY and not self.compressed:
                 self.at += self.frame_size
                 return self.whole_message(self.at - self.frame_size, <Py_ssize_t>self.frame_size)
             self.begin_payload()
@@ -159,9 +164,9 @@ cdef class FrameReader(Assembler):
     cdef uint8_t* direct(self, size_t least, size_t* room) except? NULL:
         """Where the rest of a large frame may be written, masked as it came, without a copy; then call `wrote`.
 
-        NULL unless at least `least` bytes of a data frame's payload are still to come. `room` gets how many fit.
+        NULL unless `least` bytes or more are still to come of what is not compressed. `room` gets how many fit.
         """
-        if not self.in_payload or self.opcode > OPCODE_BINARY or self.frame_left < least or self.done:
+        if not self.in_payload or self.opcode > OPCODE_BINARY or self.frame_left < least or self.compressed | self.done:
             return NULL
         if self.body_room - self.body_size < least:
             self.reserve(min(self.frame_left, max(self.body_room, UNPROVEN_ROOM)))
@@ -200,11 +205,14 @@ cdef class FrameReader(Assembler):
         """
         cdef uint8_t length
         cdef size_t at = 2
+        cdef Py_ssize_t refusal
         cdef int i
         self.fin = head[0] >> 7
         self.opcode = head[0] & 0x0F
         if head[0] & 0x70:
-            return RESERVED_BITS
+            refusal = self.check_reserved(head[0] & 0x70)
+            if refusal:
+                return refusal
         if OPCODE_BINARY < self.opcode < OPCODE_CLOSE or self.opcode > OPCODE_PONG:
             return RESERVED_OPCODE
         if self.opcode >= OPCODE_CLOSE:
@@ -236,7 +244,7 @@ cdef class FrameReader(Assembler):
             if self.frame_size < <uint64_t>(126 if length == 126 else 0x10000):
                 return LENGTH_ENCODING
         if self.opcode <= OPCODE_BINARY:
-            if self.frame_size > self.max_message_size - self.body_size:
+            if self.frame_size > self.max_message_size - self.body_size and not self.compressed:
                 return MESSAGE_SIZE
             if self.opcode == OPCODE_CONTINUATION and self.fragments >= self.max_fragments:
                 return FRAGMENTS
@@ -244,6 +252,15 @@ cdef class FrameReader(Assembler):
             return 0
         memcpy(self.key, head + at, 4)
         return at + 4
+
+    cdef Py_ssize_t check_reserved(self, uint8_t bits) noexcept:
+        """RSV1, and no other bit, on the first frame of a message says that it is compressed (RFC 7692 section 6)."""
+        if bits != RSV1 or self.inflater is None:
+            return RESERVED_BITS
+        if self.opcode != OPCODE_TEXT and self.opcode != OPCODE_BINARY:
+            return MISPLACED_RSV1
+        self.compressed = True
+        return 0
 
     cdef object refuse(self, Py_ssize_t refusal):
         """Fail for what `parse_header` refused."""
@@ -278,6 +295,8 @@ cdef class FrameReader(Assembler):
         if self.opcode != OPCODE_CONTINUATION:
             self.begin_message(self.opcode)
             self.fragments = 0
+            if self.compressed:
+                self.inflater.begin()
         self.fragments += 1
         return 0
 
@@ -288,6 +307,9 @@ cdef class FrameReader(Assembler):
         if self.opcode >= OPCODE_CLOSE:
             target = <uint8_t*>PyBytes_AS_STRING(self.control) + self.frame_size - self.frame_left
             crest_unmask(target, self.at, size, self.key, self.frame_size - self.frame_left)
+        elif self.compressed:
+            if not self.inflate(size):
+                return self.fail(self.inflater.close_code, self.inflater.error)
         elif self.take(self.at, size) == 0:
             return self.decode(body_of(self), self.body_size + size)
         self.at += size
@@ -309,13 +331,21 @@ cdef class FrameReader(Assembler):
         seen = crest_unmask(target, source, size, self.key, self.frame_size - self.frame_left)
         return self.extend_body(size, seen < 0x80)
 
+    cdef bint inflate(self, uint64_t size) except -1:
+        """Like `take`, for compressed payload bytes."""
+        cdef size_t offset = self.frame_size - self.frame_left
+        self.done = True  # in case that there is no memory: then nothing more can be read
+        valid = self.inflater.feed(self, self.at, size, self.key, offset, self.fin and size == self.frame_left)
+        self.done = False
+        return valid
+
     cdef int reserve(self, uint64_t size) except -1:
         """Make room in the body for `size` more bytes: at first for what was announced as far as it is safe to believe,
         then doubling, so that many small fragments cost a copy of each byte or two at most."""
         cdef uint64_t needed = self.body_size + size
         cdef uint64_t announced = self.body_size + self.frame_left
         cdef uint64_t room = max(needed, min(announced, UNPROVEN_ROOM), self.body_room * 2)
-        self.done = True  # in case that there is no memory: then nothing more can be read
+        self.done = True  # as in `inflate`
         self.resize_body(max(LEAST_ROOM, min(room, announced if self.fin else self.max_message_size)))
         self.done = False
         return 0
@@ -340,10 +370,18 @@ cdef class FrameReader(Assembler):
         if not self.ascii and not crest_utf8_finish(&self.utf8):
             return self.decode(body_of(self), self.body_size)
         message = self.whole_body()
-        self.drop_body()
+        self.drop_message()
         self.event = opcode
         self.message_opcode = OPCODE_CONTINUATION
         return message
+
+    cdef int drop_message(self) except -1:
+        """Whatever the message has is taken, or not needed any more."""
+        self.drop_body()
+        if self.compressed:
+            self.compressed = False
+            self.inflater.end()
+        return 0
 
     cdef object decode(self, const uint8_t* data, size_t size):
         """The str of a text message's bytes; fails where they are not UTF-8 (section 8.1)."""
@@ -370,7 +408,7 @@ cdef class FrameReader(Assembler):
             if reason is None:
                 return self.fail(CLOSE_INVALID_PAYLOAD_DATA, f"a close reason is not UTF-8 at byte {fault}")
         self.done = True
-        self.drop_body()
+        self.drop_message()
         self.event = OPCODE_CLOSE
         self.close_code = code
         return reason
@@ -381,7 +419,7 @@ cdef class FrameReader(Assembler):
         """The peer broke the protocol or a limit: nothing more is read."""
         self.done = True
         self.in_payload = False
-        self.drop_body()
+        self.drop_message()
         self.control = None
         self.event = FAIL
         self.close_code = close_code

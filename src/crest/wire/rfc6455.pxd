@@ -26,6 +26,7 @@ cdef enum CloseCode:
     CLOSE_TLS_HANDSHAKE = 1015
 
 cdef enum:
+    RSV1 = 0x40  # beside the opcode: the message is compressed (RFC 7692 section 6)
     MAX_CONTROL_PAYLOAD = 125
     MAX_CLOSE_REASON = 123
 
