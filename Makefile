@@ -1,4 +1,5 @@
-# `make chat` and `make test` need python3 (with venv and its headers), gcc and make; `make help` lists the rest.
+# `make chat` and `make test` need python3 (with venv and its headers), zlib's headers, gcc and make; `make help` lists the
+# rest. On Debian python3-dev brings both kinds of headers.
 # ARGS goes to pytest: make test ARGS="-k frames -x"
 
 PYTHON ?= python3
@@ -85,6 +86,8 @@ $(VENV)/tools: pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c "import os, sys, sysconfig as s; os.path.exists(s.get_path('include') + '/Python.h') \
 		or sys.exit('Python.h is missing: install the headers of $(PYTHON), python3-dev on Debian')"
+	@echo '#include <zlib.h>' | $(CC) $(if $(ZLIB_ROOT),-I$(ZLIB_ROOT)/include) -E -o /dev/null - 2>/dev/null \
+		|| { echo 'zlib.h is missing: install the headers of zlib, zlib1g-dev on Debian, or set ZLIB_ROOT' >&2; exit 1; }
 	@echo "Installing the build tools"
 	@$(PIP) $$($(BIN)/python -c "import tomllib as t; \
 		print(*t.load(open('pyproject.toml', 'rb'))['build-system']['requires'])")

@@ -7,8 +7,8 @@ CREST_LINETRACE=1  line tracing, so that coverage sees .pyx lines. Its plugin wa
 Either kind of build has folders of its own below build/, and so never mixes with a plain one.
 
 ZLIB_ROOT=path     where zlib is, if not among the system's libraries: include/zlib.h, and the library in lib. Windows
-                   has none of its own: `vcpkg install zlib:x64-windows-static-md` makes one that needs no DLL, in
-                   vcpkg's installed/x64-windows-static-md.
+                   has none: `vcpkg install zlib:x64-windows-static-md --x-install-root=C:/zlib` makes one that needs no
+                   DLL, in C:/zlib/x64-windows-static-md.
 """
 
 import os

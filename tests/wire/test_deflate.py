@@ -33,6 +33,7 @@ CHAT = [
 KINDS: dict[str, Callable[[int], bytes]] = {
     "zeros": bytes,
     "noise": lambda size: (NOISE * (size // len(NOISE) + 1))[:size],
+    "hexadecimal": lambda size: (NOISE.hex().encode() * (size // len(NOISE) + 1))[:size],
     "JSON": lambda size: ("".join(CHAT) * (size // 2000 + 1)).encode("ascii", "replace")[:size],
 }
 
@@ -170,8 +171,9 @@ def test_message_of_any_size(opcode: int, kind: str, level: int) -> None:
         payload = compressed(message, level=level)
         for stream in (frame(RSV1 | opcode, payload), fragments(opcode, payload, *range(0, len(payload), 1999))):
             for chunk_size in (len(stream), 1460, 16384, 16399, *([1] if len(stream) < 3000 else [])):
-                reader = make_reader(takeover=False, max_message_size=size)
-                assert [event for chunk in cut(stream, chunk_size) for event in reader.feed(chunk)] == [event]
+                for deliver in (FrameReader.feed, FrameReader.feed_direct):
+                    reader = make_reader(takeover=False, max_message_size=size)
+                    assert [event for chunk in cut(stream, chunk_size) for event in deliver(reader, chunk)] == [event]
 
 
 @pytest.mark.parametrize("size", [4096, 16384, 65536, 1 << 17])
@@ -250,7 +252,17 @@ def test_message_that_ends_within_a_block(kind: str) -> None:
     for size in range(2 if kind == "noise" else 1, len(payload) - 1):
         (event,) = make_reader(takeover=False).feed(frame(RSV1 | BINARY, payload[:size]))
         assert event[:2] == (FAIL, 1007), size
-    assert_reads(frame(RSV1 | BINARY, payload[: len(payload) // 2]), INCOMPLETE, takeover=True)
+    assert_reads(frame(RSV1 | BINARY, bytes.fromhex("f2 48 cd")), INCOMPLETE, takeover=True)
+
+
+@pytest.mark.parametrize("payload", ["9a 30 71 d2 64 00", "9a 30 71 d2 e4 29 00"])
+def test_message_that_ends_within_the_header_of_a_block(payload: str) -> None:
+    """A block ends two bits, or one, before the end of its byte: the next one's three first bits do not fit."""
+    data = bytes.fromhex(payload)
+    for takeover in (False, True):
+        whole = bytes(range(0x90, 0x90 + len(data) - 2))
+        assert_reads(frame(RSV1 | BINARY, data + b"\0"), [(BINARY, whole)], takeover=takeover)
+        assert_reads(frame(RSV1 | BINARY, data), INCOMPLETE, takeover=takeover)
 
 
 @pytest.mark.parametrize("ascii_before", [0, 1, 3000, 50_000])
