@@ -232,5 +232,5 @@ async def test_a_request_during_shutdown_gets_503_and_when_to_come_back() -> Non
         server.stopping = True
         await client.send(handshake(ws.path))
         answer = await client.answer()
-        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert (answer.status, answer.headers["retry-after"]) == (503, "5")
         assert await client.eof() == b""
