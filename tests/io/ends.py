@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import selectors
+import select
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import groupby
 from typing import Any
 
+import pytest
 from client import GUARD
 from events import turns
 
@@ -25,6 +26,9 @@ from crest.io.turn import Turn
 
 SETTLED = 8
 """Turns after which nothing more happens by itself."""
+
+MUCH = 1 << 20
+"""Bytes that no socket pair takes at once."""
 
 Does = Callable[["End"], object]
 
@@ -50,9 +54,8 @@ class WatchedLoop:
 
     def is_quiet(self) -> bool:
         """Whether nothing that the poller watches is ready."""
-        with selectors.DefaultSelector() as watching:
-            watching.register(self.fd, selectors.EVENT_READ)
-            return not watching.select(0)
+        readable, _, _ = select.select([self.fd], [], [], 0)
+        return not readable
 
 
 class Recorded(ServerProtocol):
@@ -244,3 +247,26 @@ async def ends(own: bool = True) -> AsyncIterator[Ends]:
 async def settled() -> None:
     """Everything that follows from what was done has happened."""
     await turns(SETTLED)
+
+
+def close(end: End) -> None:
+    end.transport.close()
+
+
+def abort(end: End) -> None:
+    end.transport.abort()
+
+
+def is_open(fd: int) -> bool:
+    """Whether this process has such a descriptor."""
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def skip_uvloop(own: bool, why: str) -> None:
+    """Its transports differ from asyncio's here, so StreamTransport is compared with asyncio's only."""
+    if not own and type(asyncio.get_running_loop()).__module__.startswith("uvloop"):
+        pytest.skip(f"uvloop's transports {why}")

@@ -374,7 +374,7 @@ async def test_after_closing_nobody_is_let_in() -> None:
 
 
 @on_each_loop
-async def test_who_comes_in_closes_the_door() -> None:
+async def test_who_comes_in_closes_the_door(caplog: pytest.LogCaptureFixture) -> None:
     """The socket may be closed then, and its descriptor another's: it is not touched again."""
     async with door() as made:
         opened = made.opened
@@ -389,7 +389,52 @@ async def test_who_comes_in_closes_the_door() -> None:
             made.knock()
         await made.came.reach(1)
         await settled()
-        assert len(made.visitors) == 1
+        assert len(made.visitors) == 1 and refusals(caplog) == []
+
+
+@on_each_loop
+async def test_who_comes_in_closes_the_poller(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever knocked at another door in the same moment is not let in any more, and that is no failure."""
+    async with door() as one, door() as two:
+        two.acceptor.close()
+        two.acceptor = Acceptor(one.poller, two.socket.fileno(), Turn(one.loop), two)
+
+        def closing(opened: Any) -> Any:
+            def close_poller(protocol: Protocol) -> Visitor:
+                one.poller.close()
+                return opened(protocol)
+
+            return close_poller
+
+        for each in (one, two):
+            each.opened = closing(each.opened)  # type: ignore[method-assign]
+            each.knock()
+        await settled()
+        (visitor,) = one.visitors + two.visitors
+        assert visitor.lost.is_set() and refusals(caplog) == []
+
+
+@on_each_loop
+async def test_who_comes_in_closes_another_door_that_was_knocked_at_in_the_same_moment() -> None:
+    """It may be gone for good then: the poller must not look at it again."""
+    async with door() as one, door() as two:
+        two.acceptor.close()
+        both = [one.acceptor, Acceptor(one.poller, two.socket.fileno(), Turn(one.loop), two)]
+
+        def closing(opened: Any) -> Any:
+            def close_all(protocol: Protocol) -> Visitor:
+                while both:
+                    both.pop().close()
+                return opened(protocol)
+
+            return close_all
+
+        one.opened = closing(one.opened)  # type: ignore[method-assign]
+        two.opened = closing(two.opened)  # type: ignore[method-assign]
+        one.knock()
+        two.knock()
+        await settled()
+        assert len(one.visitors) + len(two.visitors) == 1
 
 
 @on_each_loop

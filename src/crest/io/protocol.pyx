@@ -178,8 +178,8 @@ cdef class Protocol(Heartbeat):
         """In place of connection_lost, when the loop was closed before that could be called: no handler runs any more,
         and the descriptor is about to be closed."""
         self.lost = True
-        self.transport = None
-        self.opening = None
+        self.clear_deadline()
+        self.transport = self.opening = None
         self.site = None  # which refers to this, and the garbage collector may not look here
         if self.connection is not None:
             self.connection.detach()
