@@ -34,6 +34,7 @@ MODULES = [
     "io.turn",
     "io.pieces",
     "io.outbox",
+    "io.crew",
     "io.fanout",
     "io.hub",
     "io.watch",
@@ -76,7 +77,7 @@ setup(
                 depends=HEADERS,
                 define_macros=[("CYTHON_TRACE_NOGIL", "1")] if LINETRACE else [],
                 extra_compile_args=compile_args,
-                extra_link_args=link_args,
+                extra_link_args=link_args + (["-pthread"] if name == "io.crew" and sys.platform != "win32" else []),
             )
             for name in MODULES
         ],

@@ -8,7 +8,7 @@ import pytest
 from crest import WebSocketServer
 
 OPTIONAL_LIMITS = ["max_connections", "max_connections_per_ip"]
-LIMITS = ["max_message_size", "max_fragments", "max_backlog", "max_queue", *OPTIONAL_LIMITS]
+LIMITS = ["max_message_size", "max_fragments", "max_backlog", "max_queue", "fanout_threads", *OPTIONAL_LIMITS]
 
 
 @pytest.mark.parametrize("path", ["/", "/ws", "/a/b c/é", "/ws/"])

@@ -17,6 +17,7 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 MOST_BYTES = (1 << 63) - 1
 MOST_COUNT = (1 << 32) - 1
+MOST_THREADS = 16
 
 waiting: list[WebSocketServer] = []
 """Servers that were never mounted, the oldest first: the next app to run mounts them, each at its own path."""
@@ -82,6 +83,7 @@ class WebSocketServer:
         idle_timeout: float | None = None,
         slow_handler: float | None = 1.0,
         fanout_slice: float = 0.005,
+        fanout_threads: int = 1,
     ) -> None:
         if on_backlog not in ("close", "drop"):
             raise ValueError(f"on_backlog must be 'close' or 'drop', not {on_backlog!r}")
@@ -104,6 +106,7 @@ class WebSocketServer:
             idle_timeout=check_span("idle_timeout", idle_timeout),
             slow_handler=check_span("slow_handler", slow_handler),
             fanout_slice=check_seconds("fanout_slice", fanout_slice),
+            fanout_threads=check_count("fanout_threads", fanout_threads, MOST_THREADS),
         )
         self.served_by: object = None  # the app that serves it now
         caller = sys._getframe(1)

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from crest.io.crew cimport Crew
 from crest.io.outbox cimport Feed, Outbox
 from crest.io.pieces cimport crest_piece
 from crest.io.turn cimport Block
@@ -12,9 +13,11 @@ cdef class Fanout(Feed):
     cdef list blocks            # Block: the log, which holds everything from `start` to `end`
     cdef uint64_t base          # position of the first block's first byte
     cdef uint64_t slice         # nanoseconds
+    cdef Crew crew              # None: nobody helps
     # A round: the members before `at` have got the log up to `goal`. 0: there is no round.
     cdef size_t at
     cdef uint64_t goal
+    cdef size_t tried           # and the crew has tried those before `tried`
     cdef uint8_t interrupted    # and will go on in the next turn
 
     cdef int join(self, Outbox outbox) except -1
@@ -23,6 +26,8 @@ cdef class Fanout(Feed):
     cdef uint32_t fill(self, uint32_t free, uint32_t slot) except? 0
     cdef bint send_until(self, uint64_t deadline) except -1
     cdef bint serve(self, uint64_t deadline) except -1
+    cdef int call_crew(self, const crest_piece* pieces, size_t count, uint64_t deadline) except -1
+    cdef int push_rest(self, Outbox outbox, size_t sent) except -1
     cdef size_t unsent(self, crest_piece* pieces) except 0
     cdef size_t send_ready(
         self, const crest_piece* pieces, size_t count, uint64_t deadline, ptrdiff_t* sent) noexcept nogil

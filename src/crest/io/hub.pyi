@@ -24,6 +24,7 @@ class Hub:
         max_queue: int,
         close_timeout: float,
         fanout_slice: float,
+        fanout_threads: int = 1,
         ping_interval: float | None = None,
         ping_timeout: float | None = None,
         idle_timeout: float | None = None,
@@ -43,6 +44,8 @@ class Hub:
     def close_timeout(self) -> float: ...
     @property
     def fanout_slice(self) -> float: ...
+    @property
+    def fanout_threads(self) -> int: ...
     @property
     def ping_interval(self) -> int: ...
     @property

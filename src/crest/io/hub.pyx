@@ -6,6 +6,7 @@ from libc.math cimport ceil
 from libc.stdint cimport UINT32_MAX, uint32_t
 
 from crest.io.arguments cimport as_bytes, utf8_of
+from crest.io.crew cimport Crew
 from crest.io.fanout cimport Fanout
 from crest.io.turn cimport Turn, is_elsewhere
 from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_TEXT
@@ -23,12 +24,14 @@ cdef class Hub:
         max_queue: messages that may wait for an async handler before the socket is no longer read.
         close_timeout: seconds for the peer to answer a close frame, and for handlers to end after the connection.
         fanout_slice: seconds, see `Fanout`.
+        fanout_threads: see `Crew`.
         ping_interval, ping_timeout, idle_timeout: seconds, None for never; see `Heartbeat`.
         slow_handler: seconds that handlers may block the loop before that is logged; None: any number.
     """
 
     def __cinit__(self, *, max_message_size, max_fragments, max_backlog, bint drop, max_queue, double close_timeout,
-                  double fanout_slice, ping_interval=None, ping_timeout=None, idle_timeout=None, slow_handler=None):
+                  double fanout_slice, uint32_t fanout_threads=1, ping_interval=None, ping_timeout=None,
+                  idle_timeout=None, slow_handler=None):
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
         self.max_backlog = max_backlog
@@ -36,6 +39,7 @@ cdef class Hub:
         self.max_queue = max_queue
         self.close_timeout = close_timeout
         self.fanout_slice = fanout_slice
+        self.fanout_threads = fanout_threads
         self.ping_interval = milliseconds_of(ping_interval, 0)
         self.ping_timeout = milliseconds_of(ping_timeout, 0)
         self.idle_timeout = milliseconds_of(idle_timeout, 0)
@@ -43,11 +47,16 @@ cdef class Hub:
 
     def open(self, Turn turn not None):
         """A loop begins to serve this server's connections."""
-        self.fanout = Fanout(turn, max_backlog=self.max_backlog, drop=self.drop, slice=self.fanout_slice)
+        self.crew = Crew(self.fanout_threads) if self.fanout_threads > 1 else None
+        self.fanout = Fanout(
+            turn, max_backlog=self.max_backlog, drop=self.drop, slice=self.fanout_slice, crew=self.crew)
 
     def close(self):
         """No loop serves it any more."""
         self.fanout = None
+        if self.crew is not None:
+            self.crew.stop()
+            self.crew = None
 
     def connections(self):
         """A list of the connections that are open."""
