@@ -23,7 +23,7 @@ async def answer_to(server: Server, changed: dict[str, str | None] | None = None
 async def all_gone(ws: WebSocketServer, server: Any) -> None:
     """Wait until the server has noticed that nobody is there."""
     async with asyncio.timeout(GUARD):
-        while server._protocols:
+        while server.protocols:
             await asyncio.sleep(0)
 
 
@@ -182,7 +182,7 @@ async def test_a_client_that_sends_much_before_the_answer_is_not_read(direct: bo
         sending = asyncio.create_task(client.send(frame(TEXT, b"x" * size)))
         async with upgraded_elsewhere(server, decision):
             assert not sending.done()
-            assert len(server._protocols) == 2
+            assert len(server.protocols) == 2
             decision.decide.set()
             await sending
             assert await opened.reach(1) == [size]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from crest.options import check_count, check_flag, check_optional_count, check_path, check_seconds
+from crest.options import check_count, check_flag, check_optional_count, check_path, check_rate, check_seconds
 
 
 @pytest.mark.parametrize("path", ["/", "/ws", "/a/b c/é"])
@@ -85,3 +85,19 @@ def test_no_time_at_all_where_it_makes_sense() -> None:
 def test_seconds_are_a_number(value: Any) -> None:
     with pytest.raises(TypeError, match="time must be a number of seconds"):
         check_seconds("time", value)
+
+
+@pytest.mark.parametrize("value", [1, 0.5, None])
+def test_a_rate(value: float | None) -> None:
+    assert check_rate("rate", value) == value
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
+def test_no_rate(value: float) -> None:
+    with pytest.raises(ValueError, match="rate must be positive"):
+        check_rate("rate", value)
+
+
+def test_a_rate_is_a_number() -> None:
+    with pytest.raises(TypeError, match="rate must be a number a second or None, not str"):
+        check_rate("rate", "1")  # type: ignore[arg-type]

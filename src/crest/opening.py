@@ -103,25 +103,32 @@ class Opening:
         self._forget()
 
     def stop(self) -> None:
-        """The server shuts down: no further request is answered."""
-        if self._deciding is not None:
-            self._give_up(self._deciding, Refusal("shutdown", 503, "the server is shutting down"))
-        elif self._answering is None:
+        """The server ends: no further request is answered."""
+        self.stop_deciding()
+        if self._answering is None:
             self._close()
+
+    def stop_deciding(self) -> None:
+        """The server has begun to shut down: nobody is let in any more."""
+        if self._deciding is not None:
+            self._give_up(self._deciding, self._listener.refusal())
 
     # ---- Requests ------------------------------------------------------------------------------------------------
 
     def _route(self, head: RequestHead) -> bool:
         """Answer a request, or begin to. True when this connection's opening is over."""
         listener = self._listener
-        if listener.stopping:
-            raise HandshakeError(503, "the server is shutting down", (RETRY_AFTER,))
         if listener.proxies is not None:
             self._client = listener.proxies.client(client_address(self._protocol.transport), head)
         path = path_of(head.target)
         if not path:
             raise HandshakeError(400, "the request target has no path")
         server = listener.servers.get(path)
+        if listener.stopping:
+            refusal = listener.refusal()
+            if server is not None and wants_upgrade(head):
+                server.admission.refused[refusal.kind] += 1
+            raise refusal
         if server is not None:
             if wants_upgrade(head):
                 return self._upgrade(server, head)
@@ -225,7 +232,8 @@ class Opening:
         return False
 
     def _send(self, head: RequestHead, response: Response) -> None:
-        data = serialize(response, head_only=head.method == "HEAD", keep_alive=keeps_alive(head))
+        keep_alive = keeps_alive(head) and not self._listener.stopping
+        data = serialize(response, head_only=head.method == "HEAD", keep_alive=keep_alive)
         self._protocol.transport.write(data)
 
     async def _respond_later(self, head: RequestHead, result: Awaitable[Response] | None) -> None:

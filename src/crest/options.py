@@ -49,6 +49,17 @@ def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
     return value
 
 
+def check_rate(name: str, value: float | None) -> float | None:
+    """How many a second: more than 0, or None for any number."""
+    if value is None:
+        return None
+    if not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number a second or None, not {type(value).__name__}")
+    if not isfinite(value) or value <= 0:
+        raise ValueError(f"{name} must be positive, not {value!r}")
+    return value
+
+
 def check_span(name: str, value: float | None) -> float | None:
     """A time to watch something for: more than 0 and at most LONGEST_SPAN, or None for never."""
     if value is None:

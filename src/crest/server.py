@@ -196,7 +196,7 @@ class WebSocketServer:
         """How many upgrade requests were refused since the server was made, by kind; a new dict.
 
         "handshake": a bad one; "origin"; "max_connections"; "max_connections_per_ip"; "on_upgrade": by `Reject`;
-        "error": it raised something else; "timeout": it took too long; "shutdown": the server stopped meanwhile.
+        "error": it raised something else; "timeout": it took too long; "shutdown": the server was shutting down.
         """
         return dict(self.admission.refused)
 

@@ -233,9 +233,6 @@ class Opening:
     def connection_lost(self) -> None:
         self.calls.append("connection_lost")
 
-    def stop(self) -> None:
-        self.calls.append("stop")
-
 
 class Site:
     """Whom protocols report to."""

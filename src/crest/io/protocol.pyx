@@ -25,7 +25,6 @@ from crest.io.watch cimport watch, watched
 from crest.wire.frames cimport NEED_DATA, FrameReader
 from crest.wire.rfc6455 cimport (
     CLOSE_ABNORMAL_CLOSURE,
-    CLOSE_GOING_AWAY,
     CLOSE_MESSAGE_TOO_BIG,
     CLOSE_UNSUPPORTED_DATA,
     MAX_CLOSE_REASON,
@@ -56,8 +55,8 @@ cdef class Protocol(Heartbeat):
     Args:
         turn: of the loop that the connection belongs to.
         site: whom the connection reports to: `site.opened(protocol)` returns the opening, an object with
-            `data_received(bytes)`, `eof_received()`, `resume_writing()`, `timed_out()`, `connection_lost()` and
-            `stop()`; `site.ended(protocol)` is called when the connection is gone and its handlers have ended.
+            `data_received(bytes)`, `eof_received()`, `resume_writing()`, `timed_out()` and `connection_lost()`;
+            `site.ended(protocol)` is called when the connection is gone and its handlers have ended.
     """
 
     def __cinit__(self, Turn turn not None, site):
@@ -311,17 +310,21 @@ cdef class Protocol(Heartbeat):
     # ---- Closing -------------------------------------------------------------------------------------------------
 
     cdef int close(self, int code, str reason) except -1:
-        if self.close_sent or self.ended or self.lost:
-            return 0
-        self.deaf = True
-        self.connection.stop()
-        if self.connection.overflowed:  # by the broadcasts of this turn: fail() follows
-            return 0
-        self.send_close(code, reason)
-        self.set_deadline(self.hub.close_timeout)
-        if self.paused:
-            self.turn.loop.call_soon(self._read_on)
+        if self.start_closing(code, reason):
+            self.deaf = True
+            if self.paused:
+                self.turn.loop.call_soon(self._read_on)
         return 0
+
+    cdef bint start_closing(self, int code, str reason) except -1:
+        """Send the first close frame. False if it was sent before, or nobody would get it."""
+        if self.close_sent or self.ended or self.lost:
+            return False
+        self.connection.stop()
+        if not self.connection.overflowed:  # by the broadcasts of this turn: else fail() follows
+            self.send_close(code, reason)
+            self.set_deadline(self.hub.close_timeout)
+        return True
 
     cdef int send_close(self, int code, str reason) except -1:
         cdef bytes encoded = reason.encode()[:MAX_CLOSE_REASON]
@@ -423,12 +426,11 @@ cdef class Protocol(Heartbeat):
         self.set_deadline(OPENING_LINGER)
         self.drained()
 
-    def stop(self):
-        """The server shuts down: close with 1001, or end the opening."""
+    def stop(self, int code, str reason):
+        """The server shuts down: close. Unlike after `close`, messages that wait or still come are handled: it was not
+        the application that had heard enough."""
         if self.connection is not None:
-            self.close(CLOSE_GOING_AWAY, "the server is shutting down")
-        elif self.opening is not None:
-            self.opening.stop()
+            self.start_closing(code, reason)
 
     def end_now(self):
         """Shutdown has waited long enough: cut the connection, cancel the handler that runs. on_close begins then, if
