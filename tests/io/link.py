@@ -304,7 +304,8 @@ class Scene:
             self.end_turn(3)
         for link in self.links:
             link.peer.close()
-            del link.connection.link, link.protocol, link.transport.protocol  # the garbage collector does not look into these
+            # The garbage collector does not look into connections and protocols.
+            del link.connection.link, link.protocol, link.transport.protocol
         self.site.gone.clear()
         self.loop.close()
 
