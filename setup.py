@@ -27,6 +27,7 @@ MODULES = [
     "wire.handshake",
     "wire.assembler",
     "wire.deflate",
+    "wire.meter",
     "wire.frames",
     "io.arguments",
     "io.poller",

@@ -687,6 +687,24 @@ def how_many(stage: Stage) -> None:
     stage.serve(stage.execute()["app"], scenario)
 
 
+@check("admission#how-much")
+def how_much(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        for flood, text in (
+            (frame(TEXT, "x") * 51, "message_rate: 10 "),
+            (frame(TEXT, "x" * 65_536), "byte_rate: 65536 "),
+        ):
+            async with upgraded(server) as client:
+                await client.send(flood)
+                (close,) = await client.until_close()
+                assert close.code == 1008
+                assert text in close.reason
+
+    names = stage.execute()
+    names["ws"].on_message(lambda conn, message: None)
+    stage.serve(names["app"], scenario)
+
+
 @check("admission#behind-proxies")
 def behind_proxies(stage: Stage) -> None:
     async def scenario(server: Server) -> None:

@@ -19,7 +19,7 @@ from crest.endpoint import Listen, addresses_of
 from crest.exceptions import ConfigurationError, ListenError
 from crest.http import Request
 from crest.listener import Listener
-from crest.options import check_count, check_flag, check_path, check_rate, check_seconds
+from crest.options import check_count, check_flag, check_pace, check_path, check_seconds
 from crest.proxies import Address, Network, TrustedProxies
 from crest.server import WebSocketServer, waiting
 from crest.static import StaticFiles
@@ -66,7 +66,7 @@ class App:
     ) -> None:
         self.open_timeout = check_seconds("open_timeout", open_timeout)
         self.shutdown_timeout = check_seconds("shutdown_timeout", shutdown_timeout, zero=True)
-        self.close_rate = check_rate("close_rate", close_rate)
+        self.close_rate = check_pace("close_rate", close_rate)
         self.retry_after = None if retry_after is None else check_seconds("retry_after", retry_after, zero=True)
         self.keep_listening = check_flag("keep_listening", keep_listening)
         self.max_header_size = check_count("max_header_size", max_header_size, MOST_HEADER)

@@ -10,8 +10,9 @@ from typing import Any, Literal, TypeVar
 from crest.admission import Admission
 from crest.connection import WebSocketConnection
 from crest.io.hub import Hub
-from crest.options import check_count, check_optional_count, check_path, check_seconds, check_span
+from crest.options import Rate, check_count, check_optional_count, check_path, check_rate, check_seconds, check_span
 from crest.wire.handshake import is_token
+from crest.wire.meter import Rates
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -43,6 +44,10 @@ class WebSocketServer:
         max_message_size: Bytes of payload that a message may have, over all its fragments. A longer one closes the
             connection with 1009, as soon as it is announced.
         max_fragments: Frames that a message may come in, empty ones included. More close with 1008.
+        max_message_rate: Messages a second that a client may send, or a pair of that and of how many at once, which is
+            otherwise a second's worth. Pings count, and so do pongs that nobody asked for, and empty fragments. Past it
+            the connection is closed with 1008. None: any number.
+        max_byte_rate: The same of bytes, as they come: compressed, and with the frames' headers.
         max_backlog: Bytes that may wait for a client that reads too slowly.
         on_backlog: What happens past that: "close" closes the connection with 1013, and `on_error` says so; "drop"
             drops the newest message instead, and `send` returns False.
@@ -74,6 +79,8 @@ class WebSocketServer:
         max_connections_per_ip: int | None = None,
         max_message_size: int = 1 << 20,
         max_fragments: int = 1 << 17,
+        max_message_rate: Rate | None = None,
+        max_byte_rate: Rate | None = None,
         max_backlog: int = 1 << 20,
         on_backlog: Literal["close", "drop"] = "close",
         max_queue: int = 16,
@@ -107,6 +114,7 @@ class WebSocketServer:
             slow_handler=check_span("slow_handler", slow_handler),
             fanout_slice=check_seconds("fanout_slice", fanout_slice),
             fanout_threads=check_count("fanout_threads", fanout_threads, MOST_THREADS),
+            rates=_rates(check_rate("max_message_rate", max_message_rate), check_rate("max_byte_rate", max_byte_rate)),
         )
         self.served_by: object = None  # the app that serves it now
         caller = sys._getframe(1)
@@ -220,6 +228,10 @@ def _check_subprotocols(names: Sequence[str]) -> tuple[str, ...]:
         if not is_token(name):
             raise ValueError(f"not a subprotocol's name (RFC 6455 section 4.1): {name!r}")
     return tuple(names)
+
+
+def _rates(messages: tuple[float, float] | None, octets: tuple[float, float] | None) -> Rates | None:
+    return None if messages is None and octets is None else Rates(messages, octets)
 
 
 def _check_handler(handler: Handler) -> Handler:

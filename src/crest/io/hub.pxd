@@ -4,6 +4,8 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from crest.io.crew cimport Crew
 from crest.io.fanout cimport Fanout
+from crest.wire.frames cimport FrameReader
+from crest.wire.meter cimport Rates
 
 
 cdef class Hub:
@@ -12,8 +14,11 @@ cdef class Hub:
     cdef readonly uint32_t max_fragments, max_queue, fanout_threads
     cdef readonly double close_timeout, fanout_slice
     cdef readonly bint drop
+    cdef readonly Rates rates   # None: clients may send as fast as they can
     # Milliseconds: of the heartbeat (0: off), and after which handlers are named as blocking the loop.
     cdef readonly uint32_t ping_interval, ping_timeout, idle_timeout, slow_handler
     cdef uint32_t calls[5]      # of handlers, by Event, since one of the connections began to be served
     cdef Crew crew              # None: nobody helps with the fan-out
     cdef Fanout fanout          # None: no loop serves this
+
+    cdef FrameReader reader(self, uint32_t now)

@@ -4,6 +4,7 @@ from typing import Any, final
 from typing_extensions import Buffer
 
 from crest.io.turn import Turn
+from crest.wire.meter import Rates
 
 _Handler = Callable[..., Any] | None
 
@@ -29,6 +30,7 @@ class Hub:
         ping_timeout: float | None = None,
         idle_timeout: float | None = None,
         slow_handler: float | None = None,
+        rates: Rates | None = None,
     ) -> Hub: ...
     @property
     def max_message_size(self) -> int: ...
@@ -54,6 +56,8 @@ class Hub:
     def idle_timeout(self) -> int: ...
     @property
     def slow_handler(self) -> int: ...
+    @property
+    def rates(self) -> Rates | None: ...
     def open(self, turn: Turn) -> None: ...
     def close(self) -> None: ...
     def connections(self) -> list[Any]: ...  # whatever Outbox the floor above upgrades with

@@ -9,6 +9,8 @@ from crest.io.arguments cimport as_bytes, utf8_of
 from crest.io.crew cimport Crew
 from crest.io.fanout cimport Fanout
 from crest.io.turn cimport Turn, is_elsewhere
+from crest.wire.frames cimport FrameReader
+from crest.wire.meter cimport Meter, Rates
 from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_TEXT
 
 
@@ -27,11 +29,12 @@ cdef class Hub:
         fanout_threads: see `Crew`.
         ping_interval, ping_timeout, idle_timeout: seconds, None for never; see `Heartbeat`.
         slow_handler: seconds that handlers may block the loop before that is logged; None: any number.
+        rates: that each client may send at; None: any.
     """
 
     def __cinit__(self, *, max_message_size, max_fragments, max_backlog, bint drop, max_queue, double close_timeout,
                   double fanout_slice, uint32_t fanout_threads=1, ping_interval=None, ping_timeout=None,
-                  idle_timeout=None, slow_handler=None):
+                  idle_timeout=None, slow_handler=None, Rates rates=None):
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
         self.max_backlog = max_backlog
@@ -44,6 +47,7 @@ cdef class Hub:
         self.ping_timeout = milliseconds_of(ping_timeout, 0)
         self.idle_timeout = milliseconds_of(idle_timeout, 0)
         self.slow_handler = milliseconds_of(slow_handler, UINT32_MAX)
+        self.rates = rates
 
     def open(self, Turn turn not None):
         """A loop begins to serve this server's connections."""
@@ -57,6 +61,15 @@ cdef class Hub:
         if self.crew is not None:
             self.crew.stop()
             self.crew = None
+
+    cdef FrameReader reader(self, uint32_t now):
+        """For a new connection, at this time by the loop's clock."""
+        cdef FrameReader reader = FrameReader.__new__(FrameReader)
+        reader.max_message_size = self.max_message_size
+        reader.max_fragments = self.max_fragments
+        if self.rates is not None:
+            reader.meter = Meter(self.rates, now)
+        return reader
 
     def connections(self):
         """A list of the connections that are open."""

@@ -23,9 +23,11 @@ from crest.io.outbox cimport OPEN, Outbox
 from crest.io.turn cimport Turn
 from crest.io.watch cimport watch, watched
 from crest.wire.frames cimport NEED_DATA, FrameReader
+from crest.wire.meter cimport takes
 from crest.wire.rfc6455 cimport (
     CLOSE_ABNORMAL_CLOSURE,
     CLOSE_MESSAGE_TOO_BIG,
+    CLOSE_POLICY_VIOLATION,
     CLOSE_UNSUPPORTED_DATA,
     MAX_CLOSE_REASON,
     OPCODE_BINARY,
@@ -110,6 +112,8 @@ cdef class Protocol(Heartbeat):
         cdef FrameReader reader = self.reader
         if self.ended:
             return 0
+        if reader is not None and reader.meter is not None:
+            reader.meter.refill(self.heard)
         if self.into_body:
             reader.wrote(size)
             return self.read()
@@ -200,9 +204,7 @@ cdef class Protocol(Heartbeat):
         self.clear_deadline()
         self.hub = hub
         self.connection = connection
-        self.reader = FrameReader.__new__(FrameReader)
-        self.reader.max_message_size = hub.max_message_size
-        self.reader.max_fragments = hub.max_fragments
+        self.reader = hub.reader(since)
         connection.attach(self, hub.fanout, self.transport)
         hub.fanout.join(connection)
         self.turn.corked = connection  # until read() has come to its end
@@ -261,8 +263,8 @@ cdef class Protocol(Heartbeat):
             elif event == OPCODE_PING:
                 self.connection.push_frame(OPCODE_PONG, PyBytes_AS_STRING(payload), len(<bytes>payload), payload)
             elif event == OPCODE_PONG:
-                if self.connection.pong(payload):
-                    self.await_next(self.heard)
+                if not self.answered(payload) and reader.meter is not None and not takes(reader.meter, 1, 0):
+                    self.fail(CLOSE_POLICY_VIOLATION, reader.exceed())
             elif event == OPCODE_CLOSE:
                 self.peer_closed(reader.close_code, payload)
             else:
@@ -283,6 +285,8 @@ cdef class Protocol(Heartbeat):
     cdef int unpause(self) except -1:
         if self.paused and not self.is_closing():
             self.paused = False
+            if self.reader.meter is not None:
+                self.reader.meter.excuse(milliseconds(self.turn.clock))
             self.transport.resume_reading()
         return 0
 
