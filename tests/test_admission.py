@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import re
+import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -406,6 +408,61 @@ async def test_past_max_connections_per_ip_there_is_429(direct: bool) -> None:
             pass
     assert ws.refused == {"max_connections_per_ip": 1}
     assert ws.admission._seated == 0 and not ws.admission._seated_per_ip
+
+
+@on_each_loop
+async def test_past_max_connect_rate_per_ip_there_is_429(direct: bool, caplog: pytest.LogCaptureFixture) -> None:
+    ws = WebSocketServer(max_connect_rate_per_ip=(0.01, 2))
+    app = App(trusted_proxies=["127.0.0.1"])
+    alice, bob = {"X-Forwarded-For": "2001:db8::1"}, {"X-Forwarded-For": "192.0.2.8"}
+    with caplog.at_level(logging.INFO, "crest"):
+        async with app.listening(direct=direct) as server:
+            for _ in range(2):
+                async with upgraded(server, changed=alice):
+                    pass
+            for host in ("2001:db8::1", "2001:db8::ffff"):
+                answer = await answer_to(server, {"X-Forwarded-For": host})
+                assert (answer.status, answer.headers["retry-after"]) in ((429, "100"), (429, "99"))
+                assert answer.body == b"2001:db8::/64 connects too often\n"
+            async with upgraded(server, changed=bob):
+                pass
+    assert ws.refused == {"max_connect_rate_per_ip": 2}
+    told = [message for message in caplog.messages if "Refused" in message]
+    assert told == [
+        "Refused a request of ('2001:db8::1', 0): 429, 2001:db8::/64 connects too often",
+        "Refused 1 more requests like the last one (max_connect_rate_per_ip)",
+    ]
+
+
+@on_each_loop
+async def test_who_is_refused_otherwise_has_connected_nevertheless() -> None:
+    ws = WebSocketServer(max_connections=1, max_connect_rate_per_ip=(0.01, 4), origins=[])
+
+    def upgrade(request: Request) -> None:
+        if "bad" in request.query:
+            raise Reject
+
+    ws.on_upgrade(upgrade)
+    async with App().listening() as server:
+        assert (await answer_to(server, {"Origin": "http://test"})).status == 403  # before it counts
+        assert (await answer_to(server, path="/ws?bad=1")).status == 401
+        async with upgraded(server):
+            assert [(await answer_to(server)).status for _ in range(4)] == [503, 503, 429, 429]
+    assert ws.refused == {"origin": 1, "on_upgrade": 1, "max_connections": 2, "max_connect_rate_per_ip": 2}
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no Unix sockets")
+@on_each_loop
+async def test_who_has_no_address_is_not_counted(tmp_path: Path) -> None:
+    ws = WebSocketServer(max_connect_rate_per_ip=(0.01, 1), max_connections_per_ip=1)
+    path = str(tmp_path / "socket")
+    async with App().listening(unix=path):
+        for _ in range(2):
+            reader, writer = await asyncio.open_unix_connection(path)
+            client = Client(reader, writer)
+            await client.upgrade(ws.path)
+            await client.close()
+    assert ws.refused == {}
 
 
 @pytest.mark.parametrize("kind", KINDS)

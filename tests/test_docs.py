@@ -687,6 +687,20 @@ def how_many(stage: Stage) -> None:
     stage.serve(stage.execute()["app"], scenario)
 
 
+@check("admission#how-often")
+def how_often(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        for _ in range(10):
+            async with upgraded(server):
+                pass
+        async with tcp(server) as client:
+            await client.send(handshake())
+            answer = await client.answer()
+        assert (answer.status, answer.headers["retry-after"]) in ((429, "1"), (429, "2"))
+
+    stage.serve(stage.execute()["app"], scenario)
+
+
 @check("admission#how-much")
 def how_much(stage: Stage) -> None:
     async def scenario(server: Server) -> None:

@@ -149,6 +149,8 @@ class Opening:
                 admission.check_origin(origin, head, scheme_of(transport))
             if admission.asks:
                 client = self._client or client_address(transport)
+                if admission.arrivals is not None:
+                    admission.check_pace(admission.arrivals, client)
                 if admission.is_limited:
                     listener.seats[self._protocol] = admission.take_seat(client)
                 user = admission.ask(Request(head, client, scheme_of(transport)))

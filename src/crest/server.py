@@ -41,6 +41,8 @@ class WebSocketServer:
         max_connections: How many there may be at a time, those included that `on_upgrade` has not decided about and
             those that are ending; None for any number. Past it, 503.
         max_connections_per_ip: How many of one IPv4 address, or one IPv6 network of 64 bits. Past it, 429.
+        max_connect_rate_per_ip: How often a second one such address or network may ask to connect, or a pair of that
+            and of how often at once, which is otherwise a second's worth. Past it, 429. None: any number.
         max_message_size: Bytes of payload that a message may have, over all its fragments. A longer one closes the
             connection with 1009, as soon as it is announced.
         max_fragments: Frames that a message may come in, empty ones included. More close with 1008.
@@ -77,6 +79,7 @@ class WebSocketServer:
         origins: str | re.Pattern[str] | Sequence[str | re.Pattern[str]] = "same",
         max_connections: int | None = None,
         max_connections_per_ip: int | None = None,
+        max_connect_rate_per_ip: Rate | None = None,
         max_message_size: int = 1 << 20,
         max_fragments: int = 1 << 17,
         max_message_rate: Rate | None = None,
@@ -100,6 +103,7 @@ class WebSocketServer:
             origins,
             check_optional_count("max_connections", max_connections, MOST_COUNT),
             check_optional_count("max_connections_per_ip", max_connections_per_ip, MOST_COUNT),
+            check_rate("max_connect_rate_per_ip", max_connect_rate_per_ip),
         )
         self.hub = Hub(
             max_message_size=check_count("max_message_size", max_message_size, MOST_BYTES),
@@ -203,8 +207,9 @@ class WebSocketServer:
     def refused(self) -> dict[str, int]:
         """How many upgrade requests were refused since the server was made, by kind; a new dict.
 
-        "handshake": a bad one; "origin"; "max_connections"; "max_connections_per_ip"; "on_upgrade": by `Reject`;
-        "error": it raised something else; "timeout": it took too long; "shutdown": the server was shutting down.
+        "handshake": a bad one; "origin"; "max_connections"; "max_connections_per_ip"; "max_connect_rate_per_ip";
+        "on_upgrade": by `Reject`; "error": it raised something else; "timeout": it took too long; "shutdown": the
+        server was shutting down.
         """
         return dict(self.admission.refused)
 
