@@ -430,7 +430,7 @@ async def test_past_max_connect_rate_per_ip_there_is_429(direct: bool, caplog: p
     told = [message for message in caplog.messages if "Refused" in message]
     assert told == [
         "Refused a request of ('2001:db8::1', 0): 429, 2001:db8::/64 connects too often",
-        "Refused 1 more requests like the last one (max_connect_rate_per_ip)",
+        "Refused 1 more like the last one (max_connect_rate_per_ip)",
     ]
 
 
@@ -604,4 +604,4 @@ async def test_the_log_names_the_client_behind_the_proxy(
                 assert (await answer_to(server, headers, ws.path)).status == 403
     lines = [line for line in caplog.messages if "Refused" in line]
     assert lines[0].startswith("Refused a request of ('192.0.2.7', 0): 403, the origin 'null'")
-    assert len(lines) == 2 and lines[1] == "Refused 4 more requests like the last one (origin)"
+    assert len(lines) == 2 and lines[1] == "Refused 4 more like the last one (origin)"

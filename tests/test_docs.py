@@ -729,6 +729,20 @@ def behind_proxies(stage: Stage) -> None:
     assert stage.output() == "connected: 192.0.2.7\n"
 
 
+@check("admission#the-proxy-protocol")
+def proxy_protocol(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with tcp(server) as client:
+            await client.send(b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n")
+            await client.upgrade()
+        async with tcp(server) as client:
+            await client.send(handshake())
+            assert await client.eof() == b""
+
+    stage.serve(stage.execute()["app"], scenario)
+    assert stage.output() == "connected: ('192.0.2.7', 56324)\n"
+
+
 @check("admission#what-was-refused")
 def what_was_refused(stage: Stage) -> None:
     async def scenario(server: Server) -> None:

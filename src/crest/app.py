@@ -49,6 +49,8 @@ class App:
         trusted_proxies: Addresses and networks of proxies whose word on the client's address is taken, and "unix" for
             those that connect by a Unix socket.
         forwarded_header: What these proxies write, "X-Forwarded-For" or "Forwarded" (RFC 7239).
+        proxy_protocol: Each connection of these proxies begins with a header of the PROXY protocol (version 1 or 2), or
+            is dropped.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class App:
         max_headers: int = 100,
         trusted_proxies: Iterable[str | Address | Network] = (),
         forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For",
+        proxy_protocol: bool = False,
     ) -> None:
         self.open_timeout = check_seconds("open_timeout", open_timeout)
         self.shutdown_timeout = check_seconds("shutdown_timeout", shutdown_timeout, zero=True)
@@ -72,6 +75,11 @@ class App:
         self.max_header_size = check_count("max_header_size", max_header_size, MOST_HEADER)
         self.max_headers = check_count("max_headers", max_headers, MOST_HEADER)
         self.trusted_proxies = TrustedProxies(trusted_proxies, forwarded_header)
+        self.proxy_protocol = check_flag("proxy_protocol", proxy_protocol)
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ValueError(
+                "proxy_protocol needs trusted_proxies: the header is taken from those, and from nobody else"
+            )
         self.routes: dict[str, Callable[[Request], Any]] = {}
         self.static_files: list[tuple[str, StaticFiles]] = []
         self._mounts: list[tuple[str, WebSocketServer]] = []

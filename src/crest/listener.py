@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from inspect import isawaitable
 from typing import TYPE_CHECKING
 
 from crest.admission import Refusal, Seat
 from crest.certificate import Certificate
+from crest.connection import client_address
 from crest.endpoint import AnyAddress, Endpoint
 from crest.exceptions import ConfigurationError, ListenError
 from crest.http import Request, Response, to_response
@@ -19,6 +20,8 @@ from crest.io.poller import Poller
 from crest.io.protocol import Protocol, ServerProtocol
 from crest.io.turn import Turn
 from crest.opening import Opening
+from crest.proxied import HeaderOpening
+from crest.proxies import Client
 from crest.refusals import RefusalLog
 from crest.shutdown import Shutdown
 from crest.sockets import BACKLOG
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("crest")
 
 _Acceptor = Acceptor | TlsAcceptor | asyncio.Server
+OpeningFactory = Callable[["Listener", Protocol], Opening]
 
 
 class Listener:
@@ -69,6 +73,7 @@ class Listener:
         self.stopping = False
         self.loop = asyncio.get_running_loop()
         self.proxies = app.trusted_proxies or None
+        self._proxy_protocol = app.proxy_protocol
         self.refusals = RefusalLog(self.loop)
         self.seats: dict[Protocol, Seat] = {}
         self._endpoints: list[Endpoint] = []
@@ -118,6 +123,8 @@ class Listener:
             self._endpoints += await address.open(certificate is not None)
         if certificate is not None and not any(each.tls for each in self._endpoints):
             raise ConfigurationError("there is a certificate, but no address that speaks TLS")
+        if certificate is not None and self._proxy_protocol and not Poller.exists:
+            raise ConfigurationError("on this system proxy_protocol and TLS exclude each other: end TLS at the proxy")
         if self._direct:
             try:
                 self._poller = Poller(self.loop)
@@ -156,8 +163,20 @@ class Listener:
 
     # ---- What protocols and openings ask -------------------------------------------------------------------------
 
-    def opened(self, protocol: Protocol, opening: type[Opening] = Opening) -> Opening:
+    def expects_header(self, peer: Client | None) -> bool:
+        """Whether this is a proxy that speaks the PROXY protocol."""
+        return self._proxy_protocol and self.proxies is not None and self.proxies.trusts(peer)
+
+    def refuse_header(self, peer: Client | None, reason: str) -> None:
+        """The connection of such a proxy does not begin as it should."""
+        self.refusals.add_connection("proxy_protocol", peer, f"its PROXY protocol header: {reason}")
+
+    def opened(self, protocol: Protocol, opening: OpeningFactory | None = None) -> Opening:
         """A TCP connection was accepted."""
+        if opening is None:
+            opening = Opening
+            if self._proxy_protocol and self.expects_header(client_address(protocol.transport)):
+                opening = HeaderOpening
         protocol.slot = len(self.protocols)
         self.protocols.append(protocol)
         if not self._accepting:  # the loop's own servers had taken it already

@@ -35,6 +35,7 @@ class Opening:
     Args:
         listener: Whose connection it is.
         protocol: The connection's protocol, already connected.
+        source: The client, if a proxy has said so by the PROXY protocol.
     """
 
     __slots__ = (
@@ -47,11 +48,13 @@ class Opening:
         "_pending",
         "_protocol",
         "_reader",
+        "_source",
     )
 
-    def __init__(self, listener: Listener, protocol: Protocol) -> None:
+    def __init__(self, listener: Listener, protocol: Protocol, source: Client | None = None) -> None:
         self._listener = listener
         self._protocol = protocol
+        self._source = source
         self._pending = b""  # came before the response to an earlier request had gone out
         self._at_end = False
         self._answering: asyncio.Task[None] | None = None
@@ -61,7 +64,7 @@ class Opening:
 
     def _await_request(self) -> None:
         self._reader = HeadReader(self._listener.max_header_size, self._listener.max_headers)
-        self._client: Client | None = None  # of this request, if that is not the peer
+        self._client = self._source  # of this request, if that is not the peer
         self._protocol.set_deadline(self._listener.open_timeout)
 
     # ---- What the protocol calls ---------------------------------------------------------------------------------
@@ -118,8 +121,7 @@ class Opening:
     def _route(self, head: RequestHead) -> bool:
         """Answer a request, or begin to. True when this connection's opening is over."""
         listener = self._listener
-        if listener.proxies is not None:
-            self._client = listener.proxies.client(client_address(self._protocol.transport), head)
+        self._client = self._client_of(head)
         path = path_of(head.target)
         if not path:
             raise HandshakeError(400, "the request target has no path")
@@ -135,6 +137,11 @@ class Opening:
             if not listener.has_page(path):
                 raise HandshakeError(426, "this is a WebSocket: the request must upgrade to it")
         return self._respond(head, path)
+
+    def _client_of(self, head: RequestHead) -> Client | None:
+        """Whom a request comes from, if it may be another than the peer."""
+        proxies = self._listener.proxies
+        return None if proxies is None else proxies.client(client_address(self._protocol.transport), head)
 
     # ---- Upgrades ------------------------------------------------------------------------------------------------
 
