@@ -250,7 +250,7 @@ async def test_an_end_before_it(begun: bytes, lines: int, direct: bool, caplog: 
 async def test_shutdown_does_not_wait_for_it() -> None:
     async with behind().listening() as server, tcp(server) as client:
         await client.send(V2[:7])
-        while not server._protocols:
+        while not server.protocols:
             await asyncio.sleep(0)
         await server.stop()
         assert await client.eof() == b""
