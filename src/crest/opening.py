@@ -25,6 +25,7 @@ from crest.wire.head import HeadReader, RequestHead, path_of
 if TYPE_CHECKING:
     from crest.listener import Listener
     from crest.server import WebSocketServer
+    from crest.wire.extensions import Agreement
 
 logger = logging.getLogger("crest")
 
@@ -150,7 +151,7 @@ class Opening:
         listener, admission, transport = self._listener, server.admission, self._protocol.transport
         user = None
         try:
-            response, subprotocol, _ = accept(head, server.subprotocols)
+            response, subprotocol, agreed = accept(head, server.subprotocols, server.hub.deflate)
             origin = head.joined(b"Origin")  # of several, a text that is none
             if origin is not None:
                 admission.check_origin(origin, head, scheme_of(transport))
@@ -168,14 +169,20 @@ class Opening:
         if user is not None:
             if isawaitable(user):
                 self._deciding = server
-                self._answering = listener.loop.create_task(self._upgrade_later(server, connection, response, user))
+                later = self._upgrade_later(server, connection, response, agreed, user)
+                self._answering = listener.loop.create_task(later)
                 return False
             connection.user = user
-        self._protocol.upgrade(connection, server.hub, response, self._pending)
+        self._protocol.upgrade(connection, server.hub, response, self._pending, agreed)
         return True
 
     async def _upgrade_later(
-        self, server: WebSocketServer, connection: WebSocketConnection, response: bytes, answer: Awaitable[Any]
+        self,
+        server: WebSocketServer,
+        connection: WebSocketConnection,
+        response: bytes,
+        agreed: Agreement | None,
+        answer: Awaitable[Any],
     ) -> None:
         """Go on when an async on_upgrade has decided, if anyone still waits for it."""
         refusal = None
@@ -192,7 +199,7 @@ class Opening:
         self._go_on_reading()
         if user is not None:
             connection.user = user
-        self._protocol.upgrade(connection, server.hub, response, self._pending)
+        self._protocol.upgrade(connection, server.hub, response, self._pending, agreed)
 
     def _give_up(self, server: WebSocketServer, error: HandshakeError) -> None:
         """Refuse the request that is being decided about."""

@@ -11,6 +11,7 @@ from crest.admission import Admission
 from crest.connection import WebSocketConnection
 from crest.io.hub import Hub
 from crest.options import Rate, check_count, check_optional_count, check_path, check_rate, check_seconds, check_span
+from crest.wire.extensions import Deflate
 from crest.wire.handshake import is_token
 from crest.wire.meter import Rates
 
@@ -64,6 +65,8 @@ class WebSocketServer:
             answers pings. None: any number.
         slow_handler: Seconds that handlers may block the event loop before a warning names them in the log. None: any
             number.
+        compression: How messages are compressed (permessage-deflate, RFC 7692), for clients that can: a `Deflate`;
+            "deflate" is one with its defaults. None: they are not.
         fanout_slice: Seconds after which a broadcast to very many connections is interrupted, so that the loop can
             serve others meanwhile.
 
@@ -92,6 +95,7 @@ class WebSocketServer:
         ping_timeout: float | None = 20.0,
         idle_timeout: float | None = None,
         slow_handler: float | None = 1.0,
+        compression: Literal["deflate"] | Deflate | None = None,
         fanout_slice: float = 0.005,
         fanout_threads: int = 1,
     ) -> None:
@@ -116,6 +120,7 @@ class WebSocketServer:
             ping_timeout=check_span("ping_timeout", ping_timeout),
             idle_timeout=check_span("idle_timeout", idle_timeout),
             slow_handler=check_span("slow_handler", slow_handler),
+            deflate=_check_compression(compression),
             fanout_slice=check_seconds("fanout_slice", fanout_slice),
             fanout_threads=check_count("fanout_threads", fanout_threads, MOST_THREADS),
             rates=_rates(check_rate("max_message_rate", max_message_rate), check_rate("max_byte_rate", max_byte_rate)),
@@ -181,25 +186,30 @@ class WebSocketServer:
 
     # ---- Broadcasts ----------------------------------------------------------------------------------------------
 
-    def broadcast(self, text: str) -> None:
+    def broadcast(self, text: str, *, compress: bool = True) -> None:
         """Send one text message to every open connection of this server. Never blocks; may be called from any thread.
+
+        Args:
+            text: `str`.
+            compress: False sends it as it is, to connections that compress too.
 
         Raises:
             TypeError: `text` is not `str`; bytes go through `broadcast_binary`.
             UnicodeEncodeError: It has a lone surrogate, which UTF-8 can not carry.
         """
-        self.hub.broadcast(text)
+        self.hub.broadcast(text, compress)
 
-    def broadcast_binary(self, data: bytes | bytearray | memoryview) -> None:
+    def broadcast_binary(self, data: bytes | bytearray | memoryview, *, compress: bool = True) -> None:
         """Send one binary message to every open connection of this server. Never blocks; may be called from any thread.
 
         Args:
             data: Any bytes-like object; a mutable one may be changed as soon as the call returns.
+            compress: As for `broadcast`.
 
         Raises:
             TypeError: `data` is not bytes-like; text goes through `broadcast`.
         """
-        self.hub.broadcast_binary(data)
+        self.hub.broadcast_binary(data, compress)
 
     # ---- Admission -----------------------------------------------------------------------------------------------
 
@@ -237,6 +247,16 @@ def _check_subprotocols(names: Sequence[str]) -> tuple[str, ...]:
 
 def _rates(messages: tuple[float, float] | None, octets: tuple[float, float] | None) -> Rates | None:
     return None if messages is None and octets is None else Rates(messages, octets)
+
+
+def _check_compression(compression: Literal["deflate"] | Deflate | None) -> Deflate | None:
+    if compression == "deflate":
+        return Deflate()
+    if isinstance(compression, str):
+        raise ValueError(f"compression must be 'deflate', a Deflate or None, not {compression!r}")
+    if compression is not None and not isinstance(compression, Deflate):
+        raise TypeError(f"compression must be 'deflate', a Deflate or None, not {type(compression).__name__}")
+    return compression
 
 
 def _check_handler(handler: Handler) -> Handler:

@@ -1,9 +1,12 @@
 # What the connections of one server share; see hub.pyx.
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from crest.io.crew cimport Crew
+from crest.io.deflation cimport Compression
 from crest.io.fanout cimport Fanout
+from crest.io.outbox cimport Outbox
+from crest.io.turn cimport Turn
 from crest.wire.frames cimport FrameReader
 from crest.wire.meter cimport Rates
 
@@ -18,7 +21,14 @@ cdef class Hub:
     # Milliseconds: of the heartbeat (0: off), and after which handlers are named as blocking the loop.
     cdef readonly uint32_t ping_interval, ping_timeout, idle_timeout, slow_handler
     cdef uint32_t calls[5]      # of handlers, by Event, since one of the connections began to be served
+    cdef readonly object deflate        # Deflate; None: nothing is compressed
     cdef Crew crew              # None: nobody helps with the fan-out
-    cdef Fanout fanout          # None: no loop serves this
+    # None: no loop serves this.
+    cdef Fanout fanout          # of the connections that do not compress
+    cdef Fanout compressing     # of those that do; None, like what they share, where nothing is compressed
+    cdef Compression compression
 
-    cdef FrameReader reader(self, uint32_t now)
+    cdef Fanout new_fanout(self, Turn turn)
+    cdef Fanout admit(self, Outbox connection, object agreed)
+    cdef FrameReader new_reader(self, object agreed, uint32_t now)
+    cdef int publish(self, uint8_t opcode, const char* data, size_t size, bint compress) except -1

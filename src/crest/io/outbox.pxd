@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from crest.io.clock cimport Deadline
+from crest.io.deflation cimport Deflation
 from crest.io.pieces cimport Pieces, crest_piece
 from crest.io.turn cimport Pending, Turn
 
@@ -47,6 +48,7 @@ cdef class Outbox(Pieces):
     cdef Owner owner
     cdef Feed feed
     cdef object transport
+    cdef Deflation deflation                # None: nothing is compressed
     cdef uint32_t slot                      # in the fan-out
     cdef int fd                             # -1: everything goes through the transport
     cdef uint8_t state
@@ -69,7 +71,9 @@ cdef class Outbox(Pieces):
     cdef int detach(self) except -1
     cdef int stop(self) except -1
     cdef size_t waiting(self) noexcept
-    cdef bint push_message(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
+    cdef bint push_message(
+        self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1
+    cdef bint push_compressed(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
     cdef bint extend(self, uint8_t opcode, const char* data, size_t size) noexcept
     cdef bint push_frame(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
     cdef int push_bytes(self, const char* data, size_t size) except -1
@@ -81,7 +85,7 @@ cdef class Outbox(Pieces):
     cdef bint push_ping(self) except -1
     cdef bint pong(self, bytes payload) except -1
 
-    cdef bint post(self, uint8_t opcode, size_t size, object owner) except -1
+    cdef bint post(self, uint8_t opcode, size_t size, object owner, bint compress) except -1
     cdef int output_due(self) except -1
     cdef int append(self, const char* header, size_t header_size, const char* data, size_t size) except -1
     cdef int limit_transport(self) except -1

@@ -16,6 +16,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from asyncio import BufferedProtocol
 
 from crest.io.clock cimport milliseconds
+from crest.io.fanout cimport Fanout
 from crest.io.heartbeat cimport Heartbeat
 from crest.io.hub cimport Hub
 from crest.io.inbox cimport BINARY, CLOSE, CONNECT, ERROR, MESSAGE, is_full
@@ -190,7 +191,8 @@ cdef class Protocol(Heartbeat):
 
     # ---- The opening hands over ----------------------------------------------------------------------------------
 
-    def upgrade(self, Outbox connection not None, Hub hub not None, bytes response not None, bytes rest not None):
+    def upgrade(self, Outbox connection not None, Hub hub not None, bytes response not None, bytes rest not None,
+                agreed=None):
         """The opening handshake is accepted: from now on this is a WebSocket.
 
         Args:
@@ -198,15 +200,17 @@ cdef class Protocol(Heartbeat):
             hub: of the server whose connection it is.
             response: to be sent first.
             rest: bytes that came behind the request.
+            agreed: the `Agreement` on compression, or None.
         """
+        cdef Fanout fanout = hub.admit(connection, agreed)
         cdef uint32_t since = watch(hub, self.turn.clock)
         self.opening = None
         self.clear_deadline()
         self.hub = hub
         self.connection = connection
-        self.reader = hub.reader(since)
-        connection.attach(self, hub.fanout, self.transport)
-        hub.fanout.join(connection)
+        self.reader = hub.new_reader(agreed, since)
+        connection.attach(self, fanout, self.transport)
+        fanout.join(connection)
         self.turn.corked = connection  # until read() has come to its end
         connection.push_bytes(PyBytes_AS_STRING(response), len(response))
         self.deliver(CONNECT, None, None)
