@@ -30,11 +30,13 @@ cdef Method parse_text, parse_binary
 
 
 cdef object send(Outbox self, PyObject* const* args, Py_ssize_t count, PyObject* names):
+    cdef PyObject* text
     cdef Py_ssize_t size
     cdef const char* data
     if count == 1 and names == NULL:
-        data = utf8_of("send", <object>args[0], &size)
-        return self.push_message(OPCODE_TEXT, data, size, <object>args[0], True)
+        text = args[0]
+        data = utf8_of("send", <object>text, &size)
+        return self.push_message(OPCODE_TEXT, data, size, <object>text, True)
     return parse_text(self, args, count, names)
 
 

@@ -16,6 +16,7 @@ holds. It does not read, and does not know how a connection opens or ends: its `
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
@@ -23,7 +24,7 @@ from crest.io.arguments cimport as_bytes, utf8_of
 from crest.io.clock cimport Deadline
 from crest.io.pieces cimport Pieces
 from crest.io.poller cimport Pollable
-from crest.io.turn cimport Block, Pending, Turn, is_elsewhere
+from crest.io.turn cimport Block, Pending, PyThreadState_Get, Turn, is_elsewhere
 from crest.wire.frames cimport MAX_SERVER_HEADER, write_header
 from crest.wire.rfc6455 cimport (
     CLOSE_NO_STATUS_RECEIVED,
@@ -194,7 +195,7 @@ cdef class Outbox(Pieces):
             self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1:
         if self.state != OPEN:
             return False
-        if is_elsewhere(self.feed.turn):
+        if PyThreadState_Get() != self.feed.turn.thread:  # is_elsewhere(), without a reference to the turn
             return self.post(opcode, size, owner, compress)
         if self.deflation is not None and compress:
             return self.push_compressed(opcode, data, size, owner)
@@ -257,18 +258,18 @@ cdef class Outbox(Pieces):
         something else, for `push_frame` to judge.
 
         It halves the instructions of a `send`."""
-        cdef Block arena = self.feed.turn.arena
+        cdef PyObject* arena = <PyObject*>self.feed.turn.arena  # borrowed, so that none is counted
         cdef crest_piece* last
-        cdef char* target = arena.data + arena.used
+        cdef char* target = (<Block>arena).data + (<Block>arena).used
         if not self.count or size >= 126 or self.blocked or self.seen < self.feed.end \
-                or self.queued >= FLUSHED_AT - 128 or arena.room - arena.used < 128:
+                or self.queued >= FLUSHED_AT - 128 or (<Block>arena).room - (<Block>arena).used < 128:
             return False
         last = self.pieces + self.first + self.count - 1
         if last.owner != NULL or last.data + last.size != target:
             return False
         size += write_header(<uint8_t*>target, opcode, size)
         memcpy(target + 2, data, size - 2)
-        arena.used += size
+        (<Block>arena).used += size
         last.size += size
         self.queued += size
         return True
