@@ -2,7 +2,7 @@
 
 Its bytecode calls a method without further ado only on an instance of just the type that defines it, so a subclass of
 `Outbox` gets the two as its very own. And as long as nothing but the message is passed, there are no arguments to
-parse: that saves a `send` 30 instructions. Whatever else is passed is for the `Outbox`'s own method to understand, or
+parse: that saves a `send` 20 instructions. Whatever else is passed is for the `Outbox`'s own method to understand, or
 to refuse.
 """
 
