@@ -18,7 +18,7 @@ from crest.connection import WebSocketConnection, client_address, scheme_of
 from crest.exceptions import HandshakeError
 from crest.http import FileResponse, Request, Response, error_response, keeps_alive, serialize
 from crest.io.protocol import Protocol
-from crest.proxies import Client
+from crest.proxies import Client, TrustedProxies
 from crest.wire.handshake import accept, check_host, wants_upgrade
 from crest.wire.head import HeadReader, RequestHead, path_of
 
@@ -122,7 +122,8 @@ class Opening:
     def _route(self, head: RequestHead) -> bool:
         """Answer a request, or begin to. True when this connection's opening is over."""
         listener = self._listener
-        self._client = self._client_of(head)
+        if listener.proxies is not None:
+            self._client = self._client_of(listener.proxies, head)
         path = path_of(head.target)
         if not path:
             raise HandshakeError(400, "the request target has no path")
@@ -139,10 +140,9 @@ class Opening:
                 raise HandshakeError(426, "this is a WebSocket: the request must upgrade to it")
         return self._respond(head, path)
 
-    def _client_of(self, head: RequestHead) -> Client | None:
-        """Whom a request comes from, if it may be another than the peer."""
-        proxies = self._listener.proxies
-        return None if proxies is None else proxies.client(client_address(self._protocol.transport), head)
+    def _client_of(self, proxies: TrustedProxies, head: RequestHead) -> Client | None:
+        """Whom a request comes from."""
+        return proxies.client(client_address(self._protocol.transport), head)
 
     # ---- Upgrades ------------------------------------------------------------------------------------------------
 

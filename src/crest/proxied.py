@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from crest.connection import client_address
 from crest.io.protocol import Protocol
 from crest.opening import Opening
-from crest.proxies import Client
+from crest.proxies import Client, TrustedProxies
 from crest.wire.head import RequestHead
 from crest.wire.proxy import MalformedHeader, ProxyHeader
 
@@ -26,11 +26,8 @@ class ProxiedOpening(Opening):
 
     __slots__ = ()
 
-    def _client_of(self, head: RequestHead) -> Client | None:
-        proxies = self._listener.proxies
-        if self._source is None or proxies is None:
-            return self._source
-        return proxies.client(self._source, head)
+    def _client_of(self, proxies: TrustedProxies, head: RequestHead) -> Client | None:
+        return None if self._source is None else proxies.client(self._source, head)
 
 
 class HeaderOpening(ProxiedOpening):
@@ -72,6 +69,13 @@ class HeaderOpening(ProxiedOpening):
             super().timed_out()
         else:
             self._drop(f"none within {self._listener.open_timeout:g} s")
+
+    def stop(self) -> None:
+        """The server ends. As long as there is no header nothing can be said, and nobody waited for."""
+        if self._header is None:
+            super().stop()
+        else:
+            self._protocol.transport.abort()
 
     def _drop(self, reason: str) -> None:
         transport = self._protocol.transport

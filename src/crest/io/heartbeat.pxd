@@ -21,3 +21,9 @@ cdef class Heartbeat(Inbox):
     cdef bint is_alive(self) except -1
     cdef bint takes_output(self) except -1
     cdef bint is_reading(self) except -1
+
+
+cdef inline void hear(Heartbeat peer, uint32_t now) noexcept:
+    """There is a sign of life."""
+    peer.heard = now
+    peer.asked = 0

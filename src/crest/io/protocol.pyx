@@ -17,7 +17,7 @@ from asyncio import BufferedProtocol
 
 from crest.io.clock cimport milliseconds
 from crest.io.fanout cimport Fanout
-from crest.io.heartbeat cimport Heartbeat
+from crest.io.heartbeat cimport Heartbeat, hear
 from crest.io.hub cimport Hub
 from crest.io.inbox cimport BINARY, CLOSE, CONNECT, ERROR, MESSAGE, is_full
 from crest.io.outbox cimport OPEN, Outbox
@@ -103,8 +103,7 @@ cdef class Protocol(Heartbeat):
         """So many bytes have come, to where `buffer` said."""
         cdef Hub hub = self.hub
         cdef uint32_t since = watch(hub, self.turn.clock)
-        self.heard = since
-        self.asked = 0
+        hear(self, since)
         self.take(size)
         return watched(hub, self.turn.clock, self.connection, since)
 
@@ -154,8 +153,7 @@ cdef class Protocol(Heartbeat):
 
     def resume_writing(self):
         if self.connection is not None:
-            self.heard = milliseconds(self.turn.clock)  # the peer has taken what waited for it
-            self.asked = 0
+            hear(self, milliseconds(self.turn.clock))  # the peer has taken what waited for it
             self.connection.resume()
         elif self.opening is not None:
             self.opening.resume_writing()
