@@ -43,6 +43,7 @@ MODULES = [
     "io.watch",
     "io.inbox",
     "io.heartbeat",
+    "io.closing",
     "io.protocol",
     "io.stream",
     "io.acceptor",

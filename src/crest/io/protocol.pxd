@@ -2,24 +2,14 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from crest.io.heartbeat cimport Heartbeat
-from crest.io.turn cimport Turn
+from crest.io.closing cimport Closing
 from crest.wire.frames cimport FrameReader
 
 
-cdef class Protocol(Heartbeat):
-    cdef readonly Turn turn
-    cdef readonly object transport      # None before and after the connection
-    cdef object site
+cdef class Protocol(Closing):
     cdef readonly object opening        # reads the opening handshake; None once it is over
     cdef FrameReader reader
-    cdef bytes unread                   # what the reader's chunk lies in, while the inbox is full
     cdef uint8_t into_body              # the transport reads straight into a message
-    cdef uint8_t paused                 # the transport does not read
-    cdef uint8_t close_sent
-    cdef uint8_t ended                  # on_close is on its way: what still comes is thrown away
-    cdef uint8_t at_end                 # the peer has closed its half
-    cdef uint8_t lost                   # the transport is gone
     cdef public uint32_t slot           # for the site's use
 
     cdef int buffer(self, char** where, size_t* room) except -1
@@ -29,14 +19,4 @@ cdef class Protocol(Heartbeat):
     cdef int read(self) except -1
     cdef int read_frames(self) except -1
     cdef int hold(self) except -1
-    cdef int unpause(self) except -1
-    cdef bint is_closing(self) except -1
     cdef int chunk_read(self) except -1
-    cdef bint start_closing(self, int code, str reason) except -1
-    cdef int send_close(self, int code, str reason) except -1
-    cdef int peer_closed(self, int code, str reason) except -1
-    cdef int finish(self, int code, str reason) except -1
-    cdef int linger(self) except -1
-
-    cpdef set_deadline(self, double seconds)
-    cpdef clear_deadline(self)

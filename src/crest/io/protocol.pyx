@@ -2,12 +2,7 @@
 
 `Protocol` owns the life of one TCP connection. Its bytes go to an `opening` (of the floor above) until that calls
 `upgrade`; from then on it feeds the frame reader, answers control frames, and hands messages to its inbox, which
-calls the handlers. It knows the closing handshake (RFC 6455 section 7), and nothing of routes, HTTP or users.
-
-Its end, step by step: somebody sends the first close frame (`close`, `peer_closed`, `fail`) or the transport is lost;
-the reading ends and on_close is delivered (`finish`), once; when all is sent, the writing half is shut down, so that
-the peer can still read it, and the peer's end of stream is awaited for `close_timeout` (`linger`); `connection_lost`
-comes last.
+calls the handlers. How it ends is closing.pyx's. It knows nothing of routes, HTTP or users.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -17,9 +12,10 @@ from asyncio import BufferedProtocol
 
 from crest.io.clock cimport milliseconds
 from crest.io.fanout cimport Fanout
-from crest.io.heartbeat cimport Heartbeat, hear
+from crest.io.closing cimport Closing
+from crest.io.heartbeat cimport hear
 from crest.io.hub cimport Hub
-from crest.io.inbox cimport BINARY, CLOSE, CONNECT, ERROR, MESSAGE, is_full
+from crest.io.inbox cimport BINARY, CONNECT, MESSAGE, is_full
 from crest.io.outbox cimport OPEN, Outbox
 from crest.io.turn cimport Turn
 from crest.io.watch cimport watch, watched
@@ -30,15 +26,12 @@ from crest.wire.rfc6455 cimport (
     CLOSE_MESSAGE_TOO_BIG,
     CLOSE_POLICY_VIOLATION,
     CLOSE_UNSUPPORTED_DATA,
-    MAX_CLOSE_REASON,
     OPCODE_BINARY,
     OPCODE_CLOSE,
     OPCODE_PING,
     OPCODE_PONG,
     OPCODE_TEXT,
 )
-
-from crest.io.inbox import ErrorText
 
 cdef extern from "Python.h":
     object PyMemoryView_FromMemory(char* memory, Py_ssize_t size, int flags)
@@ -52,7 +45,7 @@ cdef size_t DIRECT = 1 << 18
 cdef double OPENING_LINGER = 5
 
 
-cdef class Protocol(Heartbeat):
+cdef class Protocol(Closing):
     """The asyncio protocol of one connection; `ServerProtocol` is what a transport gets.
 
     Args:
@@ -295,10 +288,6 @@ cdef class Protocol(Heartbeat):
     cdef bint is_reading(self) except -1:
         return not self.paused
 
-    cdef bint is_closing(self) except -1:
-        """Whether the transport has ended or is about to: it takes no more orders."""
-        return self.lost or self.transport.is_closing()
-
     cdef int chunk_read(self) except -1:
         """The chunk is used up: go on reading, or end where nothing more can come."""
         self.unread = None
@@ -313,93 +302,6 @@ cdef class Protocol(Heartbeat):
             self.read()
         return 0
 
-    # ---- Closing -------------------------------------------------------------------------------------------------
-
-    cdef int close(self, int code, str reason) except -1:
-        if self.start_closing(code, reason):
-            self.deaf = True
-            if self.paused:
-                self.turn.loop.call_soon(self._read_on)
-        return 0
-
-    cdef bint start_closing(self, int code, str reason) except -1:
-        """Send the first close frame. False if it was sent before, or nobody would get it."""
-        if self.close_sent or self.ended or self.lost:
-            return False
-        self.connection.stop()
-        if not self.connection.overflowed:  # by the broadcasts of this turn: else fail() follows
-            self.send_close(code, reason)
-            self.set_deadline(self.hub.close_timeout)
-        return True
-
-    cdef int send_close(self, int code, str reason) except -1:
-        cdef bytes encoded = reason.encode()[:MAX_CLOSE_REASON]
-        self.close_sent = True
-        return self.connection.push_close(code, encoded.decode(errors="ignore").encode())
-
-    cdef int peer_closed(self, int code, str reason) except -1:
-        """The peer's close frame: answer it with the same code (section 5.5.1), unless this is the answer."""
-        if not self.close_sent:
-            self.send_close(code, reason)
-        self.finish(code, reason)
-        return self.linger()
-
-    cdef int fail(self, int code, str error) except -1:
-        if self.ended:
-            return 0
-        if not self.close_sent:
-            self.send_close(code, error)
-        self.deliver(ERROR, ErrorText(error), None)
-        self.finish(code, error)
-        return self.linger()
-
-    cdef int finish(self, int code, str reason) except -1:
-        if self.ended:
-            return 0
-        self.ended = True
-        self.unread = None
-        return self.deliver(CLOSE, code, reason)
-
-    cdef int linger(self) except -1:
-        """Close the TCP connection such that the peer gets all that was sent. To close the socket now, with bytes of
-        the peer's unread, would reset the connection, and the reset can overtake the close frame."""
-        if self.lost:
-            return 0
-        self.set_deadline(self.hub.close_timeout)
-        self.unpause()
-        if self.connection.count or self.connection.blocked:
-            self.connection.tell_drained = True
-            return 0
-        return self.drained()
-
-    cdef int drained(self) except -1:
-        # Not at once: asyncio's transports do not expect to be closed from within resume_writing.
-        self.turn.loop.call_soon(self._end_writing)
-        return 0
-
-    def _end_writing(self):
-        """Everything is sent: shut the writing half down, or the connection, if the peer has done so with its own."""
-        if self.is_closing():
-            return
-        if self.at_end or not self.transport.can_write_eof():
-            self.transport.close()
-            return
-        try:
-            self.transport.write_eof()
-        except OSError:  # reset by the peer, which the transport has not noticed yet
-            self.transport.abort()
-
-    cdef int call_soon(self, object callback) except -1:
-        # The loop's own transports do not tell their context: that of whoever asked has to do.
-        self.turn.loop.call_soon(callback, context=self.transport.get_extra_info("context"))
-        return 0
-
-    cdef int idle(self) except -1:
-        if self.lost:
-            self.clear_deadline()
-            self.site.ended(self)
-        return 0
-
     cpdef expired(self):
         """What was awaited has not come: the end of its handlers, a request, a sign of life, or the peer's end of the
         connection."""
@@ -412,19 +314,18 @@ cdef class Protocol(Heartbeat):
         elif self.connection is None or self.close_sent or self.ended or self.at_end:
             self.transport.abort()
 
+    cdef int close(self, int code, str reason) except -1:
+        if self.start_closing(code, reason):
+            self.deaf = True
+            if self.paused:
+                self.turn.loop.call_soon(self._read_on)
+        return 0
+
     def _read_on(self):
         if self.paused and not self.ended:
             self.read()
 
     # ---- What the floor above asks for ---------------------------------------------------------------------------
-
-    cpdef set_deadline(self, double seconds):
-        """Have the opening's `timed_out` called in so many seconds, instead of what was awaited before."""
-        self.turn.clock.start(self, seconds)
-
-    cpdef clear_deadline(self):
-        """The request has come."""
-        self.turn.clock.cancel(self)
 
     def close_opening(self):
         """The opening has sent its last response: no upgrade will follow."""

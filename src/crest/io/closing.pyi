@@ -1,0 +1,15 @@
+import typing
+
+from typing_extensions import disjoint_base
+
+from crest.io.heartbeat import Heartbeat
+from crest.io.turn import Turn
+
+@disjoint_base
+class Closing(Heartbeat):
+    @property
+    def turn(self) -> Turn: ...
+    @property
+    def transport(self) -> typing.Any: ...  # asyncio.Transport; None before and after the connection
+    def set_deadline(self, seconds: float) -> None: ...
+    def clear_deadline(self) -> None: ...

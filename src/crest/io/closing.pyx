@@ -1,0 +1,111 @@
+"""How a connection ends: the closing handshake (RFC 6455 section 7), and the TCP connection after it.
+
+Step by step: somebody sends the first close frame (`start_closing`, `peer_closed`, `fail`) or the transport is lost;
+the reading ends and on_close is delivered (`finish`), once; when all is sent, the writing half is shut down, so that
+the peer can still read it, and the peer's end of stream is awaited for `close_timeout` (`linger`); the transport's
+`connection_lost` comes last.
+"""
+
+from crest.io.heartbeat cimport Heartbeat
+from crest.io.inbox cimport CLOSE, ERROR
+from crest.wire.rfc6455 cimport MAX_CLOSE_REASON
+
+from crest.io.inbox import ErrorText
+
+
+cdef class Closing(Heartbeat):
+    """What one connection does about its end."""
+
+    cdef int unpause(self) except -1:
+        """Have the transport read, if it does not."""
+        raise NotImplementedError
+
+    cdef bint is_closing(self) except -1:
+        """Whether the transport has ended or is about to: it takes no more orders."""
+        return self.lost or self.transport.is_closing()
+
+    cdef bint start_closing(self, int code, str reason) except -1:
+        """Send the first close frame. False if it was sent before, or nobody would get it."""
+        if self.close_sent or self.ended or self.lost:
+            return False
+        self.connection.stop()
+        if not self.connection.overflowed:  # by the broadcasts of this turn: else fail() follows
+            self.send_close(code, reason)
+            self.set_deadline(self.hub.close_timeout)
+        return True
+
+    cdef int send_close(self, int code, str reason) except -1:
+        cdef bytes encoded = reason.encode()[:MAX_CLOSE_REASON]
+        self.close_sent = True
+        return self.connection.push_close(code, encoded.decode(errors="ignore").encode())
+
+    cdef int peer_closed(self, int code, str reason) except -1:
+        """The peer's close frame: answer it with the same code (section 5.5.1), unless this is the answer."""
+        if not self.close_sent:
+            self.send_close(code, reason)
+        self.finish(code, reason)
+        return self.linger()
+
+    cdef int fail(self, int code, str error) except -1:
+        if self.ended:
+            return 0
+        if not self.close_sent:
+            self.send_close(code, error)
+        self.deliver(ERROR, ErrorText(error), None)
+        self.finish(code, error)
+        return self.linger()
+
+    cdef int finish(self, int code, str reason) except -1:
+        if self.ended:
+            return 0
+        self.ended = True
+        self.unread = None
+        return self.deliver(CLOSE, code, reason)
+
+    cdef int linger(self) except -1:
+        """Close the TCP connection such that the peer gets all that was sent. To close the socket now, with bytes of
+        the peer's unread, would reset the connection, and the reset can overtake the close frame."""
+        if self.lost:
+            return 0
+        self.set_deadline(self.hub.close_timeout)
+        self.unpause()
+        if self.connection.count or self.connection.blocked:
+            self.connection.tell_drained = True
+            return 0
+        return self.drained()
+
+    cdef int drained(self) except -1:
+        # Not at once: asyncio's transports do not expect to be closed from within resume_writing.
+        self.turn.loop.call_soon(self._end_writing)
+        return 0
+
+    def _end_writing(self):
+        """Everything is sent: shut the writing half down, or the connection, if the peer has done so with its own."""
+        if self.is_closing():
+            return
+        if self.at_end or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        try:
+            self.transport.write_eof()
+        except OSError:  # reset by the peer, which the transport has not noticed yet
+            self.transport.abort()
+
+    cdef int call_soon(self, object callback) except -1:
+        # The loop's own transports do not tell their context: that of whoever asked has to do.
+        self.turn.loop.call_soon(callback, context=self.transport.get_extra_info("context"))
+        return 0
+
+    cdef int idle(self) except -1:
+        if self.lost:
+            self.clear_deadline()
+            self.site.ended(self)
+        return 0
+
+    cpdef set_deadline(self, double seconds):
+        """Have `expired` called in so many seconds, instead of what was awaited before."""
+        self.turn.clock.start(self, seconds)
+
+    cpdef clear_deadline(self):
+        """What was awaited has come."""
+        self.turn.clock.cancel(self)
