@@ -33,6 +33,7 @@ MODULES = [
     "io.clock",
     "io.turn",
     "io.pieces",
+    "io.backlog",
     "io.outbox",
     "io.fanout",
     "io.hub",

@@ -55,9 +55,9 @@ def test_a_limit_too_large_to_be_kept_is_refused_by_name(name: str) -> None:
         WebSocketServer(**{name: 1 << 64})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("value", ["ignore", "", None, True])
-def test_on_backlog_is_close_or_drop(value: Any) -> None:
-    with pytest.raises(ValueError, match="on_backlog must be 'close' or 'drop'"):
+@pytest.mark.parametrize("value", ["ignore", "", None, True, ["close"]])
+def test_on_backlog_is_one_of_the_policies(value: Any) -> None:
+    with pytest.raises(ValueError, match="on_backlog must be one of 'close', 'drop-newest', "):
         WebSocketServer(on_backlog=value)
 
 

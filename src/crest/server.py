@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from crest.admission import Admission
 from crest.connection import WebSocketConnection
-from crest.io.hub import Hub
+from crest.io.hub import POLICIES, Hub
 from crest.options import check_count, check_optional_count, check_path, check_seconds, check_span
 from crest.wire.handshake import is_token
 
@@ -43,8 +43,9 @@ class WebSocketServer:
             connection with 1009, as soon as it is announced.
         max_fragments: Frames that a message may come in, empty ones included. More close with 1008.
         max_backlog: Bytes that may wait for a client that reads too slowly.
-        on_backlog: What happens past that: "close" closes the connection with 1013, and `on_error` says so; "drop"
-            drops the newest message instead, and `send` returns False.
+        on_backlog: What happens past that: "close" closes the connection with 1013, and `on_error` says so;
+            "drop-newest" (or "drop") drops the newest message instead, and `send` returns False; "drop-oldest" drops
+            the messages that have waited longest.
         max_queue: Messages of one connection that may wait for its async handler; past that its socket is not read.
         close_timeout: Seconds for a client to answer a close frame, and for a connection's async handlers to end
         after it.
@@ -74,7 +75,7 @@ class WebSocketServer:
         max_message_size: int = 1 << 20,
         max_fragments: int = 1 << 17,
         max_backlog: int = 1 << 20,
-        on_backlog: Literal["close", "drop"] = "close",
+        on_backlog: Literal["close", "drop", "drop-newest", "drop-oldest"] = "close",
         max_queue: int = 16,
         close_timeout: float = 10.0,
         ping_interval: float | None = 20.0,
@@ -83,8 +84,9 @@ class WebSocketServer:
         slow_handler: float | None = 1.0,
         fanout_slice: float = 0.005,
     ) -> None:
-        if on_backlog not in ("close", "drop"):
-            raise ValueError(f"on_backlog must be 'close' or 'drop', not {on_backlog!r}")
+        policy = "drop-newest" if on_backlog == "drop" else on_backlog
+        if policy not in POLICIES:
+            raise ValueError(f"on_backlog must be one of {', '.join(map(repr, POLICIES))}, not {on_backlog!r}")
         self.path = check_path(path)
         self.subprotocols = _check_subprotocols(subprotocols)
         self.admission = Admission(
@@ -96,7 +98,7 @@ class WebSocketServer:
             max_message_size=check_count("max_message_size", max_message_size, MOST_BYTES),
             max_fragments=check_count("max_fragments", max_fragments, MOST_COUNT),
             max_backlog=check_count("max_backlog", max_backlog, MOST_BYTES),
-            drop=on_backlog == "drop",
+            on_backlog=policy,
             max_queue=check_count("max_queue", max_queue, MOST_COUNT),
             close_timeout=check_seconds("close_timeout", close_timeout),
             ping_interval=check_span("ping_interval", ping_interval),

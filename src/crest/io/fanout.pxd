@@ -2,7 +2,8 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from crest.io.outbox cimport Feed, Outbox
+from crest.io.backlog cimport Backlog, Feed
+from crest.io.outbox cimport Outbox
 from crest.io.pieces cimport crest_piece
 from crest.io.turn cimport Block
 
@@ -26,6 +27,8 @@ cdef class Fanout(Feed):
     cdef size_t unsent(self, crest_piece* pieces) except 0
     cdef size_t send_ready(
         self, const crest_piece* pieces, size_t count, uint64_t deadline, ptrdiff_t* sent) noexcept nogil
-    cdef int push_range(self, Outbox outbox, uint64_t position, uint64_t stop) except -1
+    cdef int push_begun(self, Backlog outbox, uint64_t position) except -1
+    cdef int push_newest(self, Backlog outbox) except -1
+    cdef int push_range(self, Backlog outbox, uint64_t position, uint64_t stop) except -1
     cdef uint64_t fitting(self, uint64_t position, uint64_t size, uint64_t* refused) except? 0
     cdef int clear(self) except -1

@@ -1,10 +1,11 @@
 from typing import final
 
-from crest.io.outbox import Feed, Outbox
+from crest.io.backlog import Feed
+from crest.io.outbox import Outbox
 from crest.io.turn import Turn
 
 @final
 class Fanout(Feed):
-    def __new__(cls, turn: Turn, *, max_backlog: int, drop: bool, slice: float) -> Fanout: ...
+    def __new__(cls, turn: Turn, *, max_backlog: int, policy: int, slice: float) -> Fanout: ...
     @property
     def members(self) -> list[Outbox]: ...

@@ -17,10 +17,11 @@ from cpython.object cimport PyObject
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from crest.io.outbox cimport CREST_WOULD_BLOCK, Feed, Outbox, crest_now, crest_prefetch, crest_send, is_ready
+from crest.io.backlog cimport DROP_OLDEST, Backlog, Feed
+from crest.io.outbox cimport CREST_WOULD_BLOCK, Outbox, crest_now, crest_prefetch, crest_send, is_ready
 from crest.io.pieces cimport crest_piece
 from crest.io.turn cimport Block, Turn
-from crest.wire.frames cimport MAX_SERVER_HEADER, write_header
+from crest.wire.frames cimport MAX_SERVER_HEADER, frame_size, write_header
 
 cdef extern from "Python.h":
     ctypedef struct PyListObject:
@@ -47,15 +48,15 @@ cdef class Fanout(Feed):
     Args:
         turn: of the loop that the connections belong to.
         max_backlog: bytes that may wait for a connection that does not read fast enough.
-        drop: what happens past that: drop the newest message, or else close the connection.
+        policy: what happens past that, a `Policy`.
         slice: seconds after which a round is interrupted.
     """
 
-    def __cinit__(self, Turn turn not None, *, max_backlog, bint drop, double slice):
+    def __cinit__(self, Turn turn not None, *, max_backlog, uint8_t policy, double slice):
         self.turn = turn
         self.slice = <uint64_t>(slice * 1e9)
         self.max_backlog = max_backlog
-        self.drop = drop
+        self.policy = policy
         self.members = []
         self.blocks = []
 
@@ -66,7 +67,7 @@ cdef class Fanout(Feed):
         self.members.append(outbox)
         return 0
 
-    cdef int leave(self, Outbox outbox) except -1:
+    cdef int leave(self, Backlog outbox) except -1:
         """A connection is closing: it gets what was broadcast before, and nothing more."""
         cdef uint32_t free
         self.catch_up(outbox)
@@ -147,8 +148,7 @@ cdef class Fanout(Feed):
             outbox = self.members[self.at]
             self.at += 1
             if sent >= 0:
-                self.push_range(outbox, self.start + sent, self.goal)
-                outbox.seen = self.goal
+                self.push_begun(outbox, self.start + sent)
             if outbox.blocked:
                 self.catch_up(outbox)
             else:
@@ -199,12 +199,14 @@ cdef class Fanout(Feed):
             at += 1
         return at
 
-    cdef int catch_up(self, Outbox outbox) except -1:
+    cdef int catch_up(self, Backlog outbox) except -1:
         """Give the outbox pieces for all of the log that it has not seen, as far as its backlog allows."""
         cdef uint64_t position = outbox.seen, stop = self.end, refused = 0
         if position >= stop:
             return 0
         if outbox.blocked and outbox.waiting() + (stop - position) > self.max_backlog:
+            if self.policy == DROP_OLDEST:
+                return self.push_newest(outbox)
             stop = self.fitting(position, self.max_backlog - min(outbox.waiting(), self.max_backlog), &refused)
         outbox.seen = self.end
         self.push_range(outbox, position, stop)
@@ -212,7 +214,36 @@ cdef class Fanout(Feed):
             outbox.overflow(refused)
         return 0
 
-    cdef int push_range(self, Outbox outbox, uint64_t position, uint64_t stop) except -1:
+    cdef int push_begun(self, Backlog outbox, uint64_t position) except -1:
+        """A send of the log has ended at a position: the outbox owes the rest of that frame."""
+        cdef uint64_t base = self.base, at = self.start
+        cdef Block block
+        for block in self.blocks:
+            while at < position and at < base + block.used:
+                at += frame_size(<const uint8_t*>block.data + (at - base))
+            base += block.used
+        self.push_range(outbox, position, at)
+        outbox.begun = at - position
+        outbox.seen = at
+        return 0
+
+    cdef int push_newest(self, Backlog outbox) except -1:
+        """Likewise frame by frame: the oldest make way for newer ones."""
+        cdef uint64_t base = self.base, at = outbox.seen, size, refused = 0
+        cdef Block block
+        outbox.seen = self.end
+        for block in self.blocks:
+            while base <= at < base + block.used:
+                size = frame_size(<const uint8_t*>block.data + (at - base))
+                if outbox.has_room(size):
+                    outbox.push_shared(block, block.data + (at - base), size)
+                else:
+                    refused += 1
+                at += size
+            base += block.used
+        return outbox.overflow(refused)
+
+    cdef int push_range(self, Backlog outbox, uint64_t position, uint64_t stop) except -1:
         """Give the outbox pieces for the log between two positions."""
         cdef uint64_t base = self.base
         cdef uint64_t upto
@@ -259,17 +290,3 @@ cdef class Fanout(Feed):
             block.used = 0
             self.base = self.end
         return 0
-
-
-cdef uint64_t frame_size(const uint8_t* head) noexcept:
-    """Bytes of a frame that `write_header` made, its header included."""
-    cdef uint64_t size = head[1]
-    cdef int i
-    if size < 126:
-        return 2 + size
-    if size == 126:
-        return 4 + (head[2] << 8 | head[3])
-    size = 0
-    for i in range(2, 10):
-        size = size << 8 | head[i]
-    return 10 + size

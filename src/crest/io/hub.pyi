@@ -7,6 +7,8 @@ from crest.io.turn import Turn
 
 _Handler = Callable[..., Any] | None
 
+POLICIES: tuple[str, ...]
+
 @final
 class Hub:
     on_connect: _Handler
@@ -20,7 +22,7 @@ class Hub:
         max_message_size: int,
         max_fragments: int,
         max_backlog: int,
-        drop: bool,
+        on_backlog: str,
         max_queue: int,
         close_timeout: float,
         fanout_slice: float,
@@ -36,7 +38,7 @@ class Hub:
     @property
     def max_backlog(self) -> int: ...
     @property
-    def drop(self) -> bool: ...
+    def on_backlog(self) -> str: ...
     @property
     def max_queue(self) -> int: ...
     @property

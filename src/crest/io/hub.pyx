@@ -10,6 +10,8 @@ from crest.io.fanout cimport Fanout
 from crest.io.turn cimport Turn, is_elsewhere
 from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_TEXT
 
+POLICIES = "close", "drop-newest", "drop-oldest"  # in the order of outbox.pxd's Policy
+
 
 @cython.final
 cdef class Hub:
@@ -19,7 +21,7 @@ cdef class Hub:
         max_message_size: bytes, see `FrameReader`.
         max_fragments: frames, see `FrameReader`.
         max_backlog: bytes, see `Fanout`.
-        drop: see `Fanout`.
+        on_backlog: one of POLICIES, see `Fanout`.
         max_queue: messages that may wait for an async handler before the socket is no longer read.
         close_timeout: seconds for the peer to answer a close frame, and for handlers to end after the connection.
         fanout_slice: seconds, see `Fanout`.
@@ -27,12 +29,13 @@ cdef class Hub:
         slow_handler: seconds that handlers may block the loop before that is logged; None: any number.
     """
 
-    def __cinit__(self, *, max_message_size, max_fragments, max_backlog, bint drop, max_queue, double close_timeout,
-                  double fanout_slice, ping_interval=None, ping_timeout=None, idle_timeout=None, slow_handler=None):
+    def __cinit__(self, *, max_message_size, max_fragments, max_backlog, str on_backlog, max_queue,
+                  double close_timeout, double fanout_slice, ping_interval=None, ping_timeout=None, idle_timeout=None,
+                  slow_handler=None):
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
         self.max_backlog = max_backlog
-        self.drop = drop
+        self.on_backlog = on_backlog
         self.max_queue = max_queue
         self.close_timeout = close_timeout
         self.fanout_slice = fanout_slice
@@ -43,7 +46,8 @@ cdef class Hub:
 
     def open(self, Turn turn not None):
         """A loop begins to serve this server's connections."""
-        self.fanout = Fanout(turn, max_backlog=self.max_backlog, drop=self.drop, slice=self.fanout_slice)
+        self.fanout = Fanout(
+            turn, max_backlog=self.max_backlog, policy=POLICIES.index(self.on_backlog), slice=self.fanout_slice)
 
     def close(self):
         """No loop serves it any more."""

@@ -3,8 +3,9 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
+from crest.io.backlog cimport Owner
 from crest.io.hub cimport Hub
-from crest.io.outbox cimport Outbox, Owner
+from crest.io.outbox cimport Outbox
 
 # What a handler is called for.
 cdef enum Event:

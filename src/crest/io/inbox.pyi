@@ -3,7 +3,7 @@ from typing import Self
 
 from typing_extensions import disjoint_base
 
-from crest.io.outbox import Owner
+from crest.io.backlog import Owner
 
 logger: logging.Logger
 

@@ -13,8 +13,9 @@ from collections import deque
 from inspect import isawaitable
 import logging
 
+from crest.io.backlog cimport Owner
 from crest.io.hub cimport Hub
-from crest.io.outbox cimport Owner, PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack
+from crest.io.outbox cimport PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack
 from crest.io.watch cimport in_steps
 from crest.wire.rfc6455 cimport CLOSE_INTERNAL_ERROR
 

@@ -2,23 +2,12 @@ from typing import TypeVar
 
 from typing_extensions import Buffer, disjoint_base
 
-from crest.io.clock import Deadline
-from crest.io.pieces import Pieces
-from crest.io.turn import Pending
+from crest.io.backlog import Backlog
 
 _Class = TypeVar("_Class", bound=type[Outbox])
 
-class Owner(Deadline): ...
-
 @disjoint_base
-class Feed(Pending):
-    @property
-    def max_backlog(self) -> int: ...
-    @property
-    def drop(self) -> bool: ...
-
-@disjoint_base
-class Outbox(Pieces):
+class Outbox(Backlog):
     def send(self, text: str, /) -> bool: ...
     def send_binary(self, data: Buffer, /) -> bool: ...
     def ping(self) -> bool: ...
@@ -29,8 +18,6 @@ class Outbox(Pieces):
     def _number(self) -> int: ...
     @property
     def buffered(self) -> int: ...
-    @property
-    def dropped(self) -> int: ...
     @property
     def latency(self) -> float | None: ...
 

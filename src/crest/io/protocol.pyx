@@ -15,11 +15,12 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from asyncio import BufferedProtocol
 
+from crest.io.backlog cimport OPEN
 from crest.io.clock cimport milliseconds
 from crest.io.heartbeat cimport Heartbeat
 from crest.io.hub cimport Hub
 from crest.io.inbox cimport BINARY, CLOSE, CONNECT, ERROR, MESSAGE, is_full
-from crest.io.outbox cimport OPEN, Outbox
+from crest.io.outbox cimport Outbox
 from crest.io.turn cimport Turn
 from crest.io.watch cimport watch, watched
 from crest.wire.frames cimport NEED_DATA, FrameReader
