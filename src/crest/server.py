@@ -166,6 +166,15 @@ class WebSocketServer:
         self.hub.on_error = _check_handler(handler)
         return handler
 
+    def on_drain(self, handler: Handler) -> Handler:
+        """Register `handler(conn)`: a client that had not read fast enough has taken all that waited for it.
+
+        It runs after a send has found that the client does not keep up, once everything that was sent is with the
+        kernel: `conn.buffered` is 0, or what was sent since.
+        """
+        self.hub.on_drain = _check_handler(handler)
+        return handler
+
     # ---- Broadcasts ----------------------------------------------------------------------------------------------
 
     def broadcast(self, text: str) -> None:

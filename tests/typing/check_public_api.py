@@ -81,6 +81,7 @@ def failed(conn: WebSocketConnection, error: ErrorText) -> None:
 def check_handlers() -> None:
     assert_type(connected(ws.get_connections()[0]), None)
     ws.on_binary(lambda conn, data: None)
+    ws.on_drain(lambda conn: None)
     ws.on_close(None)  # type: ignore[type-var]
 
 

@@ -16,6 +16,7 @@ class Hub:
     on_binary: _Handler
     on_close: _Handler
     on_error: _Handler
+    on_drain: _Handler
     def __new__(
         cls,
         *,

@@ -154,6 +154,7 @@ cdef class Protocol(Heartbeat):
             self.heard = milliseconds(self.turn.clock)  # the peer has taken what waited for it
             self.asked = 0
             self.connection.resume()
+            self.relieved()
         elif self.opening is not None:
             self.opening.resume_writing()
 
