@@ -35,6 +35,7 @@ MODULES = [
     "io.pieces",
     "io.backlog",
     "io.outbox",
+    "io.latest",
     "io.fanout",
     "io.hub",
     "io.watch",

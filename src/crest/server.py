@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal, TypeVar
 
 from crest.admission import Admission
@@ -45,7 +45,8 @@ class WebSocketServer:
         max_backlog: Bytes that may wait for a client that reads too slowly.
         on_backlog: What happens past that: "close" closes the connection with 1013, and `on_error` says so;
             "drop-newest" (or "drop") drops the newest message instead, and `send` returns False; "drop-oldest" drops
-            the messages that have waited longest.
+            the messages that have waited longest; "latest" keeps of the broadcasts with a `key` only the newest of
+            each, and closes the connection past that for all else.
         max_queue: Messages of one connection that may wait for its async handler; past that its socket is not read.
         close_timeout: Seconds for a client to answer a close frame, and for a connection's async handlers to end
         after it.
@@ -75,7 +76,7 @@ class WebSocketServer:
         max_message_size: int = 1 << 20,
         max_fragments: int = 1 << 17,
         max_backlog: int = 1 << 20,
-        on_backlog: Literal["close", "drop", "drop-newest", "drop-oldest"] = "close",
+        on_backlog: Literal["close", "drop", "drop-newest", "drop-oldest", "latest"] = "close",
         max_queue: int = 16,
         close_timeout: float = 10.0,
         ping_interval: float | None = 20.0,
@@ -177,25 +178,31 @@ class WebSocketServer:
 
     # ---- Broadcasts ----------------------------------------------------------------------------------------------
 
-    def broadcast(self, text: str) -> None:
+    def broadcast(self, text: str, *, key: Hashable = None) -> None:
         """Send one text message to every open connection of this server. Never blocks; may be called from any thread.
 
+        Args:
+            text: The message.
+            key: What it is the newest state of: with `on_backlog="latest"` it takes the place of an older one with the
+                same key, for clients that do not keep up. None: it is no state, and nothing takes its place.
+
         Raises:
-            TypeError: `text` is not `str`; bytes go through `broadcast_binary`.
+            TypeError: `text` is not `str`; bytes go through `broadcast_binary`. Or `key` is not hashable.
             UnicodeEncodeError: It has a lone surrogate, which UTF-8 can not carry.
         """
-        self.hub.broadcast(text)
+        self.hub.broadcast(text, key)
 
-    def broadcast_binary(self, data: bytes | bytearray | memoryview) -> None:
+    def broadcast_binary(self, data: bytes | bytearray | memoryview, *, key: Hashable = None) -> None:
         """Send one binary message to every open connection of this server. Never blocks; may be called from any thread.
 
         Args:
             data: Any bytes-like object; a mutable one may be changed as soon as the call returns.
+            key: As for `broadcast`.
 
         Raises:
-            TypeError: `data` is not bytes-like; text goes through `broadcast`.
+            TypeError: `data` is not bytes-like; text goes through `broadcast`. Or `key` is not hashable.
         """
-        self.hub.broadcast_binary(data)
+        self.hub.broadcast_binary(data, key)
 
     # ---- Admission -----------------------------------------------------------------------------------------------
 

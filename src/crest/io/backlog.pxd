@@ -31,6 +31,7 @@ cdef enum Policy:
     CLOSE_CONNECTION
     DROP_NEWEST
     DROP_OLDEST
+    LATEST
 
 cdef class Owner(Deadline):
     """Whom an outbox tells, and asks to end the connection: the connection's Protocol."""
@@ -49,6 +50,8 @@ cdef class Feed(Pending):
     cdef uint64_t end
     cdef int catch_up(self, Backlog outbox) except -1
     cdef int leave(self, Backlog outbox) except -1
+    cdef size_t refill(self, Backlog outbox) except? 0
+    cdef uint64_t lag(self, Backlog outbox) except? 0
 
 
 cdef class Backlog(Pieces):
@@ -61,6 +64,7 @@ cdef class Backlog(Pieces):
     cdef uint8_t state
     cdef uint8_t blocked        # the transport has bytes queued: it will say when they are gone
     cdef uint8_t overflowed
+    cdef uint8_t lagging        # keyed broadcasts pass it by, see latest.pyx
     cdef Owner owner
     cdef Feed feed
     cdef readonly uint64_t dropped      # messages, by the policy

@@ -44,6 +44,14 @@ cdef class Feed(Pending):
     cdef int leave(self, Backlog outbox) except -1:
         raise NotImplementedError
 
+    cdef size_t refill(self, Backlog outbox) except? 0:
+        """Queue some of what has passed a lagging outbox by; returns how many bytes."""
+        raise NotImplementedError
+
+    cdef uint64_t lag(self, Backlog outbox) except? 0:
+        """Bytes that have passed an outbox by, and will come."""
+        raise NotImplementedError
+
 
 cdef class Backlog(Pieces):
     """What waits to be sent on one connection."""

@@ -10,7 +10,7 @@ from crest.io.fanout cimport Fanout
 from crest.io.turn cimport Turn, is_elsewhere
 from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_TEXT
 
-POLICIES = "close", "drop-newest", "drop-oldest"  # in the order of outbox.pxd's Policy
+POLICIES = "close", "drop-newest", "drop-oldest", "latest"  # in the order of outbox.pxd's Policy
 
 
 @cython.final
@@ -62,26 +62,28 @@ cdef class Hub:
         cdef Fanout fanout = self.fanout
         return 0 if fanout is None else len(fanout.members)
 
-    def broadcast(self, text not None):
+    def broadcast(self, text not None, key=None):
         """See `WebSocketServer.broadcast`."""
         cdef Py_ssize_t size
         cdef const char* data = utf8_of("broadcast", text, &size)
         cdef Fanout fanout = self.fanout
+        hash(key)  # or TypeError, whatever the policy
         if fanout is not None:
             if is_elsewhere(fanout.turn):
-                fanout.turn.call_from_elsewhere(self.broadcast, text)
+                fanout.turn.call_from_elsewhere(self.broadcast, text, key)
             else:
-                fanout.publish(OPCODE_TEXT, data, size)
+                fanout.publish(OPCODE_TEXT, data, size, key)
 
-    def broadcast_binary(self, data not None):
+    def broadcast_binary(self, data not None, key=None):
         """See `WebSocketServer.broadcast_binary`."""
         cdef bytes copy = as_bytes("broadcast", data)
         cdef Fanout fanout = self.fanout
+        hash(key)
         if fanout is not None:
             if is_elsewhere(fanout.turn):
-                fanout.turn.call_from_elsewhere(self.broadcast_binary, copy)
+                fanout.turn.call_from_elsewhere(self.broadcast_binary, copy, key)
             else:
-                fanout.publish(OPCODE_BINARY, PyBytes_AS_STRING(copy), len(copy))
+                fanout.publish(OPCODE_BINARY, PyBytes_AS_STRING(copy), len(copy), key)
 
 
 cdef uint32_t milliseconds_of(seconds, uint32_t otherwise) except? 0:

@@ -150,7 +150,7 @@ cdef class Outbox(Backlog):
         """Bytes that were sent and that the kernel has not taken yet."""
         cdef uint64_t unseen = 0
         if self.state == OPEN:
-            unseen = self.feed.end - self.seen
+            unseen = self.feed.end - self.seen + (self.feed.lag(self) if self.lagging else 0)
         return self.waiting() + unseen
 
     @property
@@ -299,7 +299,7 @@ cdef class Outbox(Backlog):
             return self.discard()
         if self.state == OPEN and self.seen < self.feed.end:
             self.feed.catch_up(self)
-        while self.count and not self.blocked:
+        while not self.blocked and (self.count or (self.lagging and self.feed.refill(self))):
             if self.fd >= 0:
                 sent = crest_send(self.fd, self.pieces + self.first, self.count)
                 if sent == CREST_BROKEN:
