@@ -3,8 +3,9 @@
 Usage: autobahn.py RUN_SH   its run.sh: URL OUTDIR CASE..., which leaves OUTDIR/index.json
        autobahn.py docker   the image crossbario/autobahn-testsuite
 
-Sections 12 and 13 are permessage-deflate's, and left out. It ends with status 1 for a case that is FAILED, NON-STRICT,
-UNCLEAN or anything else, for one that did not run, and when the server logged an error or did not end in good order.
+The server compresses whatever it may: in sections 12 and 13, permessage-deflate's, the client offers to. This ends with
+status 1 for a case that is FAILED, NON-STRICT, UNCLEAN or anything else, for one that did not run, and when the server
+logged an error or did not end in good order.
 """
 
 import json
@@ -20,8 +21,8 @@ from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "build" / "autobahn"
-SECTIONS = ["1", "2", "3", "4", "5", "6", "7", "9", "10"]
-CASES = 301
+SECTIONS = ["1", "2", "3", "4", "5", "6", "7", "9", "10", "12", "13"]
+CASES = 517
 """How many the suite has in these sections."""
 
 PASSED = {"OK", "INFORMATIONAL"}
@@ -37,7 +38,7 @@ def start_server(url: str, log: IO[str]) -> subprocess.Popen[bytes]:
     """The echo server, once it listens."""
     address = urlsplit(url)
     script = ROOT / "benches" / "servers" / "crest_server.py"
-    server = subprocess.Popen([sys.executable, str(script), str(address.port), "echo"], stderr=log)
+    server = subprocess.Popen([sys.executable, str(script), str(address.port), "echo-deflate"], stderr=log)
     while server.poll() is None:
         try:
             socket.create_connection((address.hostname, address.port), timeout=1).close()

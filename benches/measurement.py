@@ -137,7 +137,7 @@ def end(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -148,7 +148,7 @@ def _last_line(text: str) -> str:
     return lines[-1][:200] if lines else "nothing on stderr"
 
 
-def _wait_until_it_listens(server: subprocess.Popen[str], port: int) -> str | None:
+def wait_until_it_listens(server: subprocess.Popen[str], port: int) -> str | None:
     """Return None, or why it does not."""
     deadline = time.monotonic() + LISTEN_TIMEOUT
     while time.monotonic() < deadline:
@@ -186,7 +186,7 @@ def measure(server: Server, scenario: Scenario, seconds: float) -> dict[str, Any
     Returns:
         What `load` printed, or {"error": why there are no figures}.
     """
-    port, cpus = _free_port(), processors()
+    port, cpus = free_port(), processors()
     with tempfile.TemporaryFile("w+") as log:
         try:
             process = start(
@@ -199,7 +199,7 @@ def measure(server: Server, scenario: Scenario, seconds: float) -> dict[str, Any
         except OSError as error:
             return {"error": f"the server did not start: {error}"}
         try:
-            refused = _wait_until_it_listens(process, port)
+            refused = wait_until_it_listens(process, port)
             if refused:
                 result: dict[str, Any] = {"error": refused}
             else:

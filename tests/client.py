@@ -44,6 +44,7 @@ class Frame(NamedTuple):
     opcode: int
     payload: bytes
     fin: bool = True
+    rsv1: bool = False
 
     @property
     def code(self) -> int | None:
@@ -142,6 +143,7 @@ class Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self.compresses = False  # permessage-deflate was negotiated
 
     @property
     def address(self) -> tuple[str, int]:
@@ -170,13 +172,14 @@ class Client:
         async with asyncio.timeout(GUARD):
             first, second = await self.reader.readexactly(2)
             assert not second & 0x80, "a server must not mask (RFC 6455 section 5.1)"
-            assert not first & 0x70, "no extension was negotiated"
+            assert not first & (0x30 if self.compresses else 0x70), "no extension that defines it was negotiated"
             size = second
             if size == 126:
                 (size,) = struct.unpack("!H", await self.reader.readexactly(2))
             elif size == 127:
                 (size,) = struct.unpack("!Q", await self.reader.readexactly(8))
-            return Frame(first & 0xF, await self.reader.readexactly(size), bool(first & 0x80))
+            payload = await self.reader.readexactly(size)
+            return Frame(first & 0xF, payload, bool(first & 0x80), bool(first & 0x40))
 
     async def until_close(self) -> list[Frame]:
         """Read all frames up to the close frame, which is the last of the list."""
@@ -204,6 +207,7 @@ class Client:
         answer = await self.answer()
         assert answer.status == 101, answer
         assert answer.headers["sec-websocket-accept"] == ACCEPT
+        self.compresses = "sec-websocket-extensions" in answer.headers
         return answer
 
     def reset(self) -> None:

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import re
+import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +25,7 @@ async def answer_to(server: Server, changed: dict[str, str | None] | None = None
 async def all_gone(ws: WebSocketServer, server: Any) -> None:
     """Wait until the server has noticed that nobody is there."""
     async with asyncio.timeout(GUARD):
-        while server._protocols:
+        while server.protocols:
             await asyncio.sleep(0)
 
 
@@ -182,7 +184,7 @@ async def test_a_client_that_sends_much_before_the_answer_is_not_read(direct: bo
         sending = asyncio.create_task(client.send(frame(TEXT, b"x" * size)))
         async with upgraded_elsewhere(server, decision):
             assert not sending.done()
-            assert len(server._protocols) == 2
+            assert len(server.protocols) == 2
             decision.decide.set()
             await sending
             assert await opened.reach(1) == [size]
@@ -408,6 +410,61 @@ async def test_past_max_connections_per_ip_there_is_429(direct: bool) -> None:
     assert ws.admission._seated == 0 and not ws.admission._seated_per_ip
 
 
+@on_each_loop
+async def test_past_max_connect_rate_per_ip_there_is_429(direct: bool, caplog: pytest.LogCaptureFixture) -> None:
+    ws = WebSocketServer(max_connect_rate_per_ip=(0.01, 2))
+    app = App(trusted_proxies=["127.0.0.1"])
+    alice, bob = {"X-Forwarded-For": "2001:db8::1"}, {"X-Forwarded-For": "192.0.2.8"}
+    with caplog.at_level(logging.INFO, "crest"):
+        async with app.listening(direct=direct) as server:
+            for _ in range(2):
+                async with upgraded(server, changed=alice):
+                    pass
+            for host in ("2001:db8::1", "2001:db8::ffff"):
+                answer = await answer_to(server, {"X-Forwarded-For": host})
+                assert (answer.status, answer.headers["retry-after"]) in ((429, "100"), (429, "99"))
+                assert answer.body == b"2001:db8::/64 connects too often\n"
+            async with upgraded(server, changed=bob):
+                pass
+    assert ws.refused == {"max_connect_rate_per_ip": 2}
+    told = [message for message in caplog.messages if "Refused" in message]
+    assert told == [
+        "Refused a request of ('2001:db8::1', 0): 429, 2001:db8::/64 connects too often",
+        "Refused 1 more like the last one (max_connect_rate_per_ip)",
+    ]
+
+
+@on_each_loop
+async def test_who_is_refused_otherwise_has_connected_nevertheless() -> None:
+    ws = WebSocketServer(max_connections=1, max_connect_rate_per_ip=(0.01, 4), origins=[])
+
+    def upgrade(request: Request) -> None:
+        if "bad" in request.query:
+            raise Reject
+
+    ws.on_upgrade(upgrade)
+    async with App().listening() as server:
+        assert (await answer_to(server, {"Origin": "http://test"})).status == 403  # before it counts
+        assert (await answer_to(server, path="/ws?bad=1")).status == 401
+        async with upgraded(server):
+            assert [(await answer_to(server)).status for _ in range(4)] == [503, 503, 429, 429]
+    assert ws.refused == {"origin": 1, "on_upgrade": 1, "max_connections": 2, "max_connect_rate_per_ip": 2}
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no Unix sockets")
+@on_each_loop
+async def test_who_has_no_address_is_not_counted(tmp_path: Path) -> None:
+    ws = WebSocketServer(max_connect_rate_per_ip=(0.01, 1), max_connections_per_ip=1)
+    path = str(tmp_path / "socket")
+    async with App().listening(unix=path):
+        for _ in range(2):
+            reader, writer = await asyncio.open_unix_connection(path)
+            client = Client(reader, writer)
+            await client.upgrade(ws.path)
+            await client.close()
+    assert ws.refused == {}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @on_each_loop
 async def test_who_is_refused_by_the_application_is_not_counted(kind: str) -> None:
@@ -547,4 +604,4 @@ async def test_the_log_names_the_client_behind_the_proxy(
                 assert (await answer_to(server, headers, ws.path)).status == 403
     lines = [line for line in caplog.messages if "Refused" in line]
     assert lines[0].startswith("Refused a request of ('192.0.2.7', 0): 403, the origin 'null'")
-    assert len(lines) == 2 and lines[1] == "Refused 4 more requests like the last one (origin)"
+    assert len(lines) == 2 and lines[1] == "Refused 4 more like the last one (origin)"

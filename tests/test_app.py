@@ -302,6 +302,29 @@ async def test_a_host_that_is_no_str_is_refused_by_name(host: Any) -> None:
             pass
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "error"),
+    [
+        ("close_rate", "1", TypeError),
+        ("close_rate", 0, ValueError),
+        ("close_rate", float("inf"), ValueError),
+        ("retry_after", "1", TypeError),
+        ("retry_after", -1, ValueError),
+        ("retry_after", float("nan"), ValueError),
+        ("keep_listening", 1, TypeError),
+        ("keep_listening", None, TypeError),
+    ],
+)
+def test_a_wrong_option_for_the_shutdown_is_refused_by_name(option: str, value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=option):
+        App(**{option: value})
+
+
+def test_some_options_may_be_left_out_by_none() -> None:
+    app = App(close_rate=None, retry_after=None)
+    assert (app.close_rate, app.retry_after) == (None, None)
+
+
 def test_run_refuses_a_loop_that_it_does_not_know() -> None:
     with pytest.raises(ValueError, match="loop must be 'auto', 'uvloop' or 'asyncio', not 'trio'"):
         App().run(loop="trio")  # type: ignore[arg-type]
@@ -337,10 +360,10 @@ async def test_serve_runs_until_it_is_cancelled_and_then_shuts_down_gracefully()
     async with connect(server) as client:
         task.cancel()
         await client.wait_closed()
-        assert client.close_code == 1001
+        assert client.close_code == 1012
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert events.seen == [1001]
+    assert events.seen == [1012]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -352,7 +375,7 @@ async def test_serve_ends_at_a_signal(number: signal.Signals) -> None:
     async with connect(server, ws.path) as client:
         signal.raise_signal(number)
         await client.wait_closed()
-        assert client.close_code == 1001
+        assert client.close_code == 1012
     async with asyncio.timeout(GUARD):
         assert await task is None
 
@@ -399,6 +422,6 @@ async def test_an_exception_within_the_context_shuts_down_and_passes_through() -
             clients.append(await connect(server))
             await opened.reach(1)
             raise KeyError
-    assert closed.seen == [1001]
+    assert closed.seen == [1012]
     await clients[0].wait_closed()
-    assert clients[0].close_code == 1001
+    assert clients[0].close_code == 1012

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from certificates import Pair
 from client import GUARD
+from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import ClientConnection, connect
 
 LOOPS = ["asyncio", pytest.param("uvloop", marks=pytest.mark.skipif(sys.platform == "win32", reason="no uvloop"))]
@@ -91,8 +92,9 @@ def client(port: int) -> ClientConnection:
 
 def close_code(peer: ClientConnection) -> int | None:
     """Wait for the server to close."""
-    for _ in peer:
-        pass
+    with pytest.raises(ConnectionClosedError):
+        while True:
+            peer.recv(GUARD)
     return peer.close_code
 
 
@@ -109,13 +111,14 @@ def test_a_signal_shuts_down_gracefully(number: signal.Signals, loop: str) -> No
                 peer.send("hello")
                 assert peer.recv(GUARD) == "hello"
             it.process.send_signal(number)
-            assert [close_code(one), close_code(two)] == [1001, 1001]
+            assert [close_code(one), close_code(two)] == [1012, 1012]
         code, out, err = it.end()
     assert code == 0
-    assert out == "closed 1001\n" * 2
-    assert "Stopped; 2 connections were open when the shutdown began" in err
+    assert out == "closed 1012\n" * 2
+    assert "Shutting down; closing 2 connections over 0.0 s" in err
+    assert re.search(r"Stopped after \d\.\d s; of 2 connections, 0 were cut off", err)
     assert "Traceback" not in err
-    assert len(err.splitlines()) == 2
+    assert len(err.splitlines()) == 3
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -126,7 +129,7 @@ def test_a_signal_to_an_idle_server_ends_it(number: signal.Signals, loop: str) -
         it.process.send_signal(number)
         code, _, err = it.end()
     assert code == 0
-    assert "Stopped; 0 connections were open" in err
+    assert "Stopped after 0.0 s; of 0 connections, 0 were cut off" in err
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -135,10 +138,10 @@ def test_a_handler_that_never_returns_is_waited_for_no_longer_than_shutdown_time
         peer.send("block")
         assert peer.recv(GUARD) == "blocked"
         it.process.send_signal(signal.SIGTERM)
-        assert close_code(peer) == 1001
+        assert close_code(peer) == 1012
         code, out, _ = it.end()
     assert code == 0
-    assert out == "closed 1001\n"
+    assert out == "closed 1012\n"
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -147,11 +150,33 @@ def test_a_second_signal_does_not_wait_for_the_peers(loop: str) -> None:
         peer.send("block")
         assert peer.recv(GUARD) == "blocked"
         it.process.send_signal(signal.SIGINT)
-        assert close_code(peer) == 1001
+        assert close_code(peer) == 1012
         it.process.send_signal(signal.SIGINT)
         code, out, err = it.end()
     assert code == 0
-    assert out == "closed 1001\n"
+    assert out == "closed 1012\n"
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_second_signal_does_not_wait_until_all_are_closed(loop: str) -> None:
+    source = f"app.close_rate = 0.001\napp.run('127.0.0.1', 0, loop={loop!r}, shutdown_timeout=10000)"
+    with program(source) as it:
+        port = it.port()
+        with client(port) as one, client(port) as two:
+            for peer in (one, two):
+                peer.send("hello")
+                assert peer.recv(GUARD) == "hello"
+            it.process.send_signal(signal.SIGTERM)
+            assert close_code(one) == 1012
+            two.send("hello")
+            assert two.recv(GUARD) == "hello"
+            it.process.send_signal(signal.SIGTERM)
+            assert close_code(two) == 1012
+        code, _, err = it.end()
+    assert code == 0
+    assert "Shutting down; closing 2 connections over 2000.0 s" in err
+    assert re.search(r"Stopped after \d+\.\d s; of 2 connections, [012] were cut off", err)
     assert "Traceback" not in err
 
 
@@ -168,11 +193,12 @@ for _ in range(2):
                 peer.send("hello")
                 assert peer.recv(GUARD) == "hello"
                 it.process.send_signal(number)
-                assert close_code(peer) == 1001
+                assert close_code(peer) == 1012
+            assert "Shutting down" in it.line()
             assert "Stopped" in it.line()
         code, out, _ = it.end()
     assert code == 0
-    assert out == "closed 1001\nreturned\n" * 2
+    assert out == "closed 1012\nreturned\n" * 2
 
 
 # ---- Addresses that can not be bound ---------------------------------------------------------------------------------
@@ -237,13 +263,15 @@ def stopped(source: str, ready: Callable[[Program], object]) -> str:
 def test_run_logs_to_stderr_with_time_and_level() -> None:
     err = stopped("app.run('127.0.0.1', 0)", Program.port)
     for line in err.splitlines():
-        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO (Listening on|Stopped; 0 connections)", line), line
+        assert re.match(
+            r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO (Listening on|Shutting down|Stopped after)", line
+        ), line
 
 
 def test_run_leaves_logging_alone_that_the_program_has_set_up() -> None:
     source = "import logging\nlogging.basicConfig(format='MINE %(message)s', level='INFO')\napp.run('127.0.0.1', 0)"
     err = stopped(source, Program.port)
-    assert [line.split()[0] for line in err.splitlines()] == ["MINE", "MINE"]
+    assert [line.split()[0] for line in err.splitlines()] == ["MINE"] * 3
 
 
 def test_log_level_says_what_run_logs() -> None:
@@ -303,7 +331,7 @@ def test_sighup_reads_the_certificate_again(loop: str, tmp_path: Path) -> None:
                 it.process.send_signal(signal.SIGHUP)
                 assert "ERROR The certificate remains as it was: cannot serve TLS: " in it.line()
                 it.process.send_signal(signal.SIGTERM)
-                assert [close_code(old), close_code(new)] == [1001, 1001]
+                assert [close_code(old), close_code(new)] == [1012, 1012]
         code, _, err = it.end()
     assert code == 0
     assert "Traceback" not in err

@@ -43,8 +43,10 @@ DOCUMENTS = (
     "docs/websocket.md",
     "docs/admission.md",
     "docs/slow-consumers.md",
+    "docs/compression.md",
     "docs/reference.md",
     "docs/deployment.md",
+    "docs/shutdown.md",
     "CHANGELOG.md",
 )
 RUN = ("python", "javascript")
@@ -716,6 +718,38 @@ def how_many(stage: Stage) -> None:
     stage.serve(stage.execute()["app"], scenario)
 
 
+@check("admission#how-often")
+def how_often(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        for _ in range(10):
+            async with upgraded(server):
+                pass
+        async with tcp(server) as client:
+            await client.send(handshake())
+            answer = await client.answer()
+        assert (answer.status, answer.headers["retry-after"]) in ((429, "1"), (429, "2"))
+
+    stage.serve(stage.execute()["app"], scenario)
+
+
+@check("admission#how-much")
+def how_much(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        for flood, text in (
+            (frame(TEXT, "x") * 51, "message_rate: 10 "),
+            (frame(TEXT, "x" * 65_536), "byte_rate: 65536 "),
+        ):
+            async with upgraded(server) as client:
+                await client.send(flood)
+                (close,) = await client.until_close()
+                assert close.code == 1008
+                assert text in close.reason
+
+    names = stage.execute()
+    names["ws"].on_message(lambda conn, message: None)
+    stage.serve(names["app"], scenario)
+
+
 @check("admission#behind-proxies")
 def behind_proxies(stage: Stage) -> None:
     async def scenario(server: Server) -> None:
@@ -724,6 +758,20 @@ def behind_proxies(stage: Stage) -> None:
 
     stage.serve(stage.execute()["app"], scenario)
     assert stage.output() == "connected: 192.0.2.7\n"
+
+
+@check("admission#the-proxy-protocol")
+def proxy_protocol(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with tcp(server) as client:
+            await client.send(b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n")
+            await client.upgrade()
+        async with tcp(server) as client:
+            await client.send(handshake())
+            assert await client.eof() == b""
+
+    stage.serve(stage.execute()["app"], scenario)
+    assert stage.output() == "connected: ('192.0.2.7', 56324)\n"
 
 
 @check("admission#what-was-refused")
@@ -735,15 +783,96 @@ def what_was_refused(stage: Stage) -> None:
     stage.serve(stage.fragment()["app"], scenario)
 
 
-def test_the_page_about_admission_has_the_defaults() -> None:
+@pytest.mark.parametrize("page", ["admission", "compression"])
+def test_pages_have_the_defaults(page: str) -> None:
     """They are the reference's."""
-    sections, _ = READ["docs/admission.md"]
+    sections, _ = READ[f"docs/{page}.md"]
+    tables = [text for name, text in sections.items() if name.endswith("-and-defaults")]
     words = {"none": None, "nobody": (), "10 seconds": 10.0}
-    for cls, name, shown in re.findall(
-        r"^\| `(\w+)\((\w+)\)` \| (.+?) \|", sections["limits-and-defaults"], re.MULTILINE
-    ):
+    rows = re.findall(r"^\| `(\w+)\((\w+)\)` \| (.+?) \|", "".join(tables), re.MULTILINE)
+    assert rows
+    for cls, name, shown in rows:
         default = inspect.signature(getattr(crest, cls)).parameters[name].default
         assert default == (words[shown] if shown in words else ast.literal_eval(shown.strip("`")))
+
+
+# ---- Compression -----------------------------------------------------------------------------------------------------
+
+OFFER = {"Sec-WebSocket-Extensions": "permessage-deflate"}
+
+
+@check("compression#switching-it-on")
+def switching_it_on(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with upgraded(server):
+            pass
+        async with connect(server, compression="deflate") as client:
+            await client.send("text " * 100)
+            assert await client.recv() == "text " * 100
+
+    stage.serve(stage.execute()["app"], scenario)
+    told = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+    assert stage.output() == f"compression: None\ncompression: {told}\n"
+    assert f"`{told}`" in READ["docs/compression.md"][0]["switching-it-on"]
+
+
+@check("compression#switching-it-on/2")
+def switching_it_on_with_options(stage: Stage) -> None:
+    names = stage.execute()
+
+    async def scenario(server: Server) -> None:
+        async with upgraded(server, changed=OFFER) as client:
+            (conn,) = names["ws"].get_connections()
+            for size in (511, 512):
+                conn.send("x" * size)
+            assert [(await client.frame()).rsv1 for _ in range(2)] == [False, True]
+
+    stage.serve(names["app"], scenario)
+
+
+@check("compression#single-messages")
+def single_messages(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with upgraded(server, changed=OFFER) as client:
+            assert [(await client.frame()).rsv1 for _ in range(2)] == [True, False]
+
+    stage.serve(stage.execute()["app"], scenario)
+
+
+@check("compression#context-takeover")
+def context_takeover(stage: Stage) -> None:
+    """A short message becomes shorter when it comes again."""
+
+    async def scenario(server: Server) -> None:
+        async with upgraded(server, changed=OFFER) as client:
+            sizes = []
+            for number in range(2):
+                await client.send(frame(TEXT, f'{{"type": "position", "x": {number}, "y": 22}}'))
+                sizes.append(len((await client.frame()).payload))
+            assert sizes[1] < sizes[0] / 2
+
+    stage.serve(stage.execute()["app"], scenario)
+
+
+@check("compression#secrets")
+def secrets_are_not_compressed(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with upgraded(server, changed=OFFER) as client:
+            message = await client.frame()
+            assert (message.rsv1, len(message.payload)) == (False, 43)
+
+    stage.serve(stage.execute()["app"], scenario)
+
+
+def test_the_memory_of_compression() -> None:
+    """By the formulas beside the table; tests/io/test_deflation.py measures."""
+    memory = READ["docs/compression.md"][0]["memory"]
+    levels = [int(level) for level in re.findall(r"`memory_level=(\d)`", memory.partition("|---")[0])]
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", memory, re.MULTILINE)
+    assert [int(bits) for bits, _ in rows] == list(range(9, 16))
+    for bits, cells in rows:
+        deflating = [(4 << int(bits)) + (512 << level) + 6080 for level in levels]
+        assert [int(cell.replace(",", "")) for cell in cells.split(" | ")] == [*deflating, (1 << int(bits)) + 7288]
 
 
 # ---- Deployment ------------------------------------------------------------------------------------------------------
@@ -811,6 +940,65 @@ def by_systemd(stage: Stage) -> None:
 
     with pytest.raises(crest.ListenError, match="systemd has passed no sockets to this process"):
         listening(stage, names, scenario)
+
+
+# ---- Shutdown --------------------------------------------------------------------------------------------------------
+
+
+@check("shutdown#shutdown")
+def shutting_down(stage: Stage) -> None:
+    app = stage.execute()["app"]
+    assert stage.runs == [(app, "0.0.0.0", 8000)]
+
+    async def scenario(server: Server) -> None:
+        async with connect(server) as one, connect(server) as other:
+            await one.send("Hello")
+            assert await one.recv() == await other.recv() == "Hello"
+            stopping = asyncio.create_task(server.stop())  # type: ignore[attr-defined]
+            for client in (one, other):
+                code, reason = await close_of(client)
+                seconds = re.fullmatch(r"retry-after=(\d+\.\d+)", reason)
+                assert code == 1012 and seconds and 5 <= float(seconds[1]) <= 10.1
+            await stopping
+
+    stage.serve(app, scenario)
+
+
+@check("shutdown#what-clients-are-told")
+def reading_the_hint(stage: Stage) -> None:
+    """Its number is what the browser waits for, whatever the code of the page has in its place otherwise."""
+    require_browser()
+    names = prelude()
+    patience = "const waits = []; const after = setTimeout; setTimeout = (f, ms) => { waits.push(ms); after(f, 1); };"
+    add_page(names["app"], patience + stage.snippet.code)
+    farewells = [(1012, "retry-after=7.43"), (1012, "retry-after=60; more=1"), (1012, ""), (1001, "retry-after=60")]
+    opened = Events()
+
+    def connected(conn: Any) -> None:
+        opened.add(conn)
+        if farewells:
+            conn.close(*farewells.pop(0))
+
+    names["ws"].on_connect(connected)
+
+    async def scenario(server: Server) -> None:
+        async with browsing(localhost(server)) as browser:
+            page = await browser.open("http://localhost:8000/client")
+            await opened.reach(5)
+            hinted, longer, *own = await page.evaluate("waits")
+            assert (hinted, longer) == (7430, 60000)
+            assert len(own) == 2 and all(250 <= each <= 500 for each in own)
+            assert page.errors == []
+
+    stage.serve(names["app"], scenario)
+
+
+def test_the_page_about_shutdown_has_the_defaults() -> None:
+    sections, _ = READ["docs/shutdown.md"]
+    rows = re.findall(r"^\| `(\w+)\((\w+)\)` \| `?(\w+)", sections["limits-and-defaults"], re.MULTILINE)
+    assert len(rows) == 5
+    for cls, name, shown in rows:
+        assert inspect.signature(getattr(crest, cls)).parameters[name].default == ast.literal_eval(shown)
 
 
 # ---- The reference's snippets ----------------------------------------------------------------------------------------

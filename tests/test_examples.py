@@ -89,7 +89,7 @@ def test_quickstart() -> None:
                 assert await one.recv() == await other.recv() == "Hello"
             left_open = await connect(example)
         await left_open.wait_closed()
-        assert left_open.close_code == 1001
+        assert left_open.close_code == 1012
         connected = re.findall(r"^Client connected: (\S+)$", example.stdout, re.MULTILINE)
         assert len(connected) == len(set(connected)) == 3
         assert sorted(re.findall(r"^Client disconnected: (\S+)$", example.stdout, re.MULTILINE)) == sorted(connected)
@@ -382,7 +382,9 @@ def test_the_page_reconnects() -> None:
             async with running("chat") as example:
                 alice = await browser.open(f"http://127.0.0.1:{example.port}/")
                 await join(alice, "Alice")
-            await alice.until(f"{STATUS}.className === 'lost'")
+                await alice.until(f"{LOG}.innerText.includes('Alice joined')")
+            as_told = f"/next try in [2345] s/.test({STATUS}.textContent)"
+            await alice.until(f"{STATUS}.className === 'lost' && {as_told}")
             assert await alice.evaluate("document.getElementById('send').disabled")
             async with running("chat", example.port):
                 await alice.until(f"{STATUS}.className === 'open'")

@@ -223,14 +223,3 @@ async def upgrade_elsewhere(server: Server) -> None:
     """The server has accepted, and read, what came before."""
     async with upgraded(server) as other:
         await other.round_trip()
-
-
-@on_each_loop
-async def test_a_request_during_shutdown_gets_503_and_when_to_come_back() -> None:
-    ws = WebSocketServer()
-    async with App().listening() as server, tcp(server) as client:
-        server.stopping = True
-        await client.send(handshake(ws.path))
-        answer = await client.answer()
-        assert (answer.status, answer.headers["retry-after"]) == (503, "5")
-        assert await client.eof() == b""

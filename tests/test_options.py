@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from crest.options import check_count, check_flag, check_optional_count, check_path, check_seconds
+from crest.options import (
+    check_count,
+    check_flag,
+    check_optional_count,
+    check_pace,
+    check_path,
+    check_rate,
+    check_seconds,
+)
 
 
 @pytest.mark.parametrize("path", ["/", "/ws", "/a/b c/é"])
@@ -85,3 +93,45 @@ def test_no_time_at_all_where_it_makes_sense() -> None:
 def test_seconds_are_a_number(value: Any) -> None:
     with pytest.raises(TypeError, match="time must be a number of seconds"):
         check_seconds("time", value)
+
+
+@pytest.mark.parametrize("value", [1, 0.5, None])
+def test_a_pace(value: float | None) -> None:
+    assert check_pace("pace", value) == value
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
+def test_no_pace(value: float) -> None:
+    with pytest.raises(ValueError, match="pace must be positive"):
+        check_pace("pace", value)
+
+
+def test_a_pace_is_a_number() -> None:
+    with pytest.raises(TypeError, match="pace must be a number a second or None, not str"):
+        check_pace("pace", "1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("value", "pair"),
+    [(None, None), (10, (10, 10)), (0.2, (0.2, 1)), (2.5, (2.5, 2.5)), ((10, 30), (10, 30)), ([0.5, 2], (0.5, 2))],
+)
+def test_a_rate(value: Any, pair: tuple[float, float] | None) -> None:
+    assert check_rate("rate", value) == pair
+
+
+@pytest.mark.parametrize("value", ["10", "ab", (1, 2, 3), (), (1, None), {1: 2}, b"ab", object()], ids=repr)
+def test_no_rate(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"rate must be a number a second, or a pair \(a second, at once\), not "):
+        check_rate("rate", value)
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, 1e13, (0, 5), (math.nan, 5)])
+def test_a_rate_is_positive(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"rate must be more than 0 a second and at most 1e\+12, not "):
+        check_rate("rate", value)
+
+
+@pytest.mark.parametrize("value", [(5, 0.5), (5, 0), (5, -1), (5, math.nan), (5, math.inf)])
+def test_at_least_one_may_come_at_once(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"rate must allow at least 1 at once and at most 1e\+12, not "):
+        check_rate("rate", value)

@@ -57,11 +57,11 @@ def test_one_line_a_second(log: RefusalLog, loop: Any, caplog: pytest.LogCapture
         log.add("origin", ("192.0.2.7", 1), ERROR)
     assert caplog.messages == ["Refused a request of ('192.0.2.7', 1): 403, not you"]
     loop.turn()
-    assert caplog.messages[1:] == ["Refused 999 more requests like the last one (origin)"]
+    assert caplog.messages[1:] == ["Refused 999 more like the last one (origin)"]
     log.add("origin", None, ERROR)
     assert len(caplog.messages) == 2
     loop.turn()
-    assert caplog.messages[2:] == ["Refused 1 more requests like the last one (origin)"]
+    assert caplog.messages[2:] == ["Refused 1 more like the last one (origin)"]
     loop.turn()
     assert loop.timers == []
     log.add("origin", None, ERROR)
@@ -78,7 +78,7 @@ def test_the_end_loses_no_count(log: RefusalLog, loop: Any, caplog: pytest.LogCa
     for _ in range(3):
         log.add("origin", None, ERROR)
     log.close()
-    assert caplog.messages[1:] == ["Refused 2 more requests like the last one (origin)"]
+    assert caplog.messages[1:] == ["Refused 2 more like the last one (origin)"]
     loop.turn()
     log.close()
     assert len(caplog.messages) == 2

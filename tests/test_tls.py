@@ -188,7 +188,7 @@ async def test_shutdown_does_not_wait_for_handshakes(begun: bytes, pair: Pair) -
             await other.send(frame(TEXT, "hello"))  # by now the first has been accepted
             assert (await other.frame()).payload == b"hello"
             stopping = asyncio.create_task(server.stop())
-            assert (await other.frame()).code == 1001
+            assert (await other.frame()).code == 1012
             await other.close()
             await stopping
             assert await client.eof() == b""

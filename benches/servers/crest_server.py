@@ -1,15 +1,16 @@
 """A crest server for the load generators: `crest_server.py PORT MODE`.
 
-MODE: echo (text and binary), bcast (each text message to every connection), async (echo by `async def` handlers).
+MODE: echo (text and binary), bcast (each text message to every connection), async (echo by `async def` handlers);
+with "-deflate" behind it, the same with every message compressed that becomes shorter, for clients that can.
 """
 
 import sys
 
-from crest import App, WebSocketServer
+from crest import App, Deflate, WebSocketServer
 
-port, mode = int(sys.argv[1]), sys.argv[2]
+port, (mode, _, deflate) = int(sys.argv[1]), sys.argv[2].partition("-")
 app = App()
-ws = WebSocketServer(max_message_size=64 << 20)
+ws = WebSocketServer(max_message_size=64 << 20, compression=Deflate(threshold=0) if deflate else None)
 
 if mode == "bcast":
 

@@ -8,12 +8,14 @@ from crest.http import Request, Response
 from crest.io.inbox import ErrorText
 from crest.server import WebSocketServer
 from crest.wire.codes import CloseCode, Opcode
+from crest.wire.extensions import Deflate
 
 __all__ = [
     "App",
     "CloseCode",
     "ConfigurationError",
     "CrestError",
+    "Deflate",
     "ErrorText",
     "HandshakeError",
     "ListenError",

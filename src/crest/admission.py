@@ -10,8 +10,10 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from math import ceil
 from typing import Any, Final
 
+from crest.arrivals import Arrivals
 from crest.exceptions import HandshakeError, Reject
 from crest.http import Request, error_response
 from crest.origins import Origins
@@ -50,10 +52,12 @@ class Admission:
         origins: See `Origins`.
         max_connections: How many may be in at a time; None for any number.
         max_connections_per_ip: How many of one address.
+        max_connect_rate_per_ip: How often a second one address may ask, and how often at once; None for any number.
 
     Attributes:
         refused: How many were refused, by kind.
         is_limited: Whether seats are counted.
+        arrivals: Who has come how often, if that is limited; else None.
         asks: Whether there is anything to do for a client that has the right origin.
     """
 
@@ -62,11 +66,13 @@ class Admission:
         origins: str | re.Pattern[str] | Sequence[str | re.Pattern[str]],
         max_connections: int | None,
         max_connections_per_ip: int | None,
+        max_connect_rate_per_ip: tuple[float, float] | None,
     ) -> None:
         self._on_upgrade: Callable[[Request], Any] | None = None
         self.refused: Counter[str] = Counter()
         self.is_limited = max_connections is not None or max_connections_per_ip is not None
-        self.asks = self.is_limited
+        self.arrivals = None if max_connect_rate_per_ip is None else Arrivals(max_connect_rate_per_ip)
+        self.asks = self.is_limited or self.arrivals is not None
         self._origins = Origins(origins)
         self._most = max_connections
         self._most_per_ip = max_connections_per_ip
@@ -95,6 +101,19 @@ class Admission:
             raise Refusal("origin", 403, text)
 
     # ---- Limits --------------------------------------------------------------------------------------------------
+
+    def check_pace(self, arrivals: Arrivals, client: Client | None) -> None:
+        """Refuse who comes too often. One without an address may.
+
+        Raises:
+            Refusal: 429, and when to come back.
+        """
+        if client is not None:
+            key = key_of(client)
+            seconds = arrivals.wait(key)
+            if seconds:
+                retry_after = ("Retry-After", f"{ceil(seconds)}")
+                raise Refusal("max_connect_rate_per_ip", 429, f"{key} connects too often", (retry_after,))
 
     def take_seat(self, client: Client | None) -> Seat:
         """Count one more, from now until it leaves its seat.

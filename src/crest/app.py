@@ -19,7 +19,7 @@ from crest.endpoint import Listen, addresses_of
 from crest.exceptions import ConfigurationError, ListenError
 from crest.http import Request
 from crest.listener import Listener
-from crest.options import check_count, check_path, check_seconds
+from crest.options import check_count, check_flag, check_pace, check_path, check_seconds
 from crest.proxies import Address, Network, TrustedProxies
 from crest.server import WebSocketServer, waiting
 from crest.static import StaticFiles
@@ -36,12 +36,21 @@ class App:
 
     Args:
         open_timeout: Seconds that a client has to send a request, from the moment it connects.
-        shutdown_timeout: Seconds that clients and handlers have to end when the app is shut down.
+        shutdown_timeout: Seconds that a shutdown may take: closing all connections takes up to half of it, and clients
+            and handlers have the rest to end.
+        close_rate: Connections that a shutdown closes in a second; more, when half of shutdown_timeout would not do.
+            None: all at once.
+        retry_after: Seconds after a shutdown until clients should come back, as they are told, up to twice that. None:
+            it is no restart, and they are told nothing.
+        keep_listening: Whether those who come while connections are being closed are told to come back later; False:
+            the listening sockets are closed first.
         max_header_size: Bytes that the head of a request may have; a longer one gets 431.
         max_headers: Header fields that a request may have; more get 431.
         trusted_proxies: Addresses and networks of proxies whose word on the client's address is taken, and "unix" for
             those that connect by a Unix socket.
         forwarded_header: What these proxies write, "X-Forwarded-For" or "Forwarded" (RFC 7239).
+        proxy_protocol: Each connection of these proxies begins with a header of the PROXY protocol (version 1 or 2), or
+            is dropped.
     """
 
     def __init__(
@@ -49,16 +58,28 @@ class App:
         *,
         open_timeout: float = 10.0,
         shutdown_timeout: float = 10.0,
+        close_rate: float | None = 1000.0,
+        retry_after: float | None = 2.0,
+        keep_listening: bool = True,
         max_header_size: int = 16384,
         max_headers: int = 100,
         trusted_proxies: Iterable[str | Address | Network] = (),
         forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For",
+        proxy_protocol: bool = False,
     ) -> None:
         self.open_timeout = check_seconds("open_timeout", open_timeout)
         self.shutdown_timeout = check_seconds("shutdown_timeout", shutdown_timeout, zero=True)
+        self.close_rate = check_pace("close_rate", close_rate)
+        self.retry_after = None if retry_after is None else check_seconds("retry_after", retry_after, zero=True)
+        self.keep_listening = check_flag("keep_listening", keep_listening)
         self.max_header_size = check_count("max_header_size", max_header_size, MOST_HEADER)
         self.max_headers = check_count("max_headers", max_headers, MOST_HEADER)
         self.trusted_proxies = TrustedProxies(trusted_proxies, forwarded_header)
+        self.proxy_protocol = check_flag("proxy_protocol", proxy_protocol)
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ValueError(
+                "proxy_protocol needs trusted_proxies: the header is taken from those, and from nobody else"
+            )
         self.routes: dict[str, Callable[[Request], Any]] = {}
         self.static_files: list[tuple[str, StaticFiles]] = []
         self._mounts: list[tuple[str, WebSocketServer]] = []

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from crest.http import Request
-from crest.io.outbox import Outbox, with_own_methods
+from crest.io.methods import with_own_methods
+from crest.io.outbox import Outbox
 from crest.io.stream import StreamTransport
 from crest.wire.head import parse_head
 
@@ -32,7 +33,8 @@ if hasattr(os, "register_at_fork"):
 class WebSocketConnection(Outbox):
     """One WebSocket connection; handlers get it, nobody else makes one.
 
-    `send`, `send_binary`, `close`, `ping`, `is_open`, `buffered`, `latency` and `dropped` are the `Outbox`'s.
+    `send`, `send_binary`, `close`, `ping`, `is_open`, `compression`, `buffered`, `latency` and `dropped` are the
+    `Outbox`'s.
 
     Attributes:
         subprotocol: The subprotocol that was agreed on (RFC 6455 section 1.9), or None.

@@ -32,10 +32,14 @@ class Endpoint:
         url: What it is called in the log: `http://127.0.0.1:8000`, `unix:/run/app.sock`.
         tls: Whether TLS is spoken there.
         sockets: All listening, not blocking.
+        passed: Whether somebody else has made them, who may listen there as well.
     """
 
-    def __init__(self, sockets: list[socket.socket], tls: bool, file: SocketFile | None = None) -> None:
+    def __init__(
+        self, sockets: list[socket.socket], tls: bool, file: SocketFile | None = None, passed: bool = False
+    ) -> None:
         self.sockets = sockets
+        self.passed = passed
         first = min(sockets, key=lambda each: each.family != socket.AF_INET)
         self.tls = tls and first.family in (socket.AF_INET, socket.AF_INET6)
         self.host, self.port = "", 0
@@ -96,7 +100,7 @@ class SystemdAddress(NamedTuple):
 
     async def open(self, certified: bool) -> list[Endpoint]:
         """As for an `Address`."""
-        return [Endpoint([_ready(each)], certified) for each in passed_sockets(self.name)]
+        return [Endpoint([_ready(each)], certified, passed=True) for each in passed_sockets(self.name)]
 
 
 class SocketAddress(NamedTuple):
@@ -106,7 +110,7 @@ class SocketAddress(NamedTuple):
 
     async def open(self, certified: bool) -> list[Endpoint]:
         """As for an `Address`."""
-        return [Endpoint([_ready(self.sock)], certified)]
+        return [Endpoint([_ready(self.sock)], certified, passed=True)]
 
 
 AnyAddress = Address | UnixAddress | SystemdAddress | SocketAddress

@@ -1,16 +1,17 @@
-"""One app being served by one event loop: its sockets, its routes, its connections, and its shutdown."""
+"""One app being served by one event loop: its sockets, its routes, its connections."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from inspect import isawaitable
 from typing import TYPE_CHECKING
 
-from crest.admission import Seat
+from crest.admission import Refusal, Seat
 from crest.certificate import Certificate
+from crest.connection import client_address
 from crest.endpoint import AnyAddress, Endpoint
 from crest.exceptions import ConfigurationError, ListenError
 from crest.http import Request, Response, to_response
@@ -19,7 +20,10 @@ from crest.io.poller import Poller
 from crest.io.protocol import Protocol, ServerProtocol
 from crest.io.turn import Turn
 from crest.opening import Opening
+from crest.proxied import HeaderOpening
+from crest.proxies import Client
 from crest.refusals import RefusalLog
+from crest.shutdown import Shutdown
 from crest.sockets import BACKLOG
 from crest.tls import TlsAcceptor
 
@@ -29,11 +33,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("crest")
 
-LAST_WAIT = 1.0
-"""Seconds for cancelled handlers to end when `shutdown_timeout` is over, and as many for on_close."""
-
-
 _Acceptor = Acceptor | TlsAcceptor | asyncio.Server
+OpeningFactory = Callable[["Listener", Protocol], Opening]
 
 
 class Listener:
@@ -47,6 +48,7 @@ class Listener:
         sockets: The listening sockets.
         servers: The WebSocketServer of each path.
         stopping: Whether shutdown has begun.
+        protocols: Of all connections, WebSockets or not, that are there or have handlers that run.
         proxies: Whose word on the clients' addresses is taken; None if nobody's.
         refusals: The log of refused requests.
         seats: Of the connections of servers that count them.
@@ -66,22 +68,24 @@ class Listener:
         self.app = app
         self.servers = servers
         self.open_timeout = open_timeout
-        self.shutdown_timeout = shutdown_timeout
         self.max_header_size = max_header_size
         self.max_headers = max_headers
         self.stopping = False
         self.loop = asyncio.get_running_loop()
         self.proxies = app.trusted_proxies or None
+        self._proxy_protocol = app.proxy_protocol
         self.refusals = RefusalLog(self.loop)
         self.seats: dict[Protocol, Seat] = {}
         self._endpoints: list[Endpoint] = []
         self._certificate: Certificate | None = None
         self._turn = Turn(self.loop)
         self._direct = direct and Poller.exists
-        self._protocols: list[Protocol] = []  # each at its `slot`: a set would be eight times as large
-        self._all_ended: asyncio.Future[None] | None = None
+        self.protocols: list[Protocol] = []  # each at its `slot`: a set would be eight times as large
         self._poller: Poller | None = None
-        self._acceptors: list[_Acceptor] = []
+        self._acceptors: list[tuple[Endpoint, _Acceptor]] = []
+        self._accepting = True
+        self._shutdown = Shutdown(self, shutdown_timeout, app.close_rate, app.retry_after, app.keep_listening)
+        self._stopped: asyncio.Task[None] | None = None
 
     @property
     def address(self) -> tuple[str, int]:
@@ -119,6 +123,8 @@ class Listener:
             self._endpoints += await address.open(certificate is not None)
         if certificate is not None and not any(each.tls for each in self._endpoints):
             raise ConfigurationError("there is a certificate, but no address that speaks TLS")
+        if certificate is not None and self._proxy_protocol and not Poller.exists:
+            raise ConfigurationError("on this system proxy_protocol and TLS exclude each other: end TLS at the proxy")
         if self._direct:
             try:
                 self._poller = Poller(self.loop)
@@ -126,7 +132,8 @@ class Listener:
                 raise ListenError(f"cannot listen on {self._endpoints[0].url}: {error.strerror}") from error
         for endpoint in self._endpoints:
             for each in endpoint.sockets:
-                self._acceptors.append(await self._accept(each, certificate if endpoint.tls else None))
+                acceptor = await self._accept(each, certificate if endpoint.tls else None)
+                self._acceptors.append((endpoint, acceptor))
             paths = ", ".join(endpoint.websocket(path) for path in self.servers)
             logger.info("Listening on %s (WebSocket: %s)", endpoint.url, paths or "none")
 
@@ -156,28 +163,46 @@ class Listener:
 
     # ---- What protocols and openings ask -------------------------------------------------------------------------
 
-    def opened(self, protocol: Protocol, opening: type[Opening] = Opening) -> Opening:
+    def expects_header(self, peer: Client | None) -> bool:
+        """Whether this is a proxy that speaks the PROXY protocol."""
+        return self._proxy_protocol and self.proxies is not None and self.proxies.trusts(peer)
+
+    def refuse_header(self, peer: Client | None, reason: str) -> None:
+        """The connection of such a proxy does not begin as it should."""
+        self.refusals.add_connection("proxy_protocol", peer, f"its PROXY protocol header: {reason}")
+
+    def opened(self, protocol: Protocol, opening: OpeningFactory | None = None) -> Opening:
         """A TCP connection was accepted."""
-        protocol.slot = len(self._protocols)
-        self._protocols.append(protocol)
+        if opening is None:
+            opening = Opening
+            if self._proxy_protocol and self.expects_header(client_address(protocol.transport)):
+                opening = HeaderOpening
+        protocol.slot = len(self.protocols)
+        self.protocols.append(protocol)
+        if not self._accepting:  # the loop's own servers had taken it already
+            self.loop.call_soon(self.stop_openings)
         return opening(self, protocol)
 
     def ended(self, protocol: Protocol) -> None:
         """A TCP connection is gone, and so are its handlers."""
         if self.seats:
             self.leave_seat(protocol)
-        last = self._protocols.pop()
+        last = self.protocols.pop()
         if last is not protocol:
-            self._protocols[protocol.slot] = last
+            self.protocols[protocol.slot] = last
             last.slot = protocol.slot
-        if self._all_ended is not None and not self._protocols and not self._all_ended.done():
-            self._all_ended.set_result(None)
+        if self.stopping and not self.protocols:
+            self._shutdown.all_ended()
 
     def leave_seat(self, protocol: Protocol) -> None:
         """A TCP connection is gone, or will be no WebSocket: it counts no longer."""
         seat = self.seats.pop(protocol, None)
         if seat is not None:
             seat.leave()
+
+    def refusal(self) -> Refusal:
+        """What a request gets while everything ends."""
+        return self._shutdown.refusal()
 
     def has_page(self, path: str) -> bool:
         """Whether plain requests for this path have a handler."""
@@ -220,26 +245,22 @@ class Listener:
     # ---- Stop ----------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Shut down: accept no more, close every connection with 1001, wait for the peers' answers and the handlers,
-        but no longer than `shutdown_timeout`; then cut off what is left."""
-        self.stopping = True
-        count = sum(server.connection_count() for server in set(self.servers.values()))
-        for acceptor in self._acceptors:
-            acceptor.close()
-        for endpoint in self._endpoints:
-            endpoint.close()
-        for protocol in list(self._protocols):
-            protocol.stop()
-        if not await self._wait_for_end(self.shutdown_timeout):
-            count_left, seconds = len(self._protocols), self.shutdown_timeout
-            logger.warning("%d connections did not close within %g s and are cut off", count_left, seconds)
-            for _ in ("a message's handler", "on_close"):
-                for protocol in list(self._protocols):
-                    protocol.end_now()
-                if await self._wait_for_end(LAST_WAIT):
-                    break
-            else:
-                logger.error("handlers of %d connections ignore their cancellation", len(self._protocols))
+        """Shut down, see shutdown.py. Whoever calls it again waits for the same end; to be cancelled hurries it."""
+        if self._stopped is None:
+            self.stopping = True
+            self._stopped = self.loop.create_task(self._stop())
+        try:
+            await asyncio.shield(self._stopped)
+        except asyncio.CancelledError:
+            self.hurry()
+            await self._stopped
+            raise
+
+    async def _stop(self) -> None:
+        if self._acceptors:
+            await self._shutdown.run()
+        else:
+            self.stop_accepting()  # it has never begun
         for server in self.servers.values():
             server.hub.close()
         self.refusals.close()
@@ -248,21 +269,26 @@ class Listener:
         self._turn.clock.stop()
         if self._poller is not None:
             self._poller.close()
-        if self._acceptors:
-            logger.info("Stopped; %d connections were open when the shutdown began", count)
+
+    def stop_accepting(self, *, passed_only: bool = False) -> None:
+        """Close the listening sockets, or only those that were passed to this process: others may listen at them."""
+        self._accepting = passed_only
+        for endpoint, acceptor in self._acceptors:
+            if endpoint.passed or not passed_only:
+                acceptor.close()
+        for endpoint in self._endpoints:
+            if endpoint.passed or not passed_only:
+                endpoint.close()
+
+    def openings(self) -> list[Opening]:
+        """Connections that are not WebSockets."""
+        return [each.opening for each in self.protocols if each.opening is not None]
+
+    def stop_openings(self) -> None:
+        """Answer no further request."""
+        for opening in self.openings():
+            opening.stop()
 
     def hurry(self) -> None:
         """Wait no longer for the peers."""
-        self.shutdown_timeout = 0
-        if self._all_ended is not None and not self._all_ended.done():
-            self._all_ended.set_exception(TimeoutError())
-
-    async def _wait_for_end(self, timeout: float) -> bool:
-        """Whether all connections, and their handlers, have ended within so many seconds."""
-        if self._protocols:
-            self._all_ended = self.loop.create_future()
-            try:
-                await asyncio.wait_for(self._all_ended, timeout)
-            except TimeoutError:
-                return not self._protocols
-        return True
+        self._shutdown.hurry()

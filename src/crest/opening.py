@@ -25,6 +25,7 @@ from crest.wire.head import HeadReader, RequestHead, path_of
 if TYPE_CHECKING:
     from crest.listener import Listener
     from crest.server import WebSocketServer
+    from crest.wire.extensions import Agreement
 
 logger = logging.getLogger("crest")
 
@@ -35,6 +36,7 @@ class Opening:
     Args:
         listener: Whose connection it is.
         protocol: The connection's protocol, already connected.
+        source: The client, if a proxy has said so by the PROXY protocol.
     """
 
     __slots__ = (
@@ -47,11 +49,13 @@ class Opening:
         "_pending",
         "_protocol",
         "_reader",
+        "_source",
     )
 
-    def __init__(self, listener: Listener, protocol: Protocol) -> None:
+    def __init__(self, listener: Listener, protocol: Protocol, source: Client | None = None) -> None:
         self._listener = listener
         self._protocol = protocol
+        self._source = source
         self._pending = b""  # came before the response to an earlier request had gone out
         self._at_end = False
         self._answering: asyncio.Task[None] | None = None
@@ -61,7 +65,7 @@ class Opening:
 
     def _await_request(self) -> None:
         self._reader = HeadReader(self._listener.max_header_size, self._listener.max_headers)
-        self._client: Client | None = None  # of this request, if that is not the peer
+        self._client = self._source  # of this request, if that is not the peer
         self._protocol.set_deadline(self._listener.open_timeout)
 
     # ---- What the protocol calls ---------------------------------------------------------------------------------
@@ -103,31 +107,42 @@ class Opening:
         self._forget()
 
     def stop(self) -> None:
-        """The server shuts down: no further request is answered."""
-        if self._deciding is not None:
-            self._give_up(self._deciding, Refusal("shutdown", 503, "the server is shutting down"))
-        elif self._answering is None:
+        """The server ends: no further request is answered."""
+        self.stop_deciding()
+        if self._answering is None:
             self._close()
+
+    def stop_deciding(self) -> None:
+        """The server has begun to shut down: nobody is let in any more."""
+        if self._deciding is not None:
+            self._give_up(self._deciding, self._listener.refusal())
 
     # ---- Requests ------------------------------------------------------------------------------------------------
 
     def _route(self, head: RequestHead) -> bool:
         """Answer a request, or begin to. True when this connection's opening is over."""
         listener = self._listener
-        if listener.stopping:
-            raise HandshakeError(503, "the server is shutting down", (RETRY_AFTER,))
-        if listener.proxies is not None:
-            self._client = listener.proxies.client(client_address(self._protocol.transport), head)
+        self._client = self._client_of(head)
         path = path_of(head.target)
         if not path:
             raise HandshakeError(400, "the request target has no path")
         server = listener.servers.get(path)
+        if listener.stopping:
+            refusal = listener.refusal()
+            if server is not None and wants_upgrade(head):
+                server.admission.refused[refusal.kind] += 1
+            raise refusal
         if server is not None:
             if wants_upgrade(head):
                 return self._upgrade(server, head)
             if not listener.has_page(path):
                 raise HandshakeError(426, "this is a WebSocket: the request must upgrade to it")
         return self._respond(head, path)
+
+    def _client_of(self, head: RequestHead) -> Client | None:
+        """Whom a request comes from, if it may be another than the peer."""
+        proxies = self._listener.proxies
+        return None if proxies is None else proxies.client(client_address(self._protocol.transport), head)
 
     # ---- Upgrades ------------------------------------------------------------------------------------------------
 
@@ -136,12 +151,14 @@ class Opening:
         listener, admission, transport = self._listener, server.admission, self._protocol.transport
         user = None
         try:
-            response, subprotocol, _ = accept(head, server.subprotocols)
+            response, subprotocol, agreed = accept(head, server.subprotocols, server.hub.deflate)
             origin = head.joined(b"Origin")  # of several, a text that is none
             if origin is not None:
                 admission.check_origin(origin, head, scheme_of(transport))
             if admission.asks:
                 client = self._client or client_address(transport)
+                if admission.arrivals is not None:
+                    admission.check_pace(admission.arrivals, client)
                 if admission.is_limited:
                     listener.seats[self._protocol] = admission.take_seat(client)
                 user = admission.ask(Request(head, client, scheme_of(transport)))
@@ -152,14 +169,20 @@ class Opening:
         if user is not None:
             if isawaitable(user):
                 self._deciding = server
-                self._answering = listener.loop.create_task(self._upgrade_later(server, connection, response, user))
+                later = self._upgrade_later(server, connection, response, agreed, user)
+                self._answering = listener.loop.create_task(later)
                 return False
             connection.user = user
-        self._protocol.upgrade(connection, server.hub, response, self._pending)
+        self._protocol.upgrade(connection, server.hub, response, self._pending, agreed)
         return True
 
     async def _upgrade_later(
-        self, server: WebSocketServer, connection: WebSocketConnection, response: bytes, answer: Awaitable[Any]
+        self,
+        server: WebSocketServer,
+        connection: WebSocketConnection,
+        response: bytes,
+        agreed: Agreement | None,
+        answer: Awaitable[Any],
     ) -> None:
         """Go on when an async on_upgrade has decided, if anyone still waits for it."""
         refusal = None
@@ -176,7 +199,7 @@ class Opening:
         self._go_on_reading()
         if user is not None:
             connection.user = user
-        self._protocol.upgrade(connection, server.hub, response, self._pending)
+        self._protocol.upgrade(connection, server.hub, response, self._pending, agreed)
 
     def _give_up(self, server: WebSocketServer, error: HandshakeError) -> None:
         """Refuse the request that is being decided about."""
@@ -225,7 +248,8 @@ class Opening:
         return False
 
     def _send(self, head: RequestHead, response: Response) -> None:
-        data = serialize(response, head_only=head.method == "HEAD", keep_alive=keeps_alive(head))
+        keep_alive = keeps_alive(head) and not self._listener.stopping
+        data = serialize(response, head_only=head.method == "HEAD", keep_alive=keep_alive)
         self._protocol.transport.write(data)
 
     async def _respond_later(self, head: RequestHead, result: Awaitable[Response] | None) -> None:

@@ -7,6 +7,12 @@ from math import isfinite
 LONGEST_SPAN = 1_000_000
 """Seconds. Compiled code counts milliseconds in 32 bits."""
 
+HIGHEST_RATE = 1e12
+"""A second, and at once. Tokens are counted in floating point: here to a ten thousandth."""
+
+Rate = float | tuple[float, float]
+"""A limit over time: how many a second, or how many a second and how many at once."""
+
 
 def check_path(path: str) -> str:
     """A path as requests are routed by it: decoded, without a query."""
@@ -49,6 +55,17 @@ def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
     return value
 
 
+def check_pace(name: str, value: float | None) -> float | None:
+    """How many a second: more than 0, or None for any number."""
+    if value is None:
+        return None
+    if not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number a second or None, not {type(value).__name__}")
+    if not isfinite(value) or value <= 0:
+        raise ValueError(f"{name} must be positive, not {value!r}")
+    return value
+
+
 def check_span(name: str, value: float | None) -> float | None:
     """A time to watch something for: more than 0 and at most LONGEST_SPAN, or None for never."""
     if value is None:
@@ -56,3 +73,19 @@ def check_span(name: str, value: float | None) -> float | None:
     if check_seconds(name, value) > LONGEST_SPAN:
         raise ValueError(f"{name} must be at most {LONGEST_SPAN} s, not {value!r}; None switches it off")
     return value
+
+
+def check_rate(name: str, value: Rate | None) -> tuple[float, float] | None:
+    """A limit over time, as how many a second and how many at once, or None for no limit. By default as many may come
+    at once as in a second, and 1 at least."""
+    if value is None:
+        return None
+    pair = value if isinstance(value, tuple | list) else (value,)
+    if not 1 <= len(pair) <= 2 or not all(isinstance(each, int | float) for each in pair):
+        raise TypeError(f"{name} must be a number a second, or a pair (a second, at once), not {value!r}")
+    rate, burst = (*pair, max(pair[0], 1))[:2]
+    if not 0 < rate <= HIGHEST_RATE:
+        raise ValueError(f"{name} must be more than 0 a second and at most {HIGHEST_RATE:g}, not {rate!r}")
+    if not 1 <= burst <= HIGHEST_RATE:
+        raise ValueError(f"{name} must allow at least 1 at once and at most {HIGHEST_RATE:g}, not {burst!r}")
+    return float(rate), float(burst)

@@ -84,7 +84,7 @@ class TrustedProxies:
         Raises:
             HandshakeError: 400, a trusted proxy's Forwarded is malformed.
         """
-        if not self._trusts(peer):
+        if not self.trusts(peer):
             return peer
         client = peer
         for node in self._nodes(head):
@@ -92,11 +92,12 @@ class TrustedProxies:
             if found is None:  # "unknown", or hidden: what is known is the proxy that says so
                 return client
             client = found
-            if not self._trusts(client):
+            if not self.trusts(client):
                 return client
         return client
 
-    def _trusts(self, peer: Client | None) -> bool:
+    def trusts(self, peer: Client | None) -> bool:
+        """Whether this is one of them; None is a peer without an address."""
         if peer is None:
             return self._unix
         address = plain_address(peer[0])

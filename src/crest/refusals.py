@@ -1,4 +1,5 @@
-"""Refused requests in the log, at a bounded rate: whoever is refused can ask again, and so must not fill the disk."""
+"""Refused requests and connections in the log, at a bounded rate: whoever is refused can ask again, and so must not
+fill the disk."""
 
 from __future__ import annotations
 
@@ -28,13 +29,15 @@ class RefusalLog:
 
     def add(self, kind: str, client: object, error: HandshakeError) -> None:
         """A request was refused. An error that has a cause is the server's own, and logged with that traceback."""
-        if kind in self._suppressed:
-            self._suppressed[kind] += 1
-            return
-        level = logging.INFO if error.__cause__ is None else logging.ERROR
-        reason = error.reason if error.reason.isprintable() else shown(error.reason)
-        logger.log(level, "Refused a request of %s: %d, %s", client, error.status, reason, exc_info=error.__cause__)
-        self._pause(kind)
+        if self._is_first(kind):
+            level = logging.INFO if error.__cause__ is None else logging.ERROR
+            reason = error.reason if error.reason.isprintable() else shown(error.reason)
+            logger.log(level, "Refused a request of %s: %d, %s", client, error.status, reason, exc_info=error.__cause__)
+
+    def add_connection(self, kind: str, client: object, reason: str) -> None:
+        """A connection was refused before there was a request, and without a response."""
+        if self._is_first(kind):
+            logger.info("Refused a connection of %s: %s", client, reason)
 
     def close(self) -> None:
         """Log what was only counted."""
@@ -43,6 +46,14 @@ class RefusalLog:
         for kind in list(self._suppressed):
             self._tell(kind)
         self._timers.clear()
+
+    def _is_first(self, kind: str) -> bool:
+        """Whether to log this one. The others are counted."""
+        if kind in self._suppressed:
+            self._suppressed[kind] += 1
+            return False
+        self._pause(kind)
+        return True
 
     def _pause(self, kind: str) -> None:
         self._suppressed[kind] = 0
@@ -56,5 +67,5 @@ class RefusalLog:
     def _tell(self, kind: str) -> int:
         count = self._suppressed.pop(kind)
         if count:
-            logger.info("Refused %d more requests like the last one (%s)", count, kind)
+            logger.info("Refused %d more like the last one (%s)", count, kind)
         return count

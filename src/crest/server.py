@@ -10,13 +10,16 @@ from typing import Any, Literal, TypeVar
 from crest.admission import Admission
 from crest.connection import WebSocketConnection
 from crest.io.hub import POLICIES, Hub
-from crest.options import check_count, check_optional_count, check_path, check_seconds, check_span
+from crest.options import Rate, check_count, check_optional_count, check_path, check_rate, check_seconds, check_span
+from crest.wire.extensions import Deflate
 from crest.wire.handshake import is_token
+from crest.wire.meter import Rates
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 MOST_BYTES = (1 << 63) - 1
 MOST_COUNT = (1 << 32) - 1
+MOST_THREADS = 16
 
 waiting: list[WebSocketServer] = []
 """Servers that were never mounted, the oldest first: the next app to run mounts them, each at its own path."""
@@ -39,9 +42,15 @@ class WebSocketServer:
         max_connections: How many there may be at a time, those included that `on_upgrade` has not decided about and
             those that are ending; None for any number. Past it, 503.
         max_connections_per_ip: How many of one IPv4 address, or one IPv6 network of 64 bits. Past it, 429.
+        max_connect_rate_per_ip: How often a second one such address or network may ask to connect, or a pair of that
+            and of how often at once, which is otherwise a second's worth. Past it, 429. None: any number.
         max_message_size: Bytes of payload that a message may have, over all its fragments. A longer one closes the
             connection with 1009, as soon as it is announced.
         max_fragments: Frames that a message may come in, empty ones included. More close with 1008.
+        max_message_rate: Messages a second that a client may send, or a pair of that and of how many at once, which is
+            otherwise a second's worth. Pings count, and so do pongs that nobody asked for, and empty fragments. Past it
+            the connection is closed with 1008. None: any number.
+        max_byte_rate: The same of bytes, as they come: compressed, and with the frames' headers.
         max_backlog: Bytes that may wait for a client that reads too slowly.
         on_backlog: What happens past that: "close" closes the connection with 1013, and `on_error` says so;
             "drop-newest" (or "drop") drops the newest message instead, and `send` returns False; "drop-oldest" drops
@@ -58,6 +67,8 @@ class WebSocketServer:
             answers pings. None: any number.
         slow_handler: Seconds that handlers may block the event loop before a warning names them in the log. None: any
             number.
+        compression: How messages are compressed (permessage-deflate, RFC 7692), for clients that can: a `Deflate`;
+            "deflate" is one with its defaults. None: they are not.
         fanout_slice: Seconds after which a broadcast to very many connections is interrupted, so that the loop can
             serve others meanwhile.
 
@@ -73,8 +84,11 @@ class WebSocketServer:
         origins: str | re.Pattern[str] | Sequence[str | re.Pattern[str]] = "same",
         max_connections: int | None = None,
         max_connections_per_ip: int | None = None,
+        max_connect_rate_per_ip: Rate | None = None,
         max_message_size: int = 1 << 20,
         max_fragments: int = 1 << 17,
+        max_message_rate: Rate | None = None,
+        max_byte_rate: Rate | None = None,
         max_backlog: int = 1 << 20,
         on_backlog: Literal["close", "drop", "drop-newest", "drop-oldest", "latest"] = "close",
         max_queue: int = 16,
@@ -83,7 +97,9 @@ class WebSocketServer:
         ping_timeout: float | None = 20.0,
         idle_timeout: float | None = None,
         slow_handler: float | None = 1.0,
+        compression: Literal["deflate"] | Deflate | None = None,
         fanout_slice: float = 0.005,
+        fanout_threads: int = 1,
     ) -> None:
         policy = "drop-newest" if on_backlog == "drop" else on_backlog
         if policy not in POLICIES:
@@ -94,6 +110,7 @@ class WebSocketServer:
             origins,
             check_optional_count("max_connections", max_connections, MOST_COUNT),
             check_optional_count("max_connections_per_ip", max_connections_per_ip, MOST_COUNT),
+            check_rate("max_connect_rate_per_ip", max_connect_rate_per_ip),
         )
         self.hub = Hub(
             max_message_size=check_count("max_message_size", max_message_size, MOST_BYTES),
@@ -106,7 +123,10 @@ class WebSocketServer:
             ping_timeout=check_span("ping_timeout", ping_timeout),
             idle_timeout=check_span("idle_timeout", idle_timeout),
             slow_handler=check_span("slow_handler", slow_handler),
+            deflate=_check_compression(compression, policy),
             fanout_slice=check_seconds("fanout_slice", fanout_slice),
+            fanout_threads=check_count("fanout_threads", fanout_threads, MOST_THREADS),
+            rates=_rates(check_rate("max_message_rate", max_message_rate), check_rate("max_byte_rate", max_byte_rate)),
         )
         self.served_by: object = None  # the app that serves it now
         caller = sys._getframe(1)
@@ -178,31 +198,34 @@ class WebSocketServer:
 
     # ---- Broadcasts ----------------------------------------------------------------------------------------------
 
-    def broadcast(self, text: str, *, key: Hashable = None) -> None:
+    def broadcast(self, text: str, *, key: Hashable = None, compress: bool = True) -> None:
         """Send one text message to every open connection of this server. Never blocks; may be called from any thread.
 
         Args:
             text: The message.
             key: What it is the newest state of: with `on_backlog="latest"` it takes the place of an older one with the
                 same key, for clients that do not keep up. None: it is no state, and nothing takes its place.
+            compress: False sends it as it is, to connections that compress too.
 
         Raises:
             TypeError: `text` is not `str`; bytes go through `broadcast_binary`. Or `key` is not hashable.
             UnicodeEncodeError: It has a lone surrogate, which UTF-8 can not carry.
         """
-        self.hub.broadcast(text, key)
+        self.hub.broadcast(text, key, compress)
 
-    def broadcast_binary(self, data: bytes | bytearray | memoryview, *, key: Hashable = None) -> None:
+    def broadcast_binary(
+        self, data: bytes | bytearray | memoryview, *, key: Hashable = None, compress: bool = True
+    ) -> None:
         """Send one binary message to every open connection of this server. Never blocks; may be called from any thread.
 
         Args:
             data: Any bytes-like object; a mutable one may be changed as soon as the call returns.
-            key: As for `broadcast`.
+            key, compress: As for `broadcast`.
 
         Raises:
             TypeError: `data` is not bytes-like; text goes through `broadcast`. Or `key` is not hashable.
         """
-        self.hub.broadcast_binary(data, key)
+        self.hub.broadcast_binary(data, key, compress)
 
     # ---- Admission -----------------------------------------------------------------------------------------------
 
@@ -210,8 +233,9 @@ class WebSocketServer:
     def refused(self) -> dict[str, int]:
         """How many upgrade requests were refused since the server was made, by kind; a new dict.
 
-        "handshake": a bad one; "origin"; "max_connections"; "max_connections_per_ip"; "on_upgrade": by `Reject`;
-        "error": it raised something else; "timeout": it took too long; "shutdown": the server stopped meanwhile.
+        "handshake": a bad one; "origin"; "max_connections"; "max_connections_per_ip"; "max_connect_rate_per_ip";
+        "on_upgrade": by `Reject`; "error": it raised something else; "timeout": it took too long; "shutdown": the
+        server was shutting down.
         """
         return dict(self.admission.refused)
 
@@ -235,6 +259,22 @@ def _check_subprotocols(names: Sequence[str]) -> tuple[str, ...]:
         if not is_token(name):
             raise ValueError(f"not a subprotocol's name (RFC 6455 section 4.1): {name!r}")
     return tuple(names)
+
+
+def _rates(messages: tuple[float, float] | None, octets: tuple[float, float] | None) -> Rates | None:
+    return None if messages is None and octets is None else Rates(messages, octets)
+
+
+def _check_compression(compression: Literal["deflate"] | Deflate | None, policy: str) -> Deflate | None:
+    if compression == "deflate":
+        return Deflate()
+    if isinstance(compression, str):
+        raise ValueError(f"compression must be 'deflate', a Deflate or None, not {compression!r}")
+    if compression is not None and not isinstance(compression, Deflate):
+        raise TypeError(f"compression must be 'deflate', a Deflate or None, not {type(compression).__name__}")
+    if policy == "drop-oldest" and compression is not None and not compression.server_no_context_takeover:
+        raise ValueError("on_backlog='drop-oldest' needs Deflate(server_no_context_takeover=True)")
+    return compression
 
 
 def _check_handler(handler: Handler) -> Handler:

@@ -2,7 +2,7 @@
 
 The first byte that a client sends says whether it speaks TLS as well; it is looked at without being taken. TLS goes to
 the event loop's own transports. Anything else, a browser that was sent to `http:` above all, is told its mistake.
-Until that byte has come a connection costs no TLS state.
+Until that byte has come a connection costs no TLS state. A header of the PROXY protocol comes before it, not encrypted.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crest.certificate import Certificate
@@ -18,6 +20,9 @@ from crest.exceptions import HandshakeError
 from crest.io.protocol import Protocol, ServerProtocol
 from crest.io.turn import Turn
 from crest.opening import Opening
+from crest.proxied import ProxiedOpening
+from crest.proxies import Client
+from crest.wire.proxy import LONGEST, MalformedHeader, ProxyHeader
 
 if TYPE_CHECKING:
     from crest.listener import Listener
@@ -83,37 +88,67 @@ class TlsAcceptor:
 
     async def _shake_hands(self, sock: socket.socket, address: Any) -> None:
         """What a client does wrong, or not in time, is a line in the log and the end of its connection."""
-        seconds = self._listener.open_timeout
+        seconds, client = self._listener.open_timeout, address[:2]
+        site: Listener | Site = self._listener
         sock.setblocking(False)
         try:
             async with asyncio.timeout(seconds):
-                if await self._first_byte(sock) == HANDSHAKE:
+                if self._listener.expects_header(client):
+                    source = await self._read_header(sock)
+                    site = Site(self._listener, partial(ProxiedOpening, source=source))
+                    client = source or client
+                if await self._peek(sock, 1) == HANDSHAKE:
                     await self._loop.connect_accepted_socket(
-                        lambda: ServerProtocol(self._turn, self._listener),
+                        lambda: ServerProtocol(self._turn, site),
                         sock,
                         ssl=self._certificate.context,
                         ssl_handshake_timeout=seconds,
                         ssl_shutdown_timeout=seconds,
                     )
                 else:
-                    site = Misdirected(self._listener)
+                    site = Site(self._listener, partial(PlainOpening, source=client))
                     await self._loop.connect_accepted_socket(lambda: ServerProtocol(self._turn, site), sock)
         except TimeoutError:
-            logger.info("Refused a connection of %s: no TLS handshake within %g s", address[:2], seconds)
+            logger.info("Refused a connection of %s: no TLS handshake within %g s", client, seconds)
             sock.close()
         except OSError as error:
             reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-            logger.info("Refused a connection of %s: the TLS handshake failed: %s", address[:2], reason or error)
+            logger.info("Refused a connection of %s: the TLS handshake failed: %s", client, reason or error)
+            sock.close()
+        except MalformedHeader as error:
+            self._listener.refuse_header(client, str(error))
+            sock.close()
+        except EOFError:
             sock.close()
         except asyncio.CancelledError:
             sock.close()
             raise
 
-    async def _first_byte(self, sock: socket.socket) -> bytes:
-        """The first byte, left where it is; nothing at the end of the stream."""
+    async def _read_header(self, sock: socket.socket) -> Client | None:
+        """The source that a PROXY protocol header has; all that comes behind it is left where it is.
+
+        Raises:
+            MalformedHeader: There is none.
+            EOFError: Nothing has come. Whoever that was, it was only looking whether somebody listens.
+        """
+        header = ProxyHeader()
+        while not header.complete:
+            data = await self._peek(sock, LONGEST)
+            if not data and not header.begun:
+                raise EOFError
+            if not data:
+                raise MalformedHeader("it is not complete")
+            sock.recv(header.feed(data))
+        return header.source
+
+    async def _peek(self, sock: socket.socket, size: int) -> bytes:
+        """What comes first, left where it is; nothing at the end of the stream. A reset is an end, too: health checks
+        leave so."""
         while True:
             try:
-                return sock.recv(1, socket.MSG_PEEK)
+                return sock.recv(size, socket.MSG_PEEK)
+            except ConnectionError:
+                return b""
             except (BlockingIOError, InterruptedError):
                 readable = self._loop.create_future()
             self._loop.add_reader(sock, _set, readable)
@@ -128,16 +163,17 @@ def _set(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-class Misdirected:
-    """Whom a connection reports to that does not speak TLS where TLS is spoken."""
+class Site:
+    """Whom a connection reports to that was looked into before: the listener, but with an opening of its own."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, opening: Callable[[Listener, Protocol], Opening]) -> None:
         self._listener = listener
+        self._opening = opening
         self.ended = listener.ended
 
     def opened(self, protocol: Protocol) -> Opening:
         """A TCP connection was accepted."""
-        return self._listener.opened(protocol, PlainOpening)
+        return self._listener.opened(protocol, self._opening)
 
 
 class PlainOpening(Opening):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from crest.io.outbox import Outbox
 from crest.io.poller import Pollable
 from crest.io.protocol import ServerProtocol
 from crest.io.turn import Turn
+from crest.wire.extensions import Agreement
 
 SMALL_KERNEL = 4608
 """SO_SNDBUF: the least that Linux allows."""
@@ -233,9 +235,6 @@ class Opening:
     def connection_lost(self) -> None:
         self.calls.append("connection_lost")
 
-    def stop(self) -> None:
-        self.calls.append("stop")
-
 
 class Site:
     """Whom protocols report to."""
@@ -307,6 +306,9 @@ class Scene:
             self.end_turn(3)
         for link in self.links:
             link.peer.close()
+            # The garbage collector does not look into connections and protocols.
+            del link.connection.link, link.protocol, link.transport.protocol
+        self.site.gone.clear()
         self.loop.close()
 
 
@@ -318,6 +320,7 @@ class Link:
         send_buffer: SO_SNDBUF of the server's end.
         room: In transport mode, the bytes that the kernel takes after the response; None: any.
         rest: What comes behind the request.
+        agreed: On compression; see `inflated` for what the peer gets then.
     """
 
     def __init__(
@@ -328,6 +331,7 @@ class Link:
         send_buffer: int | None = None,
         room: int | None = None,
         rest: bytes = b"",
+        agreed: Agreement | None = None,
     ) -> None:
         self.scene = scene
         sock, self.peer = socket.socketpair(socket.AF_UNIX, kind)
@@ -345,7 +349,9 @@ class Link:
         self.connection.link = self
         self.unread = b""
         self.stream = bytearray()
-        self.protocol.upgrade(self.connection, scene.hub, RESPONSE, rest)
+        self.agreed = agreed
+        self.window = zlib.decompressobj(-(agreed.server_max_window_bits if agreed else 15))
+        self.protocol.upgrade(self.connection, scene.hub, RESPONSE, rest, agreed)
         if scene.direct:
             self.read()
         else:
@@ -414,6 +420,24 @@ class Link:
         assert all(each.opcode == TEXT for each in frames), frames
         return [each.payload.decode() for each in frames]
 
+    def inflated(self) -> list[tuple[str, bool]]:
+        """The text messages that have come by now, and whether each was compressed; read as RFC 7692 section 7.2.2
+        says, by a client with just the window that was agreed on."""
+        self.read_all()
+        found = []
+        for each in self.frames():
+            assert each.opcode == TEXT, each
+            found.append((self._inflate(each), each.rsv1))
+        return found
+
+    def _inflate(self, message: Frame) -> str:
+        if not message.rsv1:
+            return message.payload.decode()
+        assert self.agreed is not None
+        if self.agreed.server_no_context_takeover:
+            self.window = zlib.decompressobj(-self.agreed.server_max_window_bits)
+        return self.window.decompress(message.payload + b"\x00\x00\xff\xff").decode()
+
     def taken(self) -> list[str]:
         """The text messages that have come by now, without a turn."""
         self.read_all()
@@ -425,7 +449,7 @@ def parse(data: bytes | bytearray) -> tuple[list[Frame], int]:
     found, at = [], 0
     while len(data) >= at + 2:
         first, size, body = data[at], data[at + 1], at + 2
-        assert not first & 0x70 and not size & 0x80, f"no frame of a server at byte {at}"
+        assert not first & 0x30 and not size & 0x80, f"no frame of a server at byte {at}"
         if size >= 126:
             body += 2 if size == 126 else 8
             if len(data) < body:
@@ -434,7 +458,7 @@ def parse(data: bytes | bytearray) -> tuple[list[Frame], int]:
             assert size >= (126 if short else 1 << 16), f"length not in its shortest encoding at byte {at}"
         if len(data) < body + size:
             break
-        found.append(Frame(first & 0xF, bytes(data[body : body + size]), bool(first & 0x80)))
+        found.append(Frame(first & 0xF, bytes(data[body : body + size]), bool(first & 0x80), bool(first & 0x40)))
         at = body + size
     return found, at
 

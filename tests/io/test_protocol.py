@@ -49,10 +49,10 @@ def test_the_opening_gets_what_comes(loop: Loop) -> None:
         protocol.buffer_updated(3)
     protocol.resume_writing()
     protocol.pause_writing()
-    protocol.stop()
+    protocol.stop(1012, "")  # which is for WebSockets
     transport.end()
     loop.turn(2)
-    assert opening.calls == [b"GET", b" / ", "resume_writing", "stop", "connection_lost"]
+    assert opening.calls == [b"GET", b" / ", "resume_writing", "connection_lost"]
     assert site.gone == [protocol]
     assert protocol.transport is None
 
@@ -91,7 +91,7 @@ def test_an_opening_that_ends_without_an_upgrade(loop: Loop) -> None:
     assert transport.calls == ["write_eof"], "so that the client can read what it was sent last"
     memoryview(protocol.get_buffer(-1))[:3] = b"GET"
     protocol.buffer_updated(3)
-    protocol.stop()
+    protocol.stop(1012, "")
     assert opening.calls == []
     assert protocol.turn.clock.pending() == [5.0]
     loop.advance(5.1)
@@ -410,19 +410,19 @@ def test_closing_a_lost_connection_does_nothing(stage: Scene) -> None:
     link.transport.end()
     stage.end_turn(2)
     link.connection.close()
-    link.protocol.stop()
+    link.protocol.stop(1012, "")
     link.protocol.end_now()
     stage.end_turn(2)
     assert stage.seen(link) == [("close", 1006, "")]
 
 
-def test_shutdown_closes_with_1001(stage: Scene) -> None:
+def test_shutdown_closes(stage: Scene) -> None:
     link = stage.link()
-    link.protocol.stop()
-    link.protocol.stop()
+    link.protocol.stop(1012, "retry-after=1")
+    link.protocol.stop(1012, "retry-after=2")
     stage.end_turn()
     link.read_all()
-    assert link.frames() == [Frame(CLOSE, b"\x03\xe9the server is shutting down")]
+    assert link.frames() == [Frame(CLOSE, b"\x03\xf4retry-after=1")]
 
 
 def test_end_now_cuts_and_cancels(stage: Scene) -> None:

@@ -2,6 +2,9 @@
 
 import asyncio
 import logging
+import platform
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -182,3 +185,18 @@ def test_a_closed_loop_is_called_no_more() -> None:
     with scene() as stage:
         link: Link = stage.link()
     assert not stage.turn.call_from_elsewhere(link.connection.send, "x")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's malloc that has to learn")
+def test_memory_of_large_messages_is_not_given_back_each_time() -> None:
+    program = """
+import crest.io.turn
+from resource import RUSAGE_SELF, getrusage
+before = getrusage(RUSAGE_SELF).ru_minflt
+for _ in range(1000):
+    messages = [bytes(1 << 16) for _ in range(16)]
+    del messages
+print(getrusage(RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+    assert int(done.stdout) < 10_000, "page faults: a few hundred, or else 150 a round"

@@ -17,6 +17,7 @@ import crest
 from crest import (
     App,
     CloseCode,
+    Deflate,
     ErrorText,
     Opcode,
     Reject,
@@ -64,6 +65,9 @@ def connected(conn: WebSocketConnection) -> None:
     conn.close(code=4000, reason="bye")
     conn.send(b"bytes")  # type: ignore[arg-type]
     conn.send_binary("text")  # type: ignore[arg-type]
+    assert_type(conn.send("text", compress=False), bool)
+    assert_type(conn.send_binary(b"bytes", compress=False), bool)
+    assert_type(conn.compression, str | None)
     conn.buffered = 1  # type: ignore[misc]
 
 
@@ -99,8 +103,15 @@ def check_server() -> None:
     assert_type(ws.refused, dict[str, int])
     WebSocketServer(origins=["same", re.compile("https://.*")], max_connections=10, max_connections_per_ip=None)
     WebSocketServer(origins="*")
+    WebSocketServer(max_message_rate=10, max_byte_rate=(1e6, 2_000_000))
+    WebSocketServer(max_message_rate="10")  # type: ignore[arg-type]
     WebSocketServer(origins=None)  # type: ignore[arg-type]
     Reject("why")  # type: ignore[arg-type]
+    WebSocketServer(compression=Deflate(level=6))
+    WebSocketServer(compression="deflate")
+    WebSocketServer(compression="gzip")  # type: ignore[arg-type]
+    ws.broadcast("text", compress=False)
+    ws.broadcast("text", False)  # type: ignore[call-arg]
     WebSocketServer(on_backlog="ignore")  # type: ignore[arg-type]
     WebSocketServer("/ws", ["chat"])  # type: ignore[call-arg]
 

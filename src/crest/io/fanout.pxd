@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from crest.io.backlog cimport Backlog, Feed
+from crest.io.crew cimport Crew
 from crest.io.latest cimport Latest
 from crest.io.outbox cimport Outbox
 from crest.io.pieces cimport crest_piece
@@ -14,11 +15,13 @@ cdef class Fanout(Feed):
     cdef list blocks            # Block: the log, which holds everything from `start` to `end`
     cdef uint64_t base          # position of the first block's first byte
     cdef uint64_t slice         # nanoseconds
+    cdef Crew crew              # None: nobody helps
     cdef Latest latest          # None: there is no such thing, all messages are the same
     cdef uint64_t plain_end     # position behind the last message without a key
     # A round: the members before `at` have got the log up to `goal`. 0: there is no round.
     cdef size_t at
     cdef uint64_t goal
+    cdef size_t tried           # and the crew has tried those before `tried`
     cdef uint8_t interrupted    # and will go on in the next turn
 
     cdef int join(self, Outbox outbox) except -1
@@ -27,10 +30,11 @@ cdef class Fanout(Feed):
     cdef uint32_t fill(self, uint32_t free, uint32_t slot) except? 0
     cdef bint send_until(self, uint64_t deadline) except -1
     cdef bint serve(self, uint64_t deadline) except -1
+    cdef int call_crew(self, const crest_piece* pieces, size_t count, uint64_t deadline) except -1
+    cdef int push_rest(self, Outbox outbox, size_t sent) except -1
     cdef size_t unsent(self, crest_piece* pieces) except 0
     cdef size_t send_ready(
         self, const crest_piece* pieces, size_t count, uint64_t deadline, ptrdiff_t* sent) noexcept nogil
-    cdef int push_begun(self, Backlog outbox, uint64_t position) except -1
     cdef int skip_keyed(self, Backlog outbox) except -1
     cdef int push_newest(self, Backlog outbox) except -1
     cdef int push_range(self, Backlog outbox, uint64_t position, uint64_t stop) except -1

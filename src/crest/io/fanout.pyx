@@ -18,8 +18,9 @@ from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from crest.io.backlog cimport DROP_OLDEST, LATEST, Backlog, Feed
+from crest.io.crew cimport CREST_MOST_THREADS, Crew, Part, offer
 from crest.io.latest cimport Latest, Value
-from crest.io.outbox cimport CREST_WOULD_BLOCK, Outbox, crest_now, crest_prefetch, crest_send, is_ready
+from crest.io.outbox cimport CREST_WOULD_BLOCK, Outbox, crest_now, crest_prefetch
 from crest.io.pieces cimport crest_piece
 from crest.io.turn cimport Block, Turn
 from crest.wire.frames cimport MAX_SERVER_HEADER, frame_size, write_header
@@ -37,10 +38,7 @@ cdef enum:
     MOST_BLOCKS = 32                    # likewise, with so many blocks unsent
     SENDS_A_LOOK = 32                   # at the clock
 
-# What send_ready() stopped for, but for bytes that were sent.
-cdef enum:
-    NOT_READY = -1
-    TIME_OVER = -2
+cdef ptrdiff_t TIME_OVER = -4      # what send_ready() stopped for, if not for what offer() returned
 
 
 @cython.final
@@ -52,14 +50,16 @@ cdef class Fanout(Feed):
         max_backlog: bytes that may wait for a connection that does not read fast enough.
         policy: what happens past that, a `Policy`.
         slice: seconds after which a round is interrupted.
+        crew: who helps when there are very many connections; None: nobody.
     """
 
-    def __cinit__(self, Turn turn not None, *, max_backlog, uint8_t policy, double slice):
+    def __cinit__(self, Turn turn not None, *, max_backlog, uint8_t policy, double slice, Crew crew=None):
         self.turn = turn
         self.slice = <uint64_t>(slice * 1e9)
         self.max_backlog = max_backlog
         self.policy = policy
         self.latest = Latest(max_backlog) if policy == LATEST else None
+        self.crew = crew
         self.members = []
         self.blocks = []
 
@@ -139,6 +139,7 @@ cdef class Fanout(Feed):
         while self.start < self.end:
             if self.at == 0:
                 self.goal = self.end
+                self.tried = 0
             if not self.serve(deadline):
                 return False
             self.at = 0
@@ -153,6 +154,8 @@ cdef class Fanout(Feed):
         cdef ptrdiff_t sent = 0
         cdef size_t count = self.unsent(pieces)
         cdef Outbox outbox
+        if self.crew is not None:
+            self.call_crew(pieces, count, deadline)
         while True:
             with nogil:
                 self.at = self.send_ready(pieces, count, deadline, &sent)
@@ -163,15 +166,29 @@ cdef class Fanout(Feed):
             outbox = self.members[self.at]
             self.at += 1
             if sent >= 0:
-                self.push_begun(outbox, self.start + sent)
-                if self.latest is not None:
-                    self.latest.begin(outbox, self.latest.find(outbox.seen))
+                self.push_rest(outbox, sent)
             if outbox.blocked:
                 self.catch_up(outbox)
             else:
                 outbox.flush()
             if crest_now() >= deadline:
                 return False
+
+    cdef int call_crew(self, const crest_piece* pieces, size_t count, uint64_t deadline) except -1:
+        """Have the crew send to those who are ready, ahead of `at`. Whoever is left out has not seen `goal` then."""
+        cdef Part parts[CREST_MOST_THREADS]
+        cdef Outbox outbox
+        cdef size_t i, n
+        self.tried = max(self.tried, self.at)
+        n = self.crew.serve(self.members, &self.tried, pieces, count, self.start, self.goal, deadline, parts)
+        late = []
+        for i in range(n):
+            outbox = self.members[parts[i].slot]
+            self.push_rest(outbox, parts[i].sent)
+            late.append(outbox)
+        for outbox in late:  # now that slots may change
+            outbox.flush()
+        return 0
 
     cdef size_t unsent(self, crest_piece* pieces) except 0:
         """Fill in the pieces of the log from `start` to `goal`; returns how many."""
@@ -193,26 +210,26 @@ cdef class Fanout(Feed):
     cdef size_t send_ready(
             self, const crest_piece* pieces, size_t count, uint64_t deadline, ptrdiff_t* sent) noexcept nogil:
         """Send to one member after the other, from `at`, as long as each takes everything. Returns whose turn it is
-        then, and in `sent` why: the bytes that it took, NOT_READY (it has output of its own, or its connection is
-        broken) or TIME_OVER."""
+        then, and in `sent` why: the bytes that it took, less than 0 if none could be offered, or TIME_OVER."""
         cdef PyObject** members = (<PyListObject*>self.members).ob_item
-        cdef size_t at = self.at, n = PyList_GET_SIZE(self.members)
-        cdef ptrdiff_t size = <ptrdiff_t>(self.goal - self.start)
+        cdef size_t at = self.at, n = PyList_GET_SIZE(self.members), look = at + SENDS_A_LOOK
+        cdef uint64_t start = self.start, goal = self.goal
+        cdef ptrdiff_t taken
         while at < n:
-            if at % SENDS_A_LOOK == 0 and at > self.at and crest_now() >= deadline:
-                sent[0] = TIME_OVER
-                return at
             if at + 2 < n:
                 crest_prefetch(members[at + 2])
-            if (<Outbox>members[at]).seen < self.goal:
-                if (<Outbox>members[at]).seen > self.start or not is_ready(<Outbox>members[at]):
-                    sent[0] = NOT_READY
+            if (<Outbox>members[at]).seen >= goal:  # the crew was here
+                look += 1
+            else:
+                if at >= look:
+                    if crest_now() >= deadline:
+                        sent[0] = TIME_OVER
+                        return at
+                    look = at + SENDS_A_LOOK
+                taken = offer(<Outbox>members[at], pieces, count, start, goal)
+                if taken != <ptrdiff_t>(goal - start):
+                    sent[0] = 0 if taken == CREST_WOULD_BLOCK else taken
                     return at
-                sent[0] = crest_send((<Outbox>members[at]).fd, pieces, count)
-                if sent[0] != size:
-                    sent[0] = 0 if sent[0] == CREST_WOULD_BLOCK else max(sent[0], <ptrdiff_t>NOT_READY)
-                    return at
-                (<Outbox>members[at]).seen = self.goal
             at += 1
         return at
 
@@ -233,9 +250,9 @@ cdef class Fanout(Feed):
             outbox.overflow(refused)
         return 0
 
-    cdef int push_begun(self, Backlog outbox, uint64_t position) except -1:
-        """A send of the log has ended at a position: the outbox owes the rest of that frame."""
-        cdef uint64_t base = self.base, at = self.start
+    cdef int push_rest(self, Outbox outbox, size_t sent) except -1:
+        """A member took so many bytes of the round: it owes the rest of that frame. What follows it has not seen."""
+        cdef uint64_t base = self.base, position = self.start + sent, at = self.start
         cdef Block block
         for block in self.blocks:
             while at < position and at < base + block.used:
@@ -244,6 +261,8 @@ cdef class Fanout(Feed):
         self.push_range(outbox, position, at)
         outbox.begun = at - position
         outbox.seen = at
+        if self.latest is not None:
+            self.latest.begin(outbox, self.latest.find(at))
         return 0
 
     cdef int skip_keyed(self, Backlog outbox) except -1:

@@ -15,6 +15,7 @@ cdef class Heartbeat(Inbox):
     cdef int begin(self) except -1
     cdef int beat(self) except -1
     cdef int await_next(self, uint32_t now) except -1
+    cdef bint answered(self, bytes payload) except -1
     cdef int ask(self, uint32_t now) except -1
     cdef bint has_input(self) except -1
     cdef bint is_alive(self) except -1

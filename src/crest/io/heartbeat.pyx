@@ -66,6 +66,13 @@ cdef class Heartbeat(Inbox):
             self.ask(now)
         return self.await_next(now)
 
+    cdef bint answered(self, bytes payload) except -1:
+        """A pong has come. Whether it is the answer to the last ping; nobody has asked for any other."""
+        if not self.connection.pong(payload):
+            return False
+        self.await_next(self.heard)
+        return True
+
     cdef int ask(self, uint32_t now) except -1:
         """Have the peer give a sign of life. One that has yet to take what was sent before needs no ping for that."""
         cdef Outbox connection = self.connection

@@ -3,12 +3,17 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.math cimport ceil
-from libc.stdint cimport UINT32_MAX, uint32_t
+from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t
 
 from crest.io.arguments cimport as_bytes, utf8_of
+from crest.io.crew cimport Crew
+from crest.io.deflation cimport Compression
 from crest.io.fanout cimport Fanout
+from crest.io.outbox cimport Outbox
 from crest.io.turn cimport Turn, is_elsewhere
-from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_TEXT
+from crest.wire.frames cimport FrameReader
+from crest.wire.meter cimport Meter, Rates
+from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_TEXT, RSV1
 
 POLICIES = "close", "drop-newest", "drop-oldest", "latest"  # in the order of outbox.pxd's Policy
 
@@ -25,13 +30,16 @@ cdef class Hub:
         max_queue: messages that may wait for an async handler before the socket is no longer read.
         close_timeout: seconds for the peer to answer a close frame, and for handlers to end after the connection.
         fanout_slice: seconds, see `Fanout`.
+        fanout_threads: see `Crew`.
         ping_interval, ping_timeout, idle_timeout: seconds, None for never; see `Heartbeat`.
         slow_handler: seconds that handlers may block the loop before that is logged; None: any number.
+        rates: that each client may send at; None: any.
+        deflate: a `Deflate`, how messages are compressed; None: they are not.
     """
 
     def __cinit__(self, *, max_message_size, max_fragments, max_backlog, str on_backlog, max_queue,
-                  double close_timeout, double fanout_slice, ping_interval=None, ping_timeout=None, idle_timeout=None,
-                  slow_handler=None):
+                  double close_timeout, double fanout_slice, uint32_t fanout_threads=1, ping_interval=None,
+                  ping_timeout=None, idle_timeout=None, slow_handler=None, Rates rates=None, deflate=None):
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
         self.max_backlog = max_backlog
@@ -39,30 +47,59 @@ cdef class Hub:
         self.max_queue = max_queue
         self.close_timeout = close_timeout
         self.fanout_slice = fanout_slice
+        self.fanout_threads = fanout_threads
         self.ping_interval = milliseconds_of(ping_interval, 0)
         self.ping_timeout = milliseconds_of(ping_timeout, 0)
         self.idle_timeout = milliseconds_of(idle_timeout, 0)
         self.slow_handler = milliseconds_of(slow_handler, UINT32_MAX)
+        self.rates = rates
+        self.deflate = deflate
 
     def open(self, Turn turn not None):
         """A loop begins to serve this server's connections."""
-        self.fanout = Fanout(
-            turn, max_backlog=self.max_backlog, policy=POLICIES.index(self.on_backlog), slice=self.fanout_slice)
+        self.crew = Crew(self.fanout_threads) if self.fanout_threads > 1 else None
+        self.fanout = self.new_fanout(turn)
+        if self.deflate is not None:
+            self.compression = Compression(self.deflate)
+            self.compressing = self.new_fanout(turn)
+
+    cdef Fanout new_fanout(self, Turn turn):
+        return Fanout(turn, max_backlog=self.max_backlog, policy=POLICIES.index(self.on_backlog),
+                      slice=self.fanout_slice, crew=self.crew)
 
     def close(self):
         """No loop serves it any more."""
-        self.fanout = None
+        self.fanout = self.compressing = self.compression = None
+        if self.crew is not None:
+            self.crew.stop()
+            self.crew = None
+
+    cdef Fanout admit(self, Outbox connection, object agreed):
+        """What a connection is to join; `agreed`: its `Agreement` on compression, or None."""
+        if agreed is None:
+            return self.fanout
+        connection.deflation = self.compression.open(agreed, not self.compressing.members)
+        return self.compressing
+
+    cdef FrameReader new_reader(self, object agreed, uint32_t now):
+        """What reads a connection's messages from this time on, by the loop's clock."""
+        cdef FrameReader reader = FrameReader.__new__(FrameReader)
+        reader.max_message_size = self.max_message_size
+        reader.max_fragments = self.max_fragments
+        if self.rates is not None:
+            reader.meter = Meter(self.rates, now)
+        if agreed is not None:
+            reader.inflater = self.compression.codec.inflater(agreed)
+        return reader
 
     def connections(self):
         """A list of the connections that are open."""
-        cdef Fanout fanout = self.fanout
-        return [] if fanout is None else list(fanout.members)
+        return members_of(self.fanout) + members_of(self.compressing)
 
     def connection_count(self):
-        cdef Fanout fanout = self.fanout
-        return 0 if fanout is None else len(fanout.members)
+        return count_of(self.fanout) + count_of(self.compressing)
 
-    def broadcast(self, text not None, key=None):
+    def broadcast(self, text not None, key=None, bint compress=True):
         """See `WebSocketServer.broadcast`."""
         cdef Py_ssize_t size
         cdef const char* data = utf8_of("broadcast", text, &size)
@@ -70,20 +107,41 @@ cdef class Hub:
         hash(key)  # or TypeError, whatever the policy
         if fanout is not None:
             if is_elsewhere(fanout.turn):
-                fanout.turn.call_from_elsewhere(self.broadcast, text, key)
+                fanout.turn.call_from_elsewhere(self.broadcast, text, key, compress)
             else:
-                fanout.publish(OPCODE_TEXT, data, size, key)
+                self.publish(OPCODE_TEXT, data, size, key, compress)
 
-    def broadcast_binary(self, data not None, key=None):
+    def broadcast_binary(self, data not None, key=None, bint compress=True):
         """See `WebSocketServer.broadcast_binary`."""
         cdef bytes copy = as_bytes("broadcast", data)
         cdef Fanout fanout = self.fanout
         hash(key)
         if fanout is not None:
             if is_elsewhere(fanout.turn):
-                fanout.turn.call_from_elsewhere(self.broadcast_binary, copy, key)
+                fanout.turn.call_from_elsewhere(self.broadcast_binary, copy, key, compress)
             else:
-                fanout.publish(OPCODE_BINARY, PyBytes_AS_STRING(copy), len(copy), key)
+                self.publish(OPCODE_BINARY, PyBytes_AS_STRING(copy), len(copy), key, compress)
+
+    cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1:
+        """Broadcast to those that do not compress, and to those that do: compressed once for all, if it is worth it."""
+        cdef bytes payload = None
+        self.fanout.publish(opcode, data, size, key)
+        if self.compressing is None or not self.compressing.members:
+            return 0
+        if compress:
+            payload = self.compression.compress_for_all(data, size)
+        if payload is None:
+            return self.compressing.publish(opcode, data, size, key)
+        return self.compressing.publish(opcode | RSV1, PyBytes_AS_STRING(payload), len(payload), key)
+
+
+cdef list members_of(Fanout fanout):
+    """A new list."""
+    return [] if fanout is None else list(fanout.members)
+
+
+cdef Py_ssize_t count_of(Fanout fanout) except -1:
+    return 0 if fanout is None else len(fanout.members)
 
 
 cdef uint32_t milliseconds_of(seconds, uint32_t otherwise) except? 0:

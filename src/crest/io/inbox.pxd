@@ -19,12 +19,12 @@ cdef enum Event:
 
 cdef class Inbox(Owner):
     cdef Hub hub
-    cdef Outbox connection
+    cdef readonly Outbox connection
     cdef object queue           # deque of (Event, argument, argument), behind what `task` awaits; None: nothing waits
     cdef object task            # awaits handlers; None: the next event is handled at once
     cdef uint8_t begun          # the task has taken its first step: one that is cancelled before never does
     cdef uint8_t abandoned         # messages that wait are not handled any more: there was time enough
-    cdef uint8_t deaf           # nor are they since close() was called here
+    cdef uint8_t deaf           # nor are they since the application has called close()
     cdef uint8_t drain_waits    # in the queue
 
     cdef int relieved(self) except -1

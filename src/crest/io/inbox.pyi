@@ -4,6 +4,7 @@ from typing import Self
 from typing_extensions import disjoint_base
 
 from crest.io.backlog import Owner
+from crest.io.outbox import Outbox
 
 logger: logging.Logger
 
@@ -13,4 +14,6 @@ class ErrorText(str):
     def __new__(cls, text: str, exception: BaseException | None = None) -> Self: ...
 
 @disjoint_base
-class Inbox(Owner): ...
+class Inbox(Owner):
+    @property
+    def connection(self) -> Outbox | None: ...  # None before the upgrade

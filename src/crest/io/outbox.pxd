@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from crest.io.backlog cimport Backlog, Feed, Owner
+from crest.io.deflation cimport Deflation
 from crest.io.pieces cimport crest_piece
 
 cdef extern from "net.h" nogil:
@@ -19,6 +20,7 @@ cdef extern from "Python.h":
 
 cdef class Outbox(Backlog):
     cdef object transport
+    cdef Deflation deflation                # None: nothing is compressed
     cdef uint8_t limited                    # the transport's buffer limits are set
     cdef uint8_t tell_drained               # owner.drained() is owed
     cdef uint32_t ping_serial
@@ -30,7 +32,9 @@ cdef class Outbox(Backlog):
     cdef int collectable(self) except -1
     cdef int attach(self, Owner owner, Feed feed, object transport) except -1
     cdef int detach(self) except -1
-    cdef bint push_message(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
+    cdef bint push_message(
+        self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1
+    cdef bint push_compressed(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
     cdef bint extend(self, uint8_t opcode, const char* data, size_t size) noexcept
     cdef bint push_frame(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
     cdef int push_bytes(self, const char* data, size_t size) except -1
@@ -41,7 +45,7 @@ cdef class Outbox(Backlog):
     cdef bint push_ping(self) except -1
     cdef bint pong(self, bytes payload) except -1
 
-    cdef bint post(self, uint8_t opcode, size_t size, object owner) except -1
+    cdef bint post(self, uint8_t opcode, size_t size, object owner, bint compress) except -1
     cdef int output_due(self) except -1
     cdef int append(self, const char* header, size_t header_size, const char* data, size_t size) except -1
     cdef int limit_transport(self) except -1

@@ -16,14 +16,14 @@ holds. It does not read, and does not know how a connection opens or ends: its `
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
-from cpython.object cimport PyTypeObject
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from crest.io.arguments cimport as_bytes, utf8_of
 from crest.io.backlog cimport CLOSED, CONNECTING, DROP_NEWEST, OPEN, Backlog, Feed, Owner
 from crest.io.poller cimport Pollable
-from crest.io.turn cimport Block, Turn, is_elsewhere
+from crest.io.turn cimport Block, PyThreadState_Get, Turn, is_elsewhere
 from crest.wire.frames cimport MAX_SERVER_HEADER, write_header
 from crest.wire.rfc6455 cimport (
     CLOSE_NO_STATUS_RECEIVED,
@@ -31,16 +31,10 @@ from crest.wire.rfc6455 cimport (
     OPCODE_CLOSE,
     OPCODE_PING,
     OPCODE_TEXT,
+    RSV1,
 )
 
 from crest.io.arguments import check_close
-
-cdef extern from "Python.h":
-    ctypedef struct PyMethodDef:
-        pass
-    ctypedef struct PyMethodDescrObject:
-        PyMethodDef* d_method
-    object PyDescr_NewMethod(PyTypeObject* type, PyMethodDef* method)
 
 cdef size_t COPIED = 8192           # bytes: a payload up to this is copied, a larger one is referenced
 cdef size_t FLUSHED_AT = 1 << 16    # bytes: with so many waiting, the turn's end is not waited for
@@ -74,11 +68,12 @@ cdef class Outbox(Backlog):
     # ---- What a handler calls ------------------------------------------------------------------------------------
 
     @cython.binding(False)
-    def send(self, text not None, /):
+    def send(self, text not None, /, *, bint compress=True):
         """Send one text message (RFC 6455 section 5.6). Never blocks; may be called from any thread.
 
         Args:
             text: `str`.
+            compress: False sends it as it is, on a connection that compresses too (`compression`).
 
         Returns:
             True when the message was accepted; False when the connection is not open any more, or the backlog policy
@@ -90,14 +85,15 @@ cdef class Outbox(Backlog):
         """
         cdef Py_ssize_t size
         cdef const char* data = utf8_of("send", text, &size)
-        return self.push_message(OPCODE_TEXT, data, size, text)
+        return self.push_message(OPCODE_TEXT, data, size, text, compress)
 
     @cython.binding(False)
-    def send_binary(self, data not None, /):
+    def send_binary(self, data not None, /, *, bint compress=True):
         """Send one binary message (RFC 6455 section 5.6). Never blocks; may be called from any thread.
 
         Args:
             data: any bytes-like object; a mutable one may be changed as soon as the call returns.
+            compress: as for `send`.
 
         Returns:
             As `send`.
@@ -106,7 +102,7 @@ cdef class Outbox(Backlog):
             TypeError: for anything that is not bytes-like; text goes through `send`.
         """
         cdef bytes copy = as_bytes("send", data)
-        return self.push_message(OPCODE_BINARY, PyBytes_AS_STRING(copy), len(copy), copy)
+        return self.push_message(OPCODE_BINARY, PyBytes_AS_STRING(copy), len(copy), copy, compress)
 
     def ping(self):
         """Send a ping (RFC 6455 section 5.5.2); the answer sets `latency`. May be called from any thread.
@@ -154,20 +150,42 @@ cdef class Outbox(Backlog):
         return self.waiting() + unseen
 
     @property
+    def compression(self):
+        """How messages are compressed, as agreed in the opening handshake: the value of the response's
+        Sec-WebSocket-Extensions header (RFC 7692 section 7.1), or None when they are not."""
+        return None if self.deflation is None else self.deflation.agreed
+
+    @property
     def latency(self):
         """Seconds from the last answered ping to its pong; None before the first."""
         return None if self.pong_delay < 0 else self.pong_delay
 
     # ---- Messages ------------------------------------------------------------------------------------------------
 
-    cdef bint push_message(self, uint8_t opcode, const char* data, size_t size, object owner) except -1:
+    cdef bint push_message(
+            self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1:
         if self.state != OPEN:
             return False
-        if is_elsewhere(self.feed.turn):
-            return self.post(opcode, size, owner)
+        if PyThreadState_Get() != self.feed.turn.thread:  # is_elsewhere(), without a reference to the turn
+            return self.post(opcode, size, owner, compress)
+        if self.deflation is not None and compress:
+            return self.push_compressed(opcode, data, size, owner)
         return self.extend(opcode, data, size) or self.push_frame(opcode, data, size, owner)
 
-    cdef bint post(self, uint8_t opcode, size_t size, object owner) except -1:
+    cdef bint push_compressed(self, uint8_t opcode, const char* data, size_t size, object owner) except -1:
+        """Queue a message, compressed if it is worth it; False when it was refused."""
+        cdef bytes payload = self.deflation.compress(data, size)
+        if payload is not None:
+            owner = payload
+            opcode |= RSV1
+            data = PyBytes_AS_STRING(payload)
+            size = len(payload)
+        if self.extend(opcode, data, size) or self.push_frame(opcode, data, size, owner):
+            return True
+        self.deflation.forget()
+        return False
+
+    cdef bint post(self, uint8_t opcode, size_t size, object owner, bint compress) except -1:
         """Send from another thread: the loop's own does it, soon."""
         cdef size_t before = self.posted
         if self.feed.policy == DROP_NEWEST:
@@ -176,17 +194,17 @@ cdef class Outbox(Backlog):
             self.dropped += 1
             return False
         self.posted += size
-        if self.feed.turn.call_from_elsewhere(self._push_posted, opcode, owner, size):
+        if self.feed.turn.call_from_elsewhere(self._push_posted, opcode, owner, size, compress):
             return True
         self.posted -= size
         return False
 
-    def _push_posted(self, int opcode, owner, size_t size):
+    def _push_posted(self, int opcode, owner, size_t size, bint compress):
         self.posted -= size
         if opcode == OPCODE_TEXT:
-            self.send(owner)
+            self.send(owner, compress=compress)
         else:
-            self.send_binary(owner)
+            self.send_binary(owner, compress=compress)
 
     cdef bint push_frame(self, uint8_t opcode, const char* data, size_t size, object owner) except -1:
         """Queue a frame; False when it was refused. `owner` is the immutable object whose memory `data` is; without
@@ -214,18 +232,18 @@ cdef class Outbox(Backlog):
         something else, for `push_frame` to judge.
 
         It halves the instructions of a `send`."""
-        cdef Block arena = self.feed.turn.arena
+        cdef PyObject* arena = <PyObject*>self.feed.turn.arena  # borrowed, so that none is counted
         cdef crest_piece* last
-        cdef char* target = arena.data + arena.used
+        cdef char* target = (<Block>arena).data + (<Block>arena).used
         if not self.count or size >= 126 or self.blocked or self.seen < self.feed.end \
-                or self.queued >= FLUSHED_AT - 128 or arena.room - arena.used < 128:
+                or self.queued >= FLUSHED_AT - 128 or (<Block>arena).room - (<Block>arena).used < 128:
             return False
         last = self.pieces + self.first + self.count - 1
         if last.owner != NULL or last.data + last.size != target:
             return False
         size += write_header(<uint8_t*>target, opcode, size)
         memcpy(target + 2, data, size - 2)
-        arena.used += size
+        (<Block>arena).used += size
         last.size += size
         self.queued += size
         return True
@@ -372,13 +390,6 @@ cdef class Outbox(Backlog):
         self.state = CLOSED
         self.transport = None
         self.handed = 0
+        if self.deflation is not None:
+            self.deflation.end()
         return self.discard()
-
-
-def with_own_methods(cls):
-    """Give a subclass of Outbox `send` and `send_binary` as methods of its very own, as a decorator: CPython's bytecode
-    calls a method without further ado only on an instance of just the type that defines it."""
-    for name in ("send", "send_binary"):
-        method = getattr(Outbox, name)
-        setattr(cls, name, PyDescr_NewMethod(<PyTypeObject*>cls, (<PyMethodDescrObject*>method).d_method))
-    return cls

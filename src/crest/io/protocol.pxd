@@ -11,7 +11,7 @@ cdef class Protocol(Heartbeat):
     cdef readonly Turn turn
     cdef readonly object transport      # None before and after the connection
     cdef object site
-    cdef object opening                 # reads the opening handshake; None once it is over
+    cdef readonly object opening        # reads the opening handshake; None once it is over
     cdef FrameReader reader
     cdef bytes unread                   # what the reader's chunk lies in, while the inbox is full
     cdef uint8_t into_body              # the transport reads straight into a message
@@ -32,6 +32,7 @@ cdef class Protocol(Heartbeat):
     cdef int unpause(self) except -1
     cdef bint is_closing(self) except -1
     cdef int chunk_read(self) except -1
+    cdef bint start_closing(self, int code, str reason) except -1
     cdef int send_close(self, int code, str reason) except -1
     cdef int peer_closed(self, int code, str reason) except -1
     cdef int finish(self, int code, str reason) except -1

@@ -17,6 +17,7 @@ from asyncio import BufferedProtocol
 
 from crest.io.backlog cimport OPEN
 from crest.io.clock cimport milliseconds
+from crest.io.fanout cimport Fanout
 from crest.io.heartbeat cimport Heartbeat
 from crest.io.hub cimport Hub
 from crest.io.inbox cimport BINARY, CLOSE, CONNECT, ERROR, MESSAGE, is_full
@@ -24,10 +25,11 @@ from crest.io.outbox cimport Outbox
 from crest.io.turn cimport Turn
 from crest.io.watch cimport watch, watched
 from crest.wire.frames cimport NEED_DATA, FrameReader
+from crest.wire.meter cimport takes
 from crest.wire.rfc6455 cimport (
     CLOSE_ABNORMAL_CLOSURE,
-    CLOSE_GOING_AWAY,
     CLOSE_MESSAGE_TOO_BIG,
+    CLOSE_POLICY_VIOLATION,
     CLOSE_UNSUPPORTED_DATA,
     MAX_CLOSE_REASON,
     OPCODE_BINARY,
@@ -57,8 +59,8 @@ cdef class Protocol(Heartbeat):
     Args:
         turn: of the loop that the connection belongs to.
         site: whom the connection reports to: `site.opened(protocol)` returns the opening, an object with
-            `data_received(bytes)`, `eof_received()`, `resume_writing()`, `timed_out()`, `connection_lost()` and
-            `stop()`; `site.ended(protocol)` is called when the connection is gone and its handlers have ended.
+            `data_received(bytes)`, `eof_received()`, `resume_writing()`, `timed_out()` and `connection_lost()`;
+            `site.ended(protocol)` is called when the connection is gone and its handlers have ended.
     """
 
     def __cinit__(self, Turn turn not None, site):
@@ -112,6 +114,8 @@ cdef class Protocol(Heartbeat):
         cdef FrameReader reader = self.reader
         if self.ended:
             return 0
+        if reader is not None and reader.meter is not None:
+            reader.meter.refill(self.heard)
         if self.into_body:
             reader.wrote(size)
             return self.read()
@@ -189,7 +193,8 @@ cdef class Protocol(Heartbeat):
 
     # ---- The opening hands over ----------------------------------------------------------------------------------
 
-    def upgrade(self, Outbox connection not None, Hub hub not None, bytes response not None, bytes rest not None):
+    def upgrade(self, Outbox connection not None, Hub hub not None, bytes response not None, bytes rest not None,
+                agreed=None):
         """The opening handshake is accepted: from now on this is a WebSocket.
 
         Args:
@@ -197,17 +202,17 @@ cdef class Protocol(Heartbeat):
             hub: of the server whose connection it is.
             response: to be sent first.
             rest: bytes that came behind the request.
+            agreed: the `Agreement` on compression, or None.
         """
+        cdef Fanout fanout = hub.admit(connection, agreed)
         cdef uint32_t since = watch(hub, self.turn.clock)
         self.opening = None
         self.clear_deadline()
         self.hub = hub
         self.connection = connection
-        self.reader = FrameReader.__new__(FrameReader)
-        self.reader.max_message_size = hub.max_message_size
-        self.reader.max_fragments = hub.max_fragments
-        connection.attach(self, hub.fanout, self.transport)
-        hub.fanout.join(connection)
+        self.reader = hub.new_reader(agreed, since)
+        connection.attach(self, fanout, self.transport)
+        fanout.join(connection)
         self.turn.corked = connection  # until read() has come to its end
         connection.push_bytes(PyBytes_AS_STRING(response), len(response))
         self.deliver(CONNECT, None, None)
@@ -264,8 +269,8 @@ cdef class Protocol(Heartbeat):
             elif event == OPCODE_PING:
                 self.connection.push_frame(OPCODE_PONG, PyBytes_AS_STRING(payload), len(<bytes>payload), payload)
             elif event == OPCODE_PONG:
-                if self.connection.pong(payload):
-                    self.await_next(self.heard)
+                if not self.answered(payload) and reader.meter is not None and not takes(reader.meter, 1, 0):
+                    self.fail(CLOSE_POLICY_VIOLATION, reader.exceed())
             elif event == OPCODE_CLOSE:
                 self.peer_closed(reader.close_code, payload)
             else:
@@ -286,6 +291,8 @@ cdef class Protocol(Heartbeat):
     cdef int unpause(self) except -1:
         if self.paused and not self.is_closing():
             self.paused = False
+            if self.reader.meter is not None:
+                self.reader.meter.excuse(milliseconds(self.turn.clock))
             self.transport.resume_reading()
         return 0
 
@@ -313,17 +320,21 @@ cdef class Protocol(Heartbeat):
     # ---- Closing -------------------------------------------------------------------------------------------------
 
     cdef int close(self, int code, str reason) except -1:
-        if self.close_sent or self.ended or self.lost:
-            return 0
-        self.deaf = True
-        self.connection.stop()
-        if self.connection.overflowed:  # by the broadcasts of this turn: fail() follows
-            return 0
-        self.send_close(code, reason)
-        self.set_deadline(self.hub.close_timeout)
-        if self.paused:
-            self.turn.loop.call_soon(self._read_on)
+        if self.start_closing(code, reason):
+            self.deaf = True
+            if self.paused:
+                self.turn.loop.call_soon(self._read_on)
         return 0
+
+    cdef bint start_closing(self, int code, str reason) except -1:
+        """Send the first close frame. False if it was sent before, or nobody would get it."""
+        if self.close_sent or self.ended or self.lost:
+            return False
+        self.connection.stop()
+        if not self.connection.overflowed:  # by the broadcasts of this turn: else fail() follows
+            self.send_close(code, reason)
+            self.set_deadline(self.hub.close_timeout)
+        return True
 
     cdef int send_close(self, int code, str reason) except -1:
         cdef bytes encoded = reason.encode()[:MAX_CLOSE_REASON]
@@ -425,12 +436,11 @@ cdef class Protocol(Heartbeat):
         self.set_deadline(OPENING_LINGER)
         self.drained()
 
-    def stop(self):
-        """The server shuts down: close with 1001, or end the opening."""
+    def stop(self, int code, str reason):
+        """The server shuts down: close. Unlike after `close`, messages that wait or still come are handled: it was not
+        the application that had heard enough."""
         if self.connection is not None:
-            self.close(CLOSE_GOING_AWAY, "the server is shutting down")
-        elif self.opening is not None:
-            self.opening.stop()
+            self.start_closing(code, reason)
 
     def end_now(self):
         """Shutdown has waited long enough: cut the connection, cancel the handler that runs. on_close begins then, if

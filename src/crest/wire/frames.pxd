@@ -1,9 +1,10 @@
 # The frame reader's shape and the frame header's serialization; see frames.pyx.
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from crest.wire.assembler cimport Assembler
 from crest.wire.deflate cimport Inflater
+from crest.wire.meter cimport Meter
 
 # What FrameReader.next() found: an opcode of rfc6455.pxd when a message or a control frame is complete, else one of
 # these.
@@ -39,7 +40,6 @@ cdef class FrameReader(Assembler):
     cdef const uint8_t* at
     cdef const uint8_t* end
     # The frame being read.
-    cdef uint64_t frames                        # begun so far: says where a failure was
     cdef uint64_t frame_size, frame_left        # payload bytes in all, and still to come
     cdef uint8_t head[MAX_CLIENT_HEADER]        # a header that came in pieces
     cdef uint8_t head_size
@@ -48,11 +48,13 @@ cdef class FrameReader(Assembler):
     cdef uint8_t fin, in_payload, done          # flags
     cdef uint8_t compressed                     # the message is, of which this frame is a part
     cdef Inflater inflater                      # None: no message may be
+    cdef Meter meter                            # None: the client may send as fast as it can
     # The payload of a control frame that came in pieces.
     cdef bytes control
+    cdef uint32_t frames                        # begun so far, modulo 2**32: says where a failure was
     # What next() found.
-    cdef readonly int event
-    cdef readonly int close_code                # of a close frame, or to fail the connection with
+    cdef readonly int16_t event
+    cdef readonly uint16_t close_code           # of a close frame, or to fail the connection with
 
     cdef void attach(self, const uint8_t* data, size_t size) noexcept
     cdef object next(self)
@@ -75,6 +77,7 @@ cdef class FrameReader(Assembler):
     cdef object decode(self, const uint8_t* data, size_t size)
     cdef object parse_close(self, bytes payload)
     cdef object fail(self, int close_code, str error)
+    cdef object exceed(self)
 
 
 cdef inline size_t write_header(uint8_t* out, uint8_t opcode, uint64_t size) noexcept nogil:

@@ -4,6 +4,7 @@ from typing_extensions import Buffer
 
 from crest.wire.assembler import Assembler
 from crest.wire.deflate import Inflater
+from crest.wire.meter import Meter
 
 # (Opcode, payload), or (Opcode.CLOSE or FAIL, close code, close reason or error text)
 _Event = tuple[int, str] | tuple[int, bytes] | tuple[int, int, str]
@@ -11,7 +12,12 @@ _Event = tuple[int, str] | tuple[int, bytes] | tuple[int, int, str]
 @final
 class FrameReader(Assembler):
     def __new__(
-        cls, *, max_message_size: int = 1048576, max_fragments: int = 131072, inflater: Inflater | None = None
+        cls,
+        *,
+        max_message_size: int = 1048576,
+        max_fragments: int = 131072,
+        inflater: Inflater | None = None,
+        meter: Meter | None = None,
     ) -> FrameReader: ...
     def feed(self, data: Buffer) -> list[_Event]: ...
     def feed_direct(self, data: Buffer, least: int = 1) -> list[_Event]: ...

@@ -18,6 +18,7 @@ from crest.kernels.mask cimport crest_mask_init, crest_unmask
 from crest.kernels.utf8 cimport crest_utf8_finish
 from crest.wire.assembler cimport Assembler, body_of
 from crest.wire.deflate cimport Inflater
+from crest.wire.meter cimport Meter, takes_message
 from crest.wire.rfc6455 cimport (
     CLOSE_INVALID_PAYLOAD_DATA, CLOSE_MESSAGE_TOO_BIG, CLOSE_NO_STATUS_RECEIVED, CLOSE_POLICY_VIOLATION,
     CLOSE_PROTOCOL_ERROR, MAX_CONTROL_PAYLOAD, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_CONTINUATION, OPCODE_PONG,
@@ -62,10 +63,11 @@ cdef class FrameReader(Assembler):
         max_message_size: bytes that a message may have, over all its fragments, and inflated; more fails with 1009.
         max_fragments: frames that one message may come in, empty ones included; more fails with 1008.
         inflater: for compressed messages, if permessage-deflate was negotiated.
+        meter: how much may come; more fails with 1008. Whoever gives the chunks tells it the time.
     """
 
-    def __cinit__(self, *, max_message_size=1 << 20, max_fragments=1 << 17, Inflater inflater=None):
-        self.inflater = inflater
+    def __cinit__(self, *, max_message_size=1 << 20, max_fragments=1 << 17, Inflater inflater=None, Meter meter=None):
+        self.inflater, self.meter = inflater, meter
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
         self.event = NEED_DATA
@@ -156,6 +158,8 @@ cdef class FrameReader(Assembler):
                     and self.fin and self.opcode <= OPCODE_BINARY and not self.compressed:
                 self.at += self.frame_size
                 return self.whole_message(self.at - self.frame_size, <Py_ssize_t>self.frame_size)
+            if self.meter is not None and not self.meter.takes_frame(self.opcode, self.fin, self.frame_size):
+                return self.exceed()
             self.begin_payload()
         self.at = self.end = NULL
         self.event = NEED_DATA
@@ -274,6 +278,8 @@ cdef class FrameReader(Assembler):
     cdef inline object whole_message(self, const uint8_t* payload, Py_ssize_t size):
         """An unfragmented message that lies in the chunk as a whole, the common case: one pass, no state."""
         self.event = self.opcode
+        if self.meter is not None and not takes_message(self.meter, size):
+            return self.exceed()
         if self.opcode == OPCODE_BINARY:
             data = PyBytes_FromStringAndSize(NULL, size)
             crest_unmask(<uint8_t*>PyBytes_AS_STRING(data), payload, size, self.key, 0)
@@ -304,6 +310,8 @@ cdef class FrameReader(Assembler):
         """Take what the chunk has of the current frame's payload; the frame's event if that ends it, else None."""
         cdef uint64_t size = min(self.frame_left, <uint64_t>(self.end - self.at))
         cdef uint8_t* target
+        if self.meter is not None and not self.meter.takes_payload(self.opcode, size):
+            return self.exceed()
         if self.opcode >= OPCODE_CLOSE:
             target = <uint8_t*>PyBytes_AS_STRING(self.control) + self.frame_size - self.frame_left
             crest_unmask(target, self.at, size, self.key, self.frame_size - self.frame_left)
@@ -424,6 +432,10 @@ cdef class FrameReader(Assembler):
         self.event = FAIL
         self.close_code = close_code
         return f"frame {self.frames}: {error}"
+
+    cdef object exceed(self):
+        """Fail for what the meter does not take."""
+        return self.fail(CLOSE_POLICY_VIOLATION, self.meter.excess())
 
 
 def serialize(uint8_t opcode, const uint8_t[::1] payload not None):

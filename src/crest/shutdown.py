@@ -1,0 +1,172 @@
+"""How serving ends: in what order, in what time, and what clients are told.
+
+Connections are closed in batches, and each client is told when to come back, so that neither the loop nor whoever
+serves them next has all of them to do with at once. What closing one means is io/protocol.pyx's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from math import ceil
+from random import random
+from typing import TYPE_CHECKING, Final
+
+from crest.admission import Refusal
+from crest.wire.codes import CloseCode
+
+if TYPE_CHECKING:
+    from crest.io.protocol import Protocol
+    from crest.listener import Listener
+
+logger = logging.getLogger("crest")
+
+INTERVAL: Final = 0.02
+"""Seconds from one batch to the next, on average. What would be over sooner is done at once."""
+
+LAST_WAIT = 1.0
+"""Seconds for cancelled handlers to end when `shutdown_timeout` is over, and as many for on_close."""
+
+WHY: Final = "the server is shutting down"
+
+Random = Callable[[], float]
+"""Gives numbers from 0 to 1, as `random.random` does."""
+
+
+def closing_time(count: int, rate: float | None, longest: float) -> float:
+    """Seconds that closing so many connections takes: at `rate` a second, or faster, in order to take no longer than
+    `longest`. Without a rate, none."""
+    return 0.0 if rate is None else min(count / rate, longest)
+
+
+def batches(count: int, seconds: float, random: Random) -> list[tuple[float, int]]:
+    """In what batches to close so many connections within so many seconds: pairs of when, in seconds from now, and how
+    many.
+
+    The first is due now. Each of the others is due anywhere in a stretch of its own: servers that are told to stop at
+    the same moment do not keep step.
+    """
+    number = max(1, min(int(seconds / INTERVAL), count))
+    least, more = divmod(count, number)
+    return [(max(0.0, (i - 1 + random()) * seconds / number) if i else 0.0, least + (i < more)) for i in range(number)]
+
+
+def absence(seconds: float, retry_after: float, random: Random) -> float:
+    """For how many seconds a client shall stay away, when closing all of them takes so many.
+
+    Whoever is closed first is not back before the last is closed; and clients come back over a longer time than that
+    in which they were sent away.
+    """
+    return seconds + retry_after * (1 + random())
+
+
+class Shutdown:
+    """The end of one listener.
+
+    Args:
+        listener: What ends.
+        timeout: Seconds that all of it may take, but for handlers that ignore their cancellation.
+        close_rate, retry_after, keep_listening: See `App`.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        timeout: float,
+        close_rate: float | None,
+        retry_after: float | None,
+        keep_listening: bool,
+    ) -> None:
+        self._listener = listener
+        self._loop = listener.loop
+        self._timeout = timeout
+        self._close_rate = close_rate
+        self._retry_after = retry_after
+        self._keep_listening = keep_listening
+        self._closing_time = 0.0
+        self._closed_at = 0.0  # when all are, by the loop's clock
+        self._hurried = False
+        self._changed = asyncio.Event()
+
+    # ---- What others tell it -------------------------------------------------------------------------------------
+
+    def hurry(self) -> None:
+        """Wait no longer, for whatever is being waited for."""
+        self._hurried = True
+        self._changed.set()
+
+    def all_ended(self) -> None:
+        """The last connection is gone."""
+        self._changed.set()
+
+    def refusal(self) -> Refusal:
+        """What a request gets that comes now."""
+        headers: tuple[tuple[str, str], ...] = ()
+        if self._retry_after is not None:
+            left = max(0.0, self._closed_at - self._loop.time())
+            headers = (("Retry-After", str(ceil(absence(left, self._retry_after, random)))),)
+        return Refusal("shutdown", 503, WHY, headers)
+
+    # ---- Its course ----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """End everything: WebSockets are closed, and then, when nobody is left to be told to come back later, the
+        listening sockets and all other connections. Wait for the clients' answers and for handlers; at last, cut off
+        what is left."""
+        listener, began = self._listener, self._loop.time()
+        clients = [each for each in listener.protocols if each.connection is not None]
+        count, deadline = len(clients), began + self._timeout
+        self._closing_time = closing_time(count, self._close_rate, self._timeout / 2)
+        self._closed_at = began + self._closing_time
+        logger.info("Shutting down; closing %d connections over %.1f s", count, self._closing_time)
+        listener.stop_accepting(passed_only=self._keep_listening)
+        for opening in listener.openings():
+            opening.stop_deciding()
+        await self._close(clients, began)
+        listener.stop_accepting()
+        listener.stop_openings()
+        await asyncio.sleep(0)  # the close frames leave with this turn of the loop
+        cut = 0
+        if not await self._all_end(deadline):
+            cut = sum(each.connection is not None for each in listener.protocols)
+            await self._cut_off(self._loop.time() - began)
+        seconds = self._loop.time() - began
+        logger.info("Stopped after %.1f s; of %d connections, %d were cut off", seconds, count, cut)
+
+    async def _close(self, clients: list[Protocol], began: float) -> None:
+        clients.reverse()
+        for at, size in batches(len(clients), self._closing_time, random):
+            await self._all_end(began + at)
+            for _ in range(size):
+                clients.pop().stop(*self._farewell())
+
+    def _farewell(self) -> tuple[int, str]:
+        """Code and reason for one client."""
+        if self._retry_after is None:
+            return CloseCode.GOING_AWAY, WHY
+        seconds = absence(self._closing_time, self._retry_after, random)
+        return CloseCode.SERVICE_RESTART, f"retry-after={seconds:.2f}"
+
+    async def _cut_off(self, seconds: float) -> None:
+        listener = self._listener
+        logger.warning("%d connections did not close within %.1f s and are cut off", len(listener.protocols), seconds)
+        for _ in ("a message's handler", "on_close"):
+            for protocol in list(listener.protocols):
+                protocol.end_now()
+            self._hurried = False
+            if await self._all_end(self._loop.time() + LAST_WAIT):
+                return
+        logger.error("handlers of %d connections ignore their cancellation", len(listener.protocols))
+
+    async def _all_end(self, deadline: float) -> bool:
+        """Wait for all connections, and their handlers, to end: no longer than until then, and no longer once hurried.
+        Whether they have."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                while self._listener.protocols and not self._hurried:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
+        return not self._listener.protocols

@@ -1,0 +1,92 @@
+"""How much a client may send: messages and bytes a second. Sans-I/O: it is told the time.
+
+Two token buckets. Each fills at its rate, up to what may come at once (the burst), and what comes takes tokens out:
+
+a message            one message, however many frames it has
+a ping, or a pong    one message; a pong that answers a ping of the server's none, which is for the caller to know
+an empty fragment    one message, unless it begins one (which counts already) or ends one
+any frame            its bytes, header included, payload as it comes: masked and compressed
+a close frame        nothing: nothing comes after it
+
+Payload is counted as it comes, not as it is announced, so a long message may take as long as its bytes need.
+"""
+
+cimport cython
+from libc.math cimport INFINITY
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from crest.wire.rfc6455 cimport OPCODE_CLOSE, OPCODE_CONTINUATION, OPCODE_PONG
+
+
+@cython.final
+cdef class Rates:
+    """The limits of one server's connections, each for itself.
+
+    Args:
+        max_message_rate: messages a second, and how many at once; None: any number.
+        max_byte_rate: the same of bytes.
+    """
+
+    def __cinit__(self, max_message_rate=None, max_byte_rate=None):
+        self.max_message_rate, self.max_byte_rate = max_message_rate, max_byte_rate
+        self.messages_at_once = self.bytes_at_once = INFINITY
+        if max_message_rate is not None:
+            self.messages, self.messages_at_once = max_message_rate[0] / 1000, max_message_rate[1]
+        if max_byte_rate is not None:
+            self.bytes, self.bytes_at_once = max_byte_rate[0] / 1000, max_byte_rate[1]
+
+
+@cython.final
+@cython.no_gc  # Rates refer to nothing but tuples of numbers
+cdef class Meter:
+    """What one client may still send; everything at first.
+
+    Args:
+        rates: of the server.
+        now: milliseconds modulo 2**32, as for `refill`.
+    """
+
+    def __cinit__(self, Rates rates not None, uint32_t now=0):
+        self.rates = rates
+        self.messages, self.bytes = rates.messages_at_once, rates.bytes_at_once
+        self.since = now
+
+    cpdef void refill(self, uint32_t now) noexcept:
+        """Something has come, at this time."""
+        cdef uint32_t gone = now - self.since
+        self.since = now
+        self.messages = filled(self.messages, gone * self.rates.messages, self.rates.messages_at_once)
+        self.bytes = filled(self.bytes, gone * self.rates.bytes, self.rates.bytes_at_once)
+
+    cpdef void excuse(self, uint32_t now) noexcept:
+        """Nobody read until now. What comes next may be what the client sent meanwhile, all of it within its rate: it
+        gets the tokens of that time without an upper bound."""
+        cdef uint32_t gone = now - self.since
+        self.since = now
+        self.messages += gone * self.rates.messages
+        self.bytes += gone * self.rates.bytes
+
+    cdef bint takes_frame(self, uint8_t opcode, bint fin, uint64_t size) noexcept:
+        """A frame's header has come: whether it may."""
+        if opcode == OPCODE_CLOSE:
+            return True
+        if opcode == OPCODE_PONG or (opcode == OPCODE_CONTINUATION and (size or fin)):
+            return takes(self, 0, head_size(size))
+        return takes(self, 1, head_size(size))
+
+    cdef bint takes_payload(self, uint8_t opcode, uint64_t size) noexcept:
+        """So many bytes of a frame's payload have come: whether they may."""
+        return opcode == OPCODE_CLOSE or takes(self, 0, size)
+
+    cdef str excess(self):
+        """Which limit the last refusal was for."""
+        if self.out_of_messages:
+            name, limit = "message", self.rates.max_message_rate
+        else:
+            name, limit = "byte", self.rates.max_byte_rate
+        return f"over max_{name}_rate: {limit[0]:.15g} {name}s a second, {limit[1]:.15g} at once"
+
+
+cdef inline double filled(double level, double gain, double most) noexcept:
+    """The level of a bucket that takes in `gain`; what it has over `most`, by `excuse`, it keeps."""
+    return level if level >= most else min(level + gain, most)

@@ -1,0 +1,82 @@
+"""crest.io.methods: the fast way into `send` and `send_binary` does what the other one does."""
+
+from typing import Any
+
+import pytest
+from client import BINARY, TEXT, Frame
+from link import Scene
+
+from crest import WebSocketConnection
+from crest.io.methods import with_own_methods
+from crest.io.outbox import Outbox
+
+
+@with_own_methods
+class Own(Outbox):
+    """As `WebSocketConnection` is."""
+
+
+NAMES = ["send", "send_binary"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_methods_are_the_subclasss_own(name: str) -> None:
+    """Of a kind that CPython's bytecode knows, and described as the Outbox's."""
+    for cls in (Own, WebSocketConnection):
+        method, original = cls.__dict__[name], Outbox.__dict__[name]
+        assert type(method) is type(original)
+        assert method.__objclass__ is cls
+        assert (method.__doc__, method.__text_signature__) == (original.__doc__, original.__text_signature__)
+
+
+def test_messages_are_sent_either_way(stage: Scene) -> None:
+    link = stage.link()
+    send, send_binary = Own.__dict__["send"], Own.__dict__["send_binary"]
+    for descriptor in (send, send_binary):
+        with pytest.raises(TypeError, match="'Own' objects"):
+            descriptor(link.connection, "of another class")
+    for compress in ({}, {"compress": True}, {"compress": False}):
+        link.connection.send("text", **compress)
+        link.connection.send_binary(b"data", **compress)
+    stage.end_turn()
+    link.read_all()
+    assert link.frames() == [Frame(TEXT, b"text"), Frame(BINARY, b"data")] * 3
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda conn: conn.send(),
+        lambda conn: conn.send("a", "b"),
+        lambda conn: conn.send(text="a"),
+        lambda conn: conn.send("a", compressed=False),
+        lambda conn: conn.send("a", "b", compress=False),
+        lambda conn: conn.send(None),
+        lambda conn: conn.send(None, compress=True),
+        lambda conn: conn.send(b"a"),
+        lambda conn: conn.send_binary("a"),
+        lambda conn: conn.send_binary(None),
+        lambda conn: conn.send_binary(b"a", b"b"),
+        lambda conn: conn.send_binary(data=b"a"),
+        lambda conn: conn.send_binary(),
+    ],
+)
+def test_wrong_arguments(call: Any) -> None:
+    """The same errors, whichever way in."""
+    for made in (Own(), Outbox()):
+        with pytest.raises(TypeError):
+            call(made)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_before_a_connection_is_open(name: str) -> None:
+    made, message = Own(), "a" if name == "send" else b"a"
+    assert getattr(made, name)(message) is False
+    assert getattr(made, name)(message, compress=False) is False
+
+
+def test_exceptions_come_through() -> None:
+    with pytest.raises(UnicodeEncodeError):
+        Own().send("\ud800")
+    with pytest.raises(UnicodeEncodeError):
+        Own().send("\ud800", compress=False)
