@@ -155,22 +155,24 @@ AWAKE = 100
 """So many of the stalled read on in the end; what happened to the others the server says."""
 SIZE = 1024
 FRAME = 4 + SIZE
+KEYS = 10
 NEW = b"\x82\x03new"
 
 
-def payload(number: int) -> str:
-    return f"{number:08}".ljust(SIZE, ".")
+def payload(number: int, size: int) -> str:
+    return f"{number:08}".ljust(size, ".")
 
 
-def expected() -> bytes:
+def expected(size: int) -> bytes:
     """What who reads gets."""
-    head = b"\x81\x7e" + SIZE.to_bytes(2, "big")
-    return b"".join(head + payload(i).encode() for i in range(BROADCASTS))
+    head = bytes([0x81, size]) if size < 126 else b"\x81\x7e" + size.to_bytes(2, "big")
+    return b"".join(head + payload(i, size).encode() for i in range(BROADCASTS))
 
 
-def serve(policy: Any, loop: str) -> None:
+def serve(policy: Any, loop: str, max_backlog: str, size: str) -> None:
     """The server: what its control connection says, to all of the others."""
-    ws, control = WebSocketServer(on_backlog=policy, close_timeout=60), WebSocketServer("/control")
+    ws = WebSocketServer(on_backlog=policy, max_backlog=int(max_backlog), close_timeout=60)
+    control = WebSocketServer("/control")
     counts = {
         "errors": 0,
     }
@@ -190,10 +192,11 @@ def serve(policy: Any, loop: str) -> None:
             ws.broadcast_binary(b"new")
         elif message != "status":
             for i in range(int(message), int(message) + BATCH):
-                ws.broadcast(payload(i))
+                ws.broadcast(payload(i, int(size)), key=i % KEYS)
         waiting = [each.buffered for each in ws.get_connections()]
         dropping = sum(each.dropped > 0 for each in ws.get_connections())
         now = {"open": len(waiting), "idle": waiting.count(0), "dropping": dropping, "codes": codes}
+        now["most"] = max(waiting, default=0)
         conn.send(json.dumps({**counts, **now}))
 
     async def main() -> None:
@@ -228,6 +231,7 @@ class Reader:
             head += self.sock.recv(1)
         self.sock.setblocking(False)
         self.wanted = wanted
+        self.frame = len(wanted) // BROADCASTS or 1
         self.position = 0
         self.rest = b""
         """What came instead of the next broadcast."""
@@ -247,7 +251,7 @@ class Reader:
                 wanted = self.wanted[self.position : self.position + len(data)]
                 same = next((i for i, (a, b) in enumerate(zip(data, wanted, strict=False)) if a != b), len(wanted))
                 self.position += same
-                assert self.position % FRAME == 0, f"byte {self.position} is not what was broadcast"
+                assert self.position % self.frame == 0, f"byte {self.position} is not what was broadcast"
             self.rest += data[same:]
 
 
@@ -317,8 +321,8 @@ def read_until(readers: list[Reader], done: Callable[[Reader], bool]) -> None:
 def test_a_thousand_stalled_readers(policy: str, loop: str) -> None:
     """1000 of them during 10,000 broadcasts of 1 KiB: memory is bounded, and everybody else gets everything."""
     pytest.importorskip(loop)
-    wanted = expected()
-    with process(policy, loop) as (pid, port), ExitStack() as stack:
+    wanted = expected(SIZE)
+    with process(policy, loop, str(MIB), str(SIZE)) as (pid, port), ExitStack() as stack:
         control = Control(port)
         stack.callback(control.close)
         slow = [Reader(port, wanted, receive_buffer=1 << 16) for _ in range(STALLED)]
@@ -356,6 +360,65 @@ def test_a_thousand_stalled_readers(policy: str, loop: str) -> None:
             read_until([*awake, *quick], lambda reader: len(reader.rest) >= len(NEW))
             assert {reader.rest for reader in (*awake, *quick)} == {NEW}
         assert all(MIB / 2 < reader.position < len(wanted) for reader in awake)
+
+
+NEVER, ALWAYS = 100, 900
+SMALL, LIMIT = 64, 1 << 17
+SLICE = 1 << 16
+"""Bytes that a transport has at most."""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="a process's memory is read from /proc")
+@pytest.mark.parametrize(
+    ("policy", "loop"),
+    [("close", "asyncio"), ("drop-newest", "uvloop"), ("drop-oldest", "asyncio"), ("latest", "uvloop")],
+)
+def test_a_hundred_of_a_thousand_never_read(policy: str, loop: str) -> None:
+    """10,000 broadcasts: the 900 others get all, in order; what waits for the 100 is bounded, as the policy says."""
+    pytest.importorskip(loop)
+    wanted, step = expected(SMALL), 2 + SMALL
+    with process(policy, loop, str(LIMIT), str(SMALL)) as (pid, port), ExitStack() as stack:
+        control = Control(port)
+        stack.callback(control.close)
+        slow = [Reader(port, b"", receive_buffer=1 << 14) for _ in range(NEVER)]
+        quick = [Reader(port, wanted) for _ in range(ALWAYS)]
+        for reader in (*slow, *quick):
+            stack.callback(reader.sock.close)
+        before = memory(pid, "VmRSS")
+        for number in range(0, BROADCASTS, BATCH):
+            assert control.say(str(number))["most"] <= LIMIT + SLICE + BATCH * step
+            until = (number + BATCH) * step
+            read_until(quick, lambda reader: reader.position >= until)  # noqa: B023 - it is called here only
+        assert all(reader.position == len(wanted) and not reader.rest for reader in quick)
+        status = control.say("status")
+        assert status["most"] <= LIMIT + SLICE
+        assert memory(pid, "VmHWM") - before < NEVER * (LIMIT + SLICE) + 16 * MIB
+
+        if policy == "close":
+            assert (status["open"], status["errors"], status["codes"]) == (ALWAYS, NEVER, {"1013": NEVER})
+            read_until(slow, lambda reader: reader.ended)
+            for reader in slow:
+                messages, close, rest = reader.rest.partition(b"\x88")
+                assert messages == wanted[: len(messages)] and len(messages) % step == 0
+                assert close and rest[1:3] == (1013).to_bytes(2, "big") and len(rest) == 1 + rest[0]
+            return
+        assert (status["open"], status["errors"], status["codes"]) == (NEVER + ALWAYS, 0, {})
+        while control.say("status")["idle"] < NEVER + ALWAYS:
+            for reader in slow:
+                reader.read()
+        control.say("new")
+        read_until(slow, lambda reader: reader.rest.endswith(NEW))
+        for reader in slow:
+            frames = reader.rest.removesuffix(NEW)
+            got = [int(frames[at + 2 : at + 10]) for at in range(0, len(frames), step)]
+            assert frames == b"".join(wanted[number * step : (number + 1) * step] for number in got), "whole frames"
+            assert got == sorted(set(got)) and len(got) < BROADCASTS, "in order, and not all"
+            if policy == "drop-newest":
+                assert got == list(range(len(got)))
+            elif policy == "drop-oldest":
+                assert got[-1000:] == list(range(BROADCASTS))[-1000:]
+            else:
+                assert got[-KEYS:] == list(range(BROADCASTS))[-KEYS:]
 
 
 if __name__ == "__main__":

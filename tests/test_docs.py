@@ -42,6 +42,7 @@ DOCUMENTS = (
     "docs/index.md",
     "docs/websocket.md",
     "docs/admission.md",
+    "docs/slow-consumers.md",
     "docs/compression.md",
     "docs/reference.md",
     "docs/deployment.md",
@@ -637,6 +638,35 @@ def program_with_a_test(stage: Stage) -> None:
     stage.snippet = stage.snippet._replace(code=broken)
     with pytest.raises(AssertionError):
         stage.execute()
+
+
+# ---- Slow consumers --------------------------------------------------------------------------------------------------
+
+
+@check("slow-consumers#policies")
+def policies(stage: Stage) -> None:
+    hub = stage.execute()["ws"].hub
+    assert (hub.on_backlog, hub.max_backlog) == ("drop-oldest", 256 * 1024)
+
+
+@check("slow-consumers#state-instead-of-history")
+def state_instead_of_history(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with connect(server) as client:
+            await client.send("AAPL 101")
+            assert await client.recv() == "AAPL 101"
+
+    stage.serve(stage.execute()["app"], scenario)
+
+
+@check("slow-consumers#going-on-when-there-is-room")
+def going_on(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with connect(server) as client:
+            for number in range(100):
+                assert str(await client.recv()).startswith(f"part {number} ")
+
+    stage.serve(stage.fragment()["app"], scenario)
 
 
 # ---- Admission -------------------------------------------------------------------------------------------------------

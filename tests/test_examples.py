@@ -199,6 +199,23 @@ def test_port_in_use() -> None:
     play(scenario)
 
 
+# ---- ticker.py -------------------------------------------------------------------------------------------------------
+
+
+def test_ticker() -> None:
+    async def scenario() -> None:
+        async with running("ticker") as example:
+            async with connect(example) as client:
+                first = [json.loads(await client.recv()) for _ in range(5)]
+                assert {each["symbol"] for each in first} == {"AAPL", "AMZN", "GOOG", "MSFT", "NVDA"}
+                quote = json.loads(await client.recv())
+                assert set(quote) == {"symbol", "price"} and quote["price"] > 0
+            async with tcp(example) as client:
+                assert await page_of(client) == (EXAMPLES / "ticker.html").read_bytes()
+
+    play(scenario)
+
+
 # ---- authentication.py -----------------------------------------------------------------------------------------------
 
 

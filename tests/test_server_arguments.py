@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from crest import WebSocketServer
+from crest import Deflate, WebSocketServer
 
 OPTIONAL_LIMITS = ["max_connections", "max_connections_per_ip"]
 LIMITS = ["max_message_size", "max_fragments", "max_backlog", "max_queue", "fanout_threads", *OPTIONAL_LIMITS]
@@ -55,10 +55,16 @@ def test_a_limit_too_large_to_be_kept_is_refused_by_name(name: str) -> None:
         WebSocketServer(**{name: 1 << 64})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("value", ["ignore", "", None, True])
-def test_on_backlog_is_close_or_drop(value: Any) -> None:
-    with pytest.raises(ValueError, match="on_backlog must be 'close' or 'drop'"):
+@pytest.mark.parametrize("value", ["ignore", "", None, True, ["close"]])
+def test_on_backlog_is_one_of_the_policies(value: Any) -> None:
+    with pytest.raises(ValueError, match="on_backlog must be one of 'close', 'drop-newest', "):
         WebSocketServer(on_backlog=value)
+
+
+def test_what_is_compressed_with_context_takeover_can_not_be_dropped() -> None:
+    with pytest.raises(ValueError, match="on_backlog='drop-oldest' needs"):
+        WebSocketServer(on_backlog="drop-oldest", compression=Deflate(server_no_context_takeover=False))
+    WebSocketServer(on_backlog="drop-oldest", compression="deflate")
 
 
 @pytest.mark.parametrize("value", [0, -1, -0.5, math.nan])

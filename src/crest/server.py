@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal, TypeVar
 
 from crest.admission import Admission
 from crest.connection import WebSocketConnection
-from crest.io.hub import Hub
+from crest.io.hub import POLICIES, Hub
 from crest.options import Rate, check_count, check_optional_count, check_path, check_rate, check_seconds, check_span
 from crest.wire.extensions import Deflate
 from crest.wire.handshake import is_token
@@ -52,8 +52,10 @@ class WebSocketServer:
             the connection is closed with 1008. None: any number.
         max_byte_rate: The same of bytes, as they come: compressed, and with the frames' headers.
         max_backlog: Bytes that may wait for a client that reads too slowly.
-        on_backlog: What happens past that: "close" closes the connection with 1013, and `on_error` says so; "drop"
-            drops the newest message instead, and `send` returns False.
+        on_backlog: What happens past that: "close" closes the connection with 1013, and `on_error` says so;
+            "drop-newest" (or "drop") drops the newest message instead, and `send` returns False; "drop-oldest" drops
+            the messages that have waited longest; "latest" keeps of the broadcasts with a `key` only the newest of
+            each, and closes the connection past that for all else.
         max_queue: Messages of one connection that may wait for its async handler; past that its socket is not read.
         close_timeout: Seconds for a client to answer a close frame, and for a connection's async handlers to end
         after it.
@@ -88,7 +90,7 @@ class WebSocketServer:
         max_message_rate: Rate | None = None,
         max_byte_rate: Rate | None = None,
         max_backlog: int = 1 << 20,
-        on_backlog: Literal["close", "drop"] = "close",
+        on_backlog: Literal["close", "drop", "drop-newest", "drop-oldest", "latest"] = "close",
         max_queue: int = 16,
         close_timeout: float = 10.0,
         ping_interval: float | None = 20.0,
@@ -99,8 +101,9 @@ class WebSocketServer:
         fanout_slice: float = 0.005,
         fanout_threads: int = 1,
     ) -> None:
-        if on_backlog not in ("close", "drop"):
-            raise ValueError(f"on_backlog must be 'close' or 'drop', not {on_backlog!r}")
+        policy = "drop-newest" if on_backlog == "drop" else on_backlog
+        if policy not in POLICIES:
+            raise ValueError(f"on_backlog must be one of {', '.join(map(repr, POLICIES))}, not {on_backlog!r}")
         self.path = check_path(path)
         self.subprotocols = _check_subprotocols(subprotocols)
         self.admission = Admission(
@@ -113,14 +116,14 @@ class WebSocketServer:
             max_message_size=check_count("max_message_size", max_message_size, MOST_BYTES),
             max_fragments=check_count("max_fragments", max_fragments, MOST_COUNT),
             max_backlog=check_count("max_backlog", max_backlog, MOST_BYTES),
-            drop=on_backlog == "drop",
+            on_backlog=policy,
             max_queue=check_count("max_queue", max_queue, MOST_COUNT),
             close_timeout=check_seconds("close_timeout", close_timeout),
             ping_interval=check_span("ping_interval", ping_interval),
             ping_timeout=check_span("ping_timeout", ping_timeout),
             idle_timeout=check_span("idle_timeout", idle_timeout),
             slow_handler=check_span("slow_handler", slow_handler),
-            deflate=_check_compression(compression),
+            deflate=_check_compression(compression, policy),
             fanout_slice=check_seconds("fanout_slice", fanout_slice),
             fanout_threads=check_count("fanout_threads", fanout_threads, MOST_THREADS),
             rates=_rates(check_rate("max_message_rate", max_message_rate), check_rate("max_byte_rate", max_byte_rate)),
@@ -184,32 +187,45 @@ class WebSocketServer:
         self.hub.on_error = _check_handler(handler)
         return handler
 
+    def on_drain(self, handler: Handler) -> Handler:
+        """Register `handler(conn)`: a client that had not read fast enough has taken all that waited for it.
+
+        It runs after a send has found that the client does not keep up, once everything that was sent is with the
+        kernel: `conn.buffered` is 0, or what was sent since.
+        """
+        self.hub.on_drain = _check_handler(handler)
+        return handler
+
     # ---- Broadcasts ----------------------------------------------------------------------------------------------
 
-    def broadcast(self, text: str, *, compress: bool = True) -> None:
+    def broadcast(self, text: str, *, key: Hashable = None, compress: bool = True) -> None:
         """Send one text message to every open connection of this server. Never blocks; may be called from any thread.
 
         Args:
-            text: `str`.
+            text: The message.
+            key: What it is the newest state of: with `on_backlog="latest"` it takes the place of an older one with the
+                same key, for clients that do not keep up. None: it is no state, and nothing takes its place.
             compress: False sends it as it is, to connections that compress too.
 
         Raises:
-            TypeError: `text` is not `str`; bytes go through `broadcast_binary`.
+            TypeError: `text` is not `str`; bytes go through `broadcast_binary`. Or `key` is not hashable.
             UnicodeEncodeError: It has a lone surrogate, which UTF-8 can not carry.
         """
-        self.hub.broadcast(text, compress)
+        self.hub.broadcast(text, key, compress)
 
-    def broadcast_binary(self, data: bytes | bytearray | memoryview, *, compress: bool = True) -> None:
+    def broadcast_binary(
+        self, data: bytes | bytearray | memoryview, *, key: Hashable = None, compress: bool = True
+    ) -> None:
         """Send one binary message to every open connection of this server. Never blocks; may be called from any thread.
 
         Args:
             data: Any bytes-like object; a mutable one may be changed as soon as the call returns.
-            compress: As for `broadcast`.
+            key, compress: As for `broadcast`.
 
         Raises:
-            TypeError: `data` is not bytes-like; text goes through `broadcast`.
+            TypeError: `data` is not bytes-like; text goes through `broadcast`. Or `key` is not hashable.
         """
-        self.hub.broadcast_binary(data, compress)
+        self.hub.broadcast_binary(data, key, compress)
 
     # ---- Admission -----------------------------------------------------------------------------------------------
 
@@ -249,13 +265,15 @@ def _rates(messages: tuple[float, float] | None, octets: tuple[float, float] | N
     return None if messages is None and octets is None else Rates(messages, octets)
 
 
-def _check_compression(compression: Literal["deflate"] | Deflate | None) -> Deflate | None:
+def _check_compression(compression: Literal["deflate"] | Deflate | None, policy: str) -> Deflate | None:
     if compression == "deflate":
         return Deflate()
     if isinstance(compression, str):
         raise ValueError(f"compression must be 'deflate', a Deflate or None, not {compression!r}")
     if compression is not None and not isinstance(compression, Deflate):
         raise TypeError(f"compression must be 'deflate', a Deflate or None, not {type(compression).__name__}")
+    if policy == "drop-oldest" and compression is not None and not compression.server_no_context_takeover:
+        raise ValueError("on_backlog='drop-oldest' needs Deflate(server_no_context_takeover=True)")
     return compression
 
 

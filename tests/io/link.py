@@ -263,7 +263,7 @@ class Scene:
     """
 
     def __init__(self, *, direct: bool = False, **limits: Any) -> None:
-        defaults = {"max_message_size": 1 << 24, "max_fragments": 1024, "max_backlog": 1 << 20, "drop": False}
+        defaults = {"max_message_size": 1 << 24, "max_fragments": 1024, "max_backlog": 1 << 20, "on_backlog": "close"}
         self.loop = Loop()
         self.turn = turn_of(self.loop)
         self.site = Site()

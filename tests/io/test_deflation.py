@@ -104,9 +104,9 @@ def test_who_says_not_to(make) -> None:  # type: ignore[no-untyped-def]
     link = stage.client()
     for compress in (True, False):
         link.connection.send(LONG, compress=compress)
-        stage.hub.broadcast(LONG, compress)
+        stage.hub.broadcast(LONG, compress=compress)
     link.connection.send_binary(LONG.encode(), compress=False)
-    stage.hub.broadcast_binary(LONG.encode(), False)
+    stage.hub.broadcast_binary(LONG.encode(), compress=False)
     stage.end_turn()
     link.read_all()
     frames = link.frames()
@@ -152,7 +152,7 @@ def test_from_other_threads(make) -> None:  # type: ignore[no-untyped-def]
     def work() -> None:
         for compress in (True, False):
             assert link.connection.send(LONG, compress=compress)
-            stage.hub.broadcast(LONG, compress)
+            stage.hub.broadcast(LONG, compress=compress)
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -233,7 +233,7 @@ def test_takeover_goes_on_behind_what_is_not_compressed(make) -> None:  # type: 
     first, second = size_of_another(), size_of_another()
     assert second < first / 2
     stage.hub.broadcast("short")
-    stage.hub.broadcast(LONG, False)
+    stage.hub.broadcast(LONG, compress=False)
     link.connection.send(LONG, compress=False)
     assert size_of_another() <= second
     stage.hub.broadcast(LONG)
@@ -244,7 +244,7 @@ def test_takeover_goes_on_behind_what_is_not_compressed(make) -> None:  # type: 
 @pytest.mark.parametrize("takeover", [False, True])
 def test_a_message_that_the_backlog_refuses(make, takeover: bool) -> None:  # type: ignore[no-untyped-def]
     """What comes behind it does not refer to it. Compressed, the messages come to 300 to 400 bytes."""
-    stage = make({"drop": True, "max_backlog": 1000}, server_no_context_takeover=not takeover)
+    stage = make({"on_backlog": "drop-newest", "max_backlog": 1000}, server_no_context_takeover=not takeover)
     link = stage.link(agreed=agreement(stage.options), room=0, send_buffer=4608)
     rng = random.Random(1)
     link.connection.send("first " + LONG)

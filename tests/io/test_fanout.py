@@ -342,15 +342,15 @@ def test_positions_count_every_byte(stage: Scene) -> None:
 def test_limits_are_told() -> None:
     loop = Loop()
     try:
-        fanout = Fanout(Turn(loop), max_backlog=5, drop=True, slice=1)
-        assert (fanout.max_backlog, fanout.drop, fanout.members) == (5, True, [])
+        fanout = Fanout(Turn(loop), max_backlog=5, policy=2, slice=1)
+        assert (fanout.max_backlog, fanout.policy, fanout.members) == (5, 2, [])
     finally:
         loop.close()
 
 
 def test_the_sizes_of_one_message_are_those_of_another_frame(stage: Scene) -> None:
     """Frames that are dropped are told apart by their headers, of each length encoding."""
-    with scene(direct=stage.direct, max_backlog=200_000, drop=True) as bounded:
+    with scene(direct=stage.direct, max_backlog=200_000, on_backlog="drop-newest") as bounded:
         late = late_link(bounded)
         sizes = [0, 125, 126, 60_000, 65_535, 65_536, 10, 70_000, 300, 5]
         for size in sizes:

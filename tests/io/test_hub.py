@@ -12,13 +12,13 @@ from crest.io.turn import Turn
 
 def hub(**changed: object) -> Hub:
     sizes = {"max_message_size": 1, "max_fragments": 2, "max_backlog": 3, "max_queue": 4}
-    return Hub(**{"drop": True, "close_timeout": 0.5, "fanout_slice": 0.25, **sizes, **changed})
+    return Hub(**{"on_backlog": "drop-newest", "close_timeout": 0.5, "fanout_slice": 0.25, **sizes, **changed})
 
 
 def test_limits_are_told() -> None:
     made = hub()
     assert (made.max_message_size, made.max_fragments, made.max_backlog) == (1, 2, 3)
-    assert (made.drop, made.max_queue, made.close_timeout) == (True, 4, 0.5)
+    assert (made.on_backlog, made.max_queue, made.close_timeout) == ("drop-newest", 4, 0.5)
 
 
 @pytest.mark.parametrize("name", ["max_message_size", "max_fragments", "max_backlog", "max_queue"])

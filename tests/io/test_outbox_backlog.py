@@ -19,7 +19,7 @@ def stalled(stage: Scene) -> Link:
 
 @pytest.fixture
 def dropping(direct: bool) -> Iterator[Scene]:
-    with scene(direct=direct, max_backlog=200_000, drop=True) as made:
+    with scene(direct=direct, max_backlog=200_000, on_backlog="drop-newest") as made:
         yield made
 
 

@@ -129,9 +129,10 @@ def test_messages_arrive_in_the_order_of_the_calls(direct: bool, seed: int) -> N
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("limit", [1, 1000, 30_000, 300_000])
-def test_drop_loses_whole_messages_and_nothing_else(direct: bool, seed: int, limit: int) -> None:
+@pytest.mark.parametrize("policy", ["drop-newest", "drop-oldest"])
+def test_drop_loses_whole_messages_and_nothing_else(direct: bool, policy: str, seed: int, limit: int) -> None:
     """What came is what was accepted, in order, without the messages that `dropped` counts."""
-    with scene(direct=direct, max_backlog=limit, drop=True) as bounded:
+    with scene(direct=direct, max_backlog=limit, on_backlog=policy) as bounded:
         story = Story(bounded, seed)
         story.tell(200)
         for link in story.links:

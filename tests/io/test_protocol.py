@@ -124,7 +124,7 @@ def test_a_response_behind_other_output(loop: Loop) -> None:
     with scene() as stage:
         link = stage.link()
         limits = {"max_message_size": 1, "max_fragments": 1, "max_backlog": 1000, "max_queue": 1}
-        hub = Hub(**limits, drop=False, close_timeout=1, fanout_slice=1)
+        hub = Hub(**limits, on_backlog="close", close_timeout=1, fanout_slice=1)
         hub.open(protocol.turn)
         protocol.upgrade(link.connection.__class__(), hub, RESPONSE, b"")
         hub.broadcast("x")

@@ -436,7 +436,7 @@ async def test_a_websocket_does_not_overtake_the_page_before_it(own: bool) -> No
     """The transport has less of the page left than when it paused its protocol, and more than when it resumes it."""
     async with ends(own) as made:
         limits = {"max_message_size": 1, "max_fragments": 1, "max_backlog": 1 << 20, "max_queue": 1}
-        hub = Hub(drop=False, close_timeout=10, fanout_slice=1, **limits)
+        hub = Hub(on_backlog="close", close_timeout=10, fanout_slice=1, **limits)
         hub.open(made.turn)
         end = await made.connect()
         filled = end.fill()

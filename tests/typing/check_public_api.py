@@ -85,6 +85,9 @@ def failed(conn: WebSocketConnection, error: ErrorText) -> None:
 def check_handlers() -> None:
     assert_type(connected(ws.get_connections()[0]), None)
     ws.on_binary(lambda conn, data: None)
+    ws.on_drain(lambda conn: None)
+    ws.broadcast("101.5", key="AAPL")
+    ws.broadcast_binary(b"101.5", key=("AAPL", 1))
     ws.on_close(None)  # type: ignore[type-var]
 
 

@@ -2,8 +2,10 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from crest.io.backlog cimport Backlog, Feed
 from crest.io.crew cimport Crew
-from crest.io.outbox cimport Feed, Outbox
+from crest.io.latest cimport Latest
+from crest.io.outbox cimport Outbox
 from crest.io.pieces cimport crest_piece
 from crest.io.turn cimport Block
 
@@ -14,6 +16,8 @@ cdef class Fanout(Feed):
     cdef uint64_t base          # position of the first block's first byte
     cdef uint64_t slice         # nanoseconds
     cdef Crew crew              # None: nobody helps
+    cdef Latest latest          # None: there is no such thing, all messages are the same
+    cdef uint64_t plain_end     # position behind the last message without a key
     # A round: the members before `at` have got the log up to `goal`. 0: there is no round.
     cdef size_t at
     cdef uint64_t goal
@@ -21,7 +25,7 @@ cdef class Fanout(Feed):
     cdef uint8_t interrupted    # and will go on in the next turn
 
     cdef int join(self, Outbox outbox) except -1
-    cdef int publish(self, uint8_t opcode, const char* data, size_t size) except -1
+    cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key) except -1
 
     cdef uint32_t fill(self, uint32_t free, uint32_t slot) except? 0
     cdef bint send_until(self, uint64_t deadline) except -1
@@ -31,6 +35,8 @@ cdef class Fanout(Feed):
     cdef size_t unsent(self, crest_piece* pieces) except 0
     cdef size_t send_ready(
         self, const crest_piece* pieces, size_t count, uint64_t deadline, ptrdiff_t* sent) noexcept nogil
-    cdef int push_range(self, Outbox outbox, uint64_t position, uint64_t stop) except -1
-    cdef uint64_t fitting(self, uint64_t position, uint64_t size, uint64_t* refused) except? 0
+    cdef int skip_keyed(self, Backlog outbox) except -1
+    cdef int push_newest(self, Backlog outbox) except -1
+    cdef int push_range(self, Backlog outbox, uint64_t position, uint64_t stop) except -1
+    cdef uint64_t fitting(self, uint64_t position, uint64_t stop, uint64_t size, uint64_t* refused) except? 0
     cdef int clear(self) except -1

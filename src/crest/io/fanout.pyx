@@ -17,11 +17,13 @@ from cpython.object cimport PyObject
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from crest.io.backlog cimport DROP_OLDEST, LATEST, Backlog, Feed
 from crest.io.crew cimport CREST_MOST_THREADS, Crew, Part, offer
-from crest.io.outbox cimport CREST_WOULD_BLOCK, Feed, Outbox, crest_now, crest_prefetch
+from crest.io.latest cimport Latest, Value
+from crest.io.outbox cimport CREST_WOULD_BLOCK, Outbox, crest_now, crest_prefetch
 from crest.io.pieces cimport crest_piece
 from crest.io.turn cimport Block, Turn
-from crest.wire.frames cimport MAX_SERVER_HEADER, write_header
+from crest.wire.frames cimport MAX_SERVER_HEADER, frame_size, write_header
 
 cdef extern from "Python.h":
     ctypedef struct PyListObject:
@@ -31,6 +33,7 @@ cdef extern from "Python.h":
 
 cdef size_t BLOCK = 1 << 16             # bytes of log that are allocated at a time; a larger frame has its own
 cdef uint64_t FLUSHED_AT = 1 << 18      # bytes: with so many unsent, whoever broadcasts more waits until they are sent
+cdef size_t REFILLED = 1 << 16          # bytes: about so many at a time of what has passed a slow member by
 cdef enum:
     MOST_BLOCKS = 32                    # likewise, with so many blocks unsent
     SENDS_A_LOOK = 32                   # at the clock
@@ -45,16 +48,17 @@ cdef class Fanout(Feed):
     Args:
         turn: of the loop that the connections belong to.
         max_backlog: bytes that may wait for a connection that does not read fast enough.
-        drop: what happens past that: drop the newest message, or else close the connection.
+        policy: what happens past that, a `Policy`.
         slice: seconds after which a round is interrupted.
         crew: who helps when there are very many connections; None: nobody.
     """
 
-    def __cinit__(self, Turn turn not None, *, max_backlog, bint drop, double slice, Crew crew=None):
+    def __cinit__(self, Turn turn not None, *, max_backlog, uint8_t policy, double slice, Crew crew=None):
         self.turn = turn
         self.slice = <uint64_t>(slice * 1e9)
         self.max_backlog = max_backlog
-        self.drop = drop
+        self.policy = policy
+        self.latest = Latest(max_backlog) if policy == LATEST else None
         self.crew = crew
         self.members = []
         self.blocks = []
@@ -66,10 +70,14 @@ cdef class Fanout(Feed):
         self.members.append(outbox)
         return 0
 
-    cdef int leave(self, Outbox outbox) except -1:
+    cdef int leave(self, Backlog outbox) except -1:
         """A connection is closing: it gets what was broadcast before, and nothing more."""
         cdef uint32_t free
         self.catch_up(outbox)
+        if outbox.lagging:
+            if outbox.owner is not None and not outbox.overflowed:
+                self.latest.refill(outbox, UINT64_MAX)
+            self.latest.end(outbox)
         free = outbox.slot
         if free < self.at:  # its place is for one that has had its turn too
             self.at -= 1
@@ -86,12 +94,15 @@ cdef class Fanout(Feed):
             member.slot = free
         return slot
 
-    cdef int publish(self, uint8_t opcode, const char* data, size_t size) except -1:
-        """Broadcast one message."""
+    cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key) except -1:
+        """Broadcast one message; one with a key supersedes those with the same, for members that lag. None: without."""
         cdef Block block = None
+        cdef Value value = None
         cdef size_t needed = size + MAX_SERVER_HEADER, header_size
         if not self.members:
             return 0
+        if self.latest is not None and key is not None:
+            value = self.latest.supersede(key)
         if self.blocks:
             block = self.blocks[len(self.blocks) - 1]
         if block is None or block.room - block.used < needed:
@@ -99,8 +110,13 @@ cdef class Fanout(Feed):
             self.blocks.append(block)
         header_size = write_header(<uint8_t*>block.data + block.used, opcode, size)
         memcpy(block.data + block.used + header_size, data, size)
-        block.used += header_size + size
-        self.end += header_size + size
+        size += header_size
+        if value is not None:
+            self.latest.record(value, self.end, block.data + block.used, size)
+        else:
+            self.plain_end = self.end + size
+        block.used += size
+        self.end += size
         if self.end - self.start >= FLUSHED_AT or len(self.blocks) == MOST_BLOCKS:
             while not self.send_until(UINT64_MAX):
                 pass
@@ -174,12 +190,6 @@ cdef class Fanout(Feed):
             outbox.flush()
         return 0
 
-    cdef int push_rest(self, Outbox outbox, size_t sent) except -1:
-        """Give the outbox pieces for all of the round but so many bytes, which are sent."""
-        self.push_range(outbox, self.start + sent, self.goal)
-        outbox.seen = self.goal
-        return 0
-
     cdef size_t unsent(self, crest_piece* pieces) except 0:
         """Fill in the pieces of the log from `start` to `goal`; returns how many."""
         cdef size_t count = 0
@@ -223,20 +233,84 @@ cdef class Fanout(Feed):
             at += 1
         return at
 
-    cdef int catch_up(self, Outbox outbox) except -1:
+    cdef int catch_up(self, Backlog outbox) except -1:
         """Give the outbox pieces for all of the log that it has not seen, as far as its backlog allows."""
         cdef uint64_t position = outbox.seen, stop = self.end, refused = 0
         if position >= stop:
             return 0
+        if self.latest is not None and (outbox.blocked or outbox.lagging):
+            return self.skip_keyed(outbox)
         if outbox.blocked and outbox.waiting() + (stop - position) > self.max_backlog:
-            stop = self.fitting(position, self.max_backlog - min(outbox.waiting(), self.max_backlog), &refused)
+            if self.policy == DROP_OLDEST:
+                return self.push_newest(outbox)
+            stop = self.fitting(position, stop, self.max_backlog - min(outbox.waiting(), self.max_backlog), &refused)
         outbox.seen = self.end
         self.push_range(outbox, position, stop)
         if refused:
             outbox.overflow(refused)
         return 0
 
-    cdef int push_range(self, Outbox outbox, uint64_t position, uint64_t stop) except -1:
+    cdef int push_rest(self, Outbox outbox, size_t sent) except -1:
+        """A member took so many bytes of the round: it owes the rest of that frame. What follows it has not seen."""
+        cdef uint64_t base = self.base, position = self.start + sent, at = self.start
+        cdef Block block
+        for block in self.blocks:
+            while at < position and at < base + block.used:
+                at += frame_size(<const uint8_t*>block.data + (at - base))
+            base += block.used
+        self.push_range(outbox, position, at)
+        outbox.begun = at - position
+        outbox.seen = at
+        if self.latest is not None:
+            self.latest.begin(outbox, self.latest.find(at))
+        return 0
+
+    cdef int skip_keyed(self, Backlog outbox) except -1:
+        """Likewise but for messages with keys, which pass a member by that is blocked."""
+        cdef uint64_t position = outbox.seen, stop, fits, refused = 0
+        cdef size_t index
+        outbox.seen = self.end
+        if outbox.lagging and position >= self.plain_end:
+            return 0
+        index = self.latest.find(position)
+        self.latest.begin(outbox, index)
+        while position < self.end and not refused:
+            stop = self.latest.position_of(index, self.end)
+            fits = stop
+            if outbox.waiting() + (stop - position) > self.max_backlog:
+                fits = self.fitting(
+                    position, stop, self.max_backlog - min(outbox.waiting(), self.max_backlog), &refused)
+            self.push_range(outbox, position, fits)
+            position = self.latest.end_of(index, self.end)
+            index += 1
+        if refused:
+            outbox.overflow(refused)
+        return 0
+
+    cdef size_t refill(self, Backlog outbox) except? 0:
+        self.catch_up(outbox)
+        return self.latest.refill(outbox, REFILLED) if outbox.lagging else 0
+
+    cdef uint64_t lag(self, Backlog outbox) except? 0:
+        return self.latest.lag(outbox)
+
+    cdef int push_newest(self, Backlog outbox) except -1:
+        """Likewise frame by frame: the oldest make way for newer ones."""
+        cdef uint64_t base = self.base, at = outbox.seen, size, refused = 0
+        cdef Block block
+        outbox.seen = self.end
+        for block in self.blocks:
+            while base <= at < base + block.used:
+                size = frame_size(<const uint8_t*>block.data + (at - base))
+                if outbox.has_room(size):
+                    outbox.push_shared(block, block.data + (at - base), size)
+                else:
+                    refused += 1
+                at += size
+            base += block.used
+        return outbox.overflow(refused)
+
+    cdef int push_range(self, Backlog outbox, uint64_t position, uint64_t stop) except -1:
         """Give the outbox pieces for the log between two positions."""
         cdef uint64_t base = self.base
         cdef uint64_t upto
@@ -249,27 +323,29 @@ cdef class Fanout(Feed):
             base += block.used
         return 0
 
-    cdef uint64_t fitting(self, uint64_t position, uint64_t size, uint64_t* refused) except? 0:
-        """Where the frames from `position` on, which begins one, come to more than `size` bytes; `refused` gets how
-        many frames follow from there."""
-        cdef uint64_t base = self.base, at = position, stop = position, limit = position + size
+    cdef uint64_t fitting(self, uint64_t position, uint64_t stop, uint64_t size, uint64_t* refused) except? 0:
+        """Where the frames from `position` to `stop`, of which each begins one, come to more than `size` bytes;
+        `refused` gets how many frames follow from there."""
+        cdef uint64_t base = self.base, at = position, fits = position, limit = position + size
         cdef const uint8_t* head
         cdef Block block
         for block in self.blocks:
-            while base <= at < base + block.used:
+            while base <= at < min(base + block.used, stop):
                 head = <const uint8_t*>block.data + (at - base)
                 at += frame_size(head)
                 if at <= limit and refused[0] == 0:
-                    stop = at
+                    fits = at
                 else:
                     refused[0] += 1
             base += block.used
-        return stop
+        return fits
 
     cdef int clear(self) except -1:
         """Everyone has what is before `start`, or pieces of it: let go of its blocks, but for one to go on with. Its
         memory is used again from the beginning unless somebody still has pieces of it."""
         cdef Block block = self.blocks[0]
+        if self.latest is not None:
+            self.latest.round_over(self.start)
         while self.base + block.used <= self.start and len(self.blocks) > 1:
             self.base += block.used
             self.blocks.pop(0)
@@ -283,17 +359,3 @@ cdef class Fanout(Feed):
             block.used = 0
             self.base = self.end
         return 0
-
-
-cdef uint64_t frame_size(const uint8_t* head) noexcept:
-    """Bytes of a frame that `write_header` made, its header included."""
-    cdef uint64_t size = head[1]
-    cdef int i
-    if size < 126:
-        return 2 + size
-    if size == 126:
-        return 4 + (head[2] << 8 | head[3])
-    size = 0
-    for i in range(2, 10):
-        size = size << 8 | head[i]
-    return 10 + size

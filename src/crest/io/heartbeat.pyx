@@ -14,10 +14,11 @@ handler blocks the loop), or while it is still taking what was sent before the p
 
 from libc.stdint cimport UINT32_MAX, uint32_t
 
+from crest.io.backlog cimport OPEN
 from crest.io.clock cimport milliseconds
 from crest.io.hub cimport Hub
 from crest.io.inbox cimport Inbox
-from crest.io.outbox cimport OPEN, Outbox
+from crest.io.outbox cimport Outbox
 from crest.io.poller cimport Pollable
 from crest.wire.rfc6455 cimport CLOSE_GOING_AWAY, CLOSE_INTERNAL_ERROR
 

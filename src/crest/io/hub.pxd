@@ -12,15 +12,15 @@ from crest.wire.meter cimport Rates
 
 
 cdef class Hub:
-    cdef public object on_connect, on_message, on_binary, on_close, on_error
+    cdef public object on_connect, on_message, on_binary, on_close, on_error, on_drain
     cdef readonly uint64_t max_message_size, max_backlog
     cdef readonly uint32_t max_fragments, max_queue, fanout_threads
     cdef readonly double close_timeout, fanout_slice
-    cdef readonly bint drop
+    cdef readonly str on_backlog
     cdef readonly Rates rates   # None: clients may send as fast as they can
     # Milliseconds: of the heartbeat (0: off), and after which handlers are named as blocking the loop.
     cdef readonly uint32_t ping_interval, ping_timeout, idle_timeout, slow_handler
-    cdef uint32_t calls[5]      # of handlers, by Event, since one of the connections began to be served
+    cdef uint32_t calls[6]      # of handlers, by Event, since one of the connections began to be served
     cdef readonly object deflate        # Deflate; None: nothing is compressed
     cdef Crew crew              # None: nobody helps with the fan-out
     # None: no loop serves this.
@@ -31,4 +31,4 @@ cdef class Hub:
     cdef Fanout new_fanout(self, Turn turn)
     cdef Fanout admit(self, Outbox connection, object agreed)
     cdef FrameReader new_reader(self, object agreed, uint32_t now)
-    cdef int publish(self, uint8_t opcode, const char* data, size_t size, bint compress) except -1
+    cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, final
 
 from typing_extensions import Buffer
@@ -9,6 +9,8 @@ from crest.wire.meter import Rates
 
 _Handler = Callable[..., Any] | None
 
+POLICIES: tuple[str, ...]
+
 @final
 class Hub:
     on_connect: _Handler
@@ -16,13 +18,14 @@ class Hub:
     on_binary: _Handler
     on_close: _Handler
     on_error: _Handler
+    on_drain: _Handler
     def __new__(
         cls,
         *,
         max_message_size: int,
         max_fragments: int,
         max_backlog: int,
-        drop: bool,
+        on_backlog: str,
         max_queue: int,
         close_timeout: float,
         fanout_slice: float,
@@ -41,7 +44,7 @@ class Hub:
     @property
     def max_backlog(self) -> int: ...
     @property
-    def drop(self) -> bool: ...
+    def on_backlog(self) -> str: ...
     @property
     def max_queue(self) -> int: ...
     @property
@@ -66,5 +69,5 @@ class Hub:
     def close(self) -> None: ...
     def connections(self) -> list[Any]: ...  # whatever Outbox the floor above upgrades with
     def connection_count(self) -> int: ...
-    def broadcast(self, text: str, compress: bool = True) -> None: ...
-    def broadcast_binary(self, data: Buffer, compress: bool = True) -> None: ...
+    def broadcast(self, text: str, key: Hashable = None, compress: bool = True) -> None: ...
+    def broadcast_binary(self, data: Buffer, key: Hashable = None, compress: bool = True) -> None: ...

@@ -15,6 +15,8 @@ from crest.wire.frames cimport FrameReader
 from crest.wire.meter cimport Meter, Rates
 from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_TEXT, RSV1
 
+POLICIES = "close", "drop-newest", "drop-oldest", "latest"  # in the order of outbox.pxd's Policy
+
 
 @cython.final
 cdef class Hub:
@@ -24,7 +26,7 @@ cdef class Hub:
         max_message_size: bytes, see `FrameReader`.
         max_fragments: frames, see `FrameReader`.
         max_backlog: bytes, see `Fanout`.
-        drop: see `Fanout`.
+        on_backlog: one of POLICIES, see `Fanout`.
         max_queue: messages that may wait for an async handler before the socket is no longer read.
         close_timeout: seconds for the peer to answer a close frame, and for handlers to end after the connection.
         fanout_slice: seconds, see `Fanout`.
@@ -35,13 +37,13 @@ cdef class Hub:
         deflate: a `Deflate`, how messages are compressed; None: they are not.
     """
 
-    def __cinit__(self, *, max_message_size, max_fragments, max_backlog, bint drop, max_queue, double close_timeout,
-                  double fanout_slice, uint32_t fanout_threads=1, ping_interval=None, ping_timeout=None,
-                  idle_timeout=None, slow_handler=None, Rates rates=None, deflate=None):
+    def __cinit__(self, *, max_message_size, max_fragments, max_backlog, str on_backlog, max_queue,
+                  double close_timeout, double fanout_slice, uint32_t fanout_threads=1, ping_interval=None,
+                  ping_timeout=None, idle_timeout=None, slow_handler=None, Rates rates=None, deflate=None):
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
         self.max_backlog = max_backlog
-        self.drop = drop
+        self.on_backlog = on_backlog
         self.max_queue = max_queue
         self.close_timeout = close_timeout
         self.fanout_slice = fanout_slice
@@ -62,7 +64,8 @@ cdef class Hub:
             self.compressing = self.new_fanout(turn)
 
     cdef Fanout new_fanout(self, Turn turn):
-        return Fanout(turn, max_backlog=self.max_backlog, drop=self.drop, slice=self.fanout_slice, crew=self.crew)
+        return Fanout(turn, max_backlog=self.max_backlog, policy=POLICIES.index(self.on_backlog),
+                      slice=self.fanout_slice, crew=self.crew)
 
     def close(self):
         """No loop serves it any more."""
@@ -96,38 +99,40 @@ cdef class Hub:
     def connection_count(self):
         return count_of(self.fanout) + count_of(self.compressing)
 
-    def broadcast(self, text not None, bint compress=True):
+    def broadcast(self, text not None, key=None, bint compress=True):
         """See `WebSocketServer.broadcast`."""
         cdef Py_ssize_t size
         cdef const char* data = utf8_of("broadcast", text, &size)
         cdef Fanout fanout = self.fanout
+        hash(key)  # or TypeError, whatever the policy
         if fanout is not None:
             if is_elsewhere(fanout.turn):
-                fanout.turn.call_from_elsewhere(self.broadcast, text, compress)
+                fanout.turn.call_from_elsewhere(self.broadcast, text, key, compress)
             else:
-                self.publish(OPCODE_TEXT, data, size, compress)
+                self.publish(OPCODE_TEXT, data, size, key, compress)
 
-    def broadcast_binary(self, data not None, bint compress=True):
+    def broadcast_binary(self, data not None, key=None, bint compress=True):
         """See `WebSocketServer.broadcast_binary`."""
         cdef bytes copy = as_bytes("broadcast", data)
         cdef Fanout fanout = self.fanout
+        hash(key)
         if fanout is not None:
             if is_elsewhere(fanout.turn):
-                fanout.turn.call_from_elsewhere(self.broadcast_binary, copy, compress)
+                fanout.turn.call_from_elsewhere(self.broadcast_binary, copy, key, compress)
             else:
-                self.publish(OPCODE_BINARY, PyBytes_AS_STRING(copy), len(copy), compress)
+                self.publish(OPCODE_BINARY, PyBytes_AS_STRING(copy), len(copy), key, compress)
 
-    cdef int publish(self, uint8_t opcode, const char* data, size_t size, bint compress) except -1:
+    cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1:
         """Broadcast to those that do not compress, and to those that do: compressed once for all, if it is worth it."""
         cdef bytes payload = None
-        self.fanout.publish(opcode, data, size)
+        self.fanout.publish(opcode, data, size, key)
         if self.compressing is None or not self.compressing.members:
             return 0
         if compress:
             payload = self.compression.compress_for_all(data, size)
         if payload is None:
-            return self.compressing.publish(opcode, data, size)
-        return self.compressing.publish(opcode | RSV1, PyBytes_AS_STRING(payload), len(payload))
+            return self.compressing.publish(opcode, data, size, key)
+        return self.compressing.publish(opcode | RSV1, PyBytes_AS_STRING(payload), len(payload), key)
 
 
 cdef list members_of(Fanout fanout):

@@ -3,8 +3,9 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
+from crest.io.backlog cimport Owner
 from crest.io.hub cimport Hub
-from crest.io.outbox cimport Outbox, Owner
+from crest.io.outbox cimport Outbox
 
 # What a handler is called for.
 cdef enum Event:
@@ -13,6 +14,7 @@ cdef enum Event:
     BINARY
     CLOSE
     ERROR
+    DRAIN
 
 
 cdef class Inbox(Owner):
@@ -23,7 +25,9 @@ cdef class Inbox(Owner):
     cdef uint8_t begun          # the task has taken its first step: one that is cancelled before never does
     cdef uint8_t abandoned         # messages that wait are not handled any more: there was time enough
     cdef uint8_t deaf           # nor are they since the application has called close()
+    cdef uint8_t drain_waits    # in the queue
 
+    cdef int relieved(self) except -1
     cdef int deliver(self, Event event, object first, object second) except -1
     cdef object call(self, Event event, object first, object second)
     cdef object awaitable_of(self, Event event, object handler, PyObject* returned)

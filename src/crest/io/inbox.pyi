@@ -3,7 +3,8 @@ from typing import Self
 
 from typing_extensions import disjoint_base
 
-from crest.io.outbox import Outbox, Owner
+from crest.io.backlog import Owner
+from crest.io.outbox import Outbox
 
 logger: logging.Logger
 

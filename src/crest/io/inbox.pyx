@@ -7,15 +7,17 @@ to the log, and never further: no handler can stop the server, nor reach another
 """
 
 from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t
 
 from asyncio import CancelledError
 from collections import deque
 from inspect import isawaitable
 import logging
 
+from crest.io.backlog cimport OPEN, Owner
 from crest.io.hub cimport Hub
-from crest.io.outbox cimport Owner, PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack
-from crest.io.watch cimport in_steps
+from crest.io.outbox cimport PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack
+from crest.io.watch cimport in_steps, watch, watched
 from crest.wire.rfc6455 cimport CLOSE_INTERNAL_ERROR
 
 cdef extern from *:
@@ -61,6 +63,17 @@ cdef class Inbox(Owner):
         """The last event that waited has been handled."""
         raise NotImplementedError
 
+    cdef int relieved(self) except -1:
+        """The peer has taken some of what waited for it: on_drain is due if that was all."""
+        cdef uint32_t since
+        if self.hub.on_drain is None or self.drain_waits or self.connection.state != OPEN \
+                or self.connection.blocked or self.connection.count:
+            return 0
+        since = watch(self.hub, self.connection.feed.turn.clock)
+        self.drain_waits = True
+        self.deliver(DRAIN, None, None)
+        return watched(self.hub, self.connection.feed.turn.clock, self.connection, since)
+
     cdef int deliver(self, Event event, object first, object second) except -1:
         """Handle an event: now, or when those before it have been handled."""
         if self.task is not None:
@@ -91,6 +104,12 @@ cdef class Inbox(Owner):
         elif event == CLOSE:
             handler = hub.on_close
             count = 3
+        elif event == DRAIN:
+            self.drain_waits = False
+            if self.connection.blocked or self.connection.state != OPEN:  # since: it will drain again, or never
+                return None
+            handler = hub.on_drain
+            count = 1
         else:
             handler = hub.on_error
         if handler is None:

@@ -1,6 +1,6 @@
 """The sending side of one connection: what waits to be sent, in the order of the calls.
 
-An `Outbox` is a queue of pieces (`Pieces`), the bound on it, and the way out; `connection.py` makes it what a handler
+An `Outbox` is a queue with a bound on it (`Backlog`) and the way out; `connection.py` makes it what a handler
 holds. It does not read, and does not know how a connection opens or ends: its `Owner` does.
 
 - Within a turn of the loop, small frames are written one behind the other into the turn's arena: one piece, however
@@ -21,14 +21,12 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from crest.io.arguments cimport as_bytes, utf8_of
-from crest.io.clock cimport Deadline
-from crest.io.pieces cimport Pieces
+from crest.io.backlog cimport CLOSED, CONNECTING, DROP_NEWEST, OPEN, Backlog, Feed, Owner
 from crest.io.poller cimport Pollable
-from crest.io.turn cimport Block, Pending, PyThreadState_Get, Turn, is_elsewhere
+from crest.io.turn cimport Block, PyThreadState_Get, Turn, is_elsewhere
 from crest.wire.frames cimport MAX_SERVER_HEADER, write_header
 from crest.wire.rfc6455 cimport (
     CLOSE_NO_STATUS_RECEIVED,
-    CLOSE_TRY_AGAIN_LATER,
     OPCODE_BINARY,
     OPCODE_CLOSE,
     OPCODE_PING,
@@ -44,34 +42,7 @@ cdef size_t SLICE = 1 << 16         # bytes: the most that the transport gets at
 cdef uint64_t made = 0              # outboxes, by this process
 
 
-cdef class Owner(Deadline):
-    cdef int close(self, int code, str reason) except -1:
-        """Start the closing handshake; no-op when it has begun."""
-        raise NotImplementedError
-
-    cdef int fail(self, int code, str error) except -1:
-        """Fail the connection (RFC 6455 section 7.1.7); no-op when it has ended."""
-        raise NotImplementedError
-
-    cdef int drained(self) except -1:
-        """The kernel has taken everything; told once for each `tell_drained`."""
-        raise NotImplementedError
-
-    cdef int call_soon(self, object callback) except -1:
-        """Have the loop call it, as if for an event of this connection, whoever's turn it is."""
-        raise NotImplementedError
-
-
-cdef class Feed(Pending):
-    cdef int catch_up(self, Outbox outbox) except -1:
-        """Give the outbox pieces for all that it has not seen."""
-        raise NotImplementedError
-
-    cdef int leave(self, Outbox outbox) except -1:
-        raise NotImplementedError
-
-
-cdef class Outbox(Pieces):
+cdef class Outbox(Backlog):
     """The sending side of one connection."""
 
     def __cinit__(self):
@@ -175,7 +146,7 @@ cdef class Outbox(Pieces):
         """Bytes that were sent and that the kernel has not taken yet."""
         cdef uint64_t unseen = 0
         if self.state == OPEN:
-            unseen = self.feed.end - self.seen
+            unseen = self.feed.end - self.seen + (self.feed.lag(self) if self.lagging else 0)
         return self.waiting() + unseen
 
     @property
@@ -216,7 +187,10 @@ cdef class Outbox(Pieces):
 
     cdef bint post(self, uint8_t opcode, size_t size, object owner, bint compress) except -1:
         """Send from another thread: the loop's own does it, soon."""
-        if self.blocked and self.waiting() + self.posted + size > self.feed.max_backlog and self.feed.drop:
+        cdef size_t before = self.posted
+        if self.feed.policy == DROP_NEWEST:
+            before += self.waiting()
+        if self.blocked and before + size > self.feed.max_backlog and self.drops():
             self.dropped += 1
             return False
         self.posted += size
@@ -241,7 +215,7 @@ cdef class Outbox(Pieces):
             self.feed.catch_up(self)
         if self.state != OPEN:  # before, or since a broadcast was too much
             return False
-        if self.blocked and self.waiting() + size + MAX_SERVER_HEADER > self.feed.max_backlog:
+        if self.blocked and not self.has_room(size + MAX_SERVER_HEADER):
             self.overflow(1)
             return False
         header_size = write_header(<uint8_t*>header, opcode, size)
@@ -299,8 +273,9 @@ cdef class Outbox(Pieces):
         return 0
 
     cdef int push_bytes(self, const char* data, size_t size) except -1:
-        """Queue bytes that are not a message, and are not subject to the backlog policy."""
+        """Queue bytes that are no frame, before any that is one."""
         self.append(data, size, NULL, 0)
+        self.begun = self.queued
         self.output_due()
         return 0
 
@@ -334,28 +309,6 @@ cdef class Outbox(Pieces):
         self.pinged = 0
         return True
 
-    # ---- Bounds --------------------------------------------------------------------------------------------------
-
-    cdef size_t waiting(self) noexcept:
-        """Bytes that were queued and not taken by the kernel, as far as is known."""
-        return self.queued + self.handed
-
-    cdef int overflow(self, uint64_t messages) except -1:
-        """So many messages did not fit: the backlog policy decides."""
-        self.dropped += messages
-        if self.feed.drop or self.overflowed or self.owner is None:
-            return 0
-        self.overflowed = True
-        self.stop()
-        # Handlers run from the loop, never within a send or a broadcast.
-        self.owner.call_soon(self._close_overflowed)
-        return 0
-
-    def _close_overflowed(self):
-        if self.owner is not None:
-            self.owner.fail(
-                CLOSE_TRY_AGAIN_LATER, f"the peer reads too slowly: max_backlog is {self.feed.max_backlog} bytes")
-
     # ---- The kernel and the transport ----------------------------------------------------------------------------
 
     cdef int flush(self) except -1:
@@ -364,13 +317,13 @@ cdef class Outbox(Pieces):
             return self.discard()
         if self.state == OPEN and self.seen < self.feed.end:
             self.feed.catch_up(self)
-        while self.count and not self.blocked:
+        while not self.blocked and (self.count or (self.lagging and self.feed.refill(self))):
             if self.fd >= 0:
                 sent = crest_send(self.fd, self.pieces + self.first, self.count)
                 if sent == CREST_BROKEN:
                     return self.broken()
                 if sent > 0:
-                    self.consume(sent)
+                    self.sent(sent)
                     continue
             self.hand_over()
         if self.count:
@@ -386,7 +339,7 @@ cdef class Outbox(Pieces):
         if self.transport.is_closing():
             return self.broken()
         data = self.head(SLICE)
-        self.consume(len(data))
+        self.sent(len(data))
         self.limit_transport()
         self.handed = len(data)
         self.transport.write(data)
@@ -427,13 +380,6 @@ cdef class Outbox(Pieces):
             self.limit_transport()
         if isinstance(transport, Pollable):
             self.fd = (<Pollable>transport).fd
-        return 0
-
-    cdef int stop(self) except -1:
-        """Accept no more; what was accepted, broadcasts of this turn included, still goes out."""
-        if self.state == OPEN:
-            self.state = CLOSING
-            self.feed.leave(self)
         return 0
 
     cdef int detach(self) except -1:

@@ -24,6 +24,10 @@ cdef class Pieces(Pending):
     cdef bytes head(self, size_t size)
     cdef int consume(self, size_t size) except -1
     cdef int discard(self) except -1
+    cdef int cut(self, size_t start, size_t stop) except -1
+    cdef int insert(self, size_t position, object owner, const char* data, size_t size) except -1
 
     cdef int make_room(self) except -1
+    cdef uint32_t open(self, uint32_t index) except? 0
+    cdef uint32_t split(self, size_t position) except? 0
     cdef Block tail(self, size_t needed)

@@ -141,3 +141,65 @@ cdef class Pieces(Pending):
     cdef int discard(self) except -1:
         """Forget what waits."""
         return self.consume(self.queued)
+
+    # ---- In the middle -------------------------------------------------------------------------------------------
+
+    cdef int cut(self, size_t start, size_t stop) except -1:
+        """Forget the bytes between two positions, counted from the head, where little is left before `start`."""
+        cdef uint32_t first, end, i
+        if start == 0:
+            return self.consume(stop)
+        first = self.split(start) - self.first
+        end = self.split(stop) - self.first  # counted from the head: splitting may have moved it
+        for i in range(self.first + first, self.first + end):
+            if self.pieces[i].owner != NULL:
+                Py_DECREF(<object>self.pieces[i].owner)
+        memmove(self.pieces + self.first + end - first, self.pieces + self.first, first * sizeof(crest_piece))
+        self.first += end - first
+        self.count -= end - first
+        self.queued -= stop - start
+        return 0
+
+    cdef int insert(self, size_t position, object owner, const char* data, size_t size) except -1:
+        """Queue memory that `owner` keeps alive at a position, counted from the head, instead of at the end."""
+        cdef uint32_t index = self.open(self.split(position))
+        cdef crest_piece* piece = self.pieces + index
+        piece.owner = <void*>owner
+        piece.data = data
+        piece.size = size
+        Py_INCREF(owner)
+        self.queued += size
+        return 0
+
+    cdef uint32_t split(self, size_t position) except? 0:
+        """The index of the piece that begins at a position, counted from the head; one across it becomes two."""
+        cdef uint32_t index = self.first
+        cdef crest_piece* piece
+        while index < self.first + self.count and position >= self.pieces[index].size:
+            position -= self.pieces[index].size
+            index += 1
+        if position:
+            index = self.open(index)
+            piece = self.pieces + index
+            piece[0] = piece[1]
+            piece.size = position
+            piece[1].data += position
+            piece[1].size -= position
+            if piece.owner != NULL:
+                Py_INCREF(<object>piece.owner)
+            index += 1
+        return index
+
+    cdef uint32_t open(self, uint32_t index) except? 0:
+        """Make room for a piece before the one at `index`; returns where that is."""
+        if self.first:
+            memmove(self.pieces + self.first - 1, self.pieces + self.first,
+                    (index - self.first) * sizeof(crest_piece))
+            self.first -= 1
+            index -= 1
+        else:
+            if self.count == self.room:
+                self.make_room()
+            memmove(self.pieces + index + 1, self.pieces + index, (self.count - index) * sizeof(crest_piece))
+        self.count += 1
+        return index

@@ -10,13 +10,14 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from asyncio import BufferedProtocol
 
+from crest.io.backlog cimport OPEN
 from crest.io.clock cimport milliseconds
 from crest.io.fanout cimport Fanout
 from crest.io.closing cimport Closing
 from crest.io.heartbeat cimport hear
 from crest.io.hub cimport Hub
 from crest.io.inbox cimport BINARY, CONNECT, MESSAGE, is_full
-from crest.io.outbox cimport OPEN, Outbox
+from crest.io.outbox cimport Outbox
 from crest.io.turn cimport Turn
 from crest.io.watch cimport watch, watched
 from crest.wire.frames cimport NEED_DATA, FrameReader
@@ -148,6 +149,7 @@ cdef class Protocol(Closing):
         if self.connection is not None:
             hear(self, milliseconds(self.turn.clock))  # the peer has taken what waited for it
             self.connection.resume()
+            self.relieved()
         elif self.opening is not None:
             self.opening.resume_writing()
 

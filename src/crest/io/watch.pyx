@@ -69,7 +69,7 @@ cdef object in_steps(object awaitable, Hub hub, Outbox connection, int event):
 
 cdef int report(Hub hub, Outbox connection, uint32_t elapsed) except -1:
     # In the order of Event.
-    handlers = hub.on_connect, hub.on_message, hub.on_binary, hub.on_close, hub.on_error
+    handlers = hub.on_connect, hub.on_message, hub.on_binary, hub.on_close, hub.on_error, hub.on_drain
     called = [f"{name_of(handler)}{in_calls(calls)} ({place_of(handler)})"
               for handler, calls in zip(handlers, hub.calls) if calls and handler is not None]
     if called:

@@ -102,3 +102,17 @@ cdef inline size_t write_header(uint8_t* out, uint8_t opcode, uint64_t size) noe
         n += 1
         shift -= 8
     return n
+
+
+cdef inline uint64_t frame_size(const uint8_t* head) noexcept nogil:
+    """Bytes of a frame that `write_header` began, its header included."""
+    cdef uint64_t size = head[1]
+    cdef int i
+    if size < 126:
+        return 2 + size
+    if size == 126:
+        return 4 + (head[2] << 8 | head[3])
+    size = 0
+    for i in range(2, 10):
+        size = size << 8 | head[i]
+    return 10 + size

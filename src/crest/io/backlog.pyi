@@ -1,0 +1,19 @@
+from typing_extensions import disjoint_base
+
+from crest.io.clock import Deadline
+from crest.io.pieces import Pieces
+from crest.io.turn import Pending
+
+class Owner(Deadline): ...
+
+@disjoint_base
+class Feed(Pending):
+    @property
+    def max_backlog(self) -> int: ...
+    @property
+    def policy(self) -> int: ...
+
+@disjoint_base
+class Backlog(Pieces):
+    @property
+    def dropped(self) -> int: ...

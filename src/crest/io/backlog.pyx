@@ -1,0 +1,188 @@
+"""What waits for a peer that reads slowly: the bound on it, the policy, and the frames that may still be dropped.
+
+A `Backlog` is a queue of frames with a bound. Whose queue it is, an `Owner`, ends the connection where the policy says
+so. Broadcasts stand in the `Feed` until they are pulled in: where they do not fit, the policy decides alike.
+
+A frame of which bytes are sent must be sent whole, or the peer could not read what follows. So `begun` says how much of
+the queue's head belongs to one. It is found by walking over the headers of what a send has taken, only when that was
+not everything: a queue that empties in one go never walks.
+"""
+
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy
+
+from crest.io.clock cimport Deadline
+from crest.io.pieces cimport Pieces
+from crest.io.turn cimport Block, Pending
+from crest.wire.frames cimport frame_size
+from crest.wire.rfc6455 cimport CLOSE_TRY_AGAIN_LATER, OPCODE_PING, OPCODE_PONG
+
+
+cdef class Owner(Deadline):
+    cdef int close(self, int code, str reason) except -1:
+        """Start the closing handshake; no-op when it has begun."""
+        raise NotImplementedError
+
+    cdef int fail(self, int code, str error) except -1:
+        """Fail the connection (RFC 6455 section 7.1.7); no-op when it has ended."""
+        raise NotImplementedError
+
+    cdef int drained(self) except -1:
+        """The kernel has taken everything; told once for each `tell_drained`."""
+        raise NotImplementedError
+
+    cdef int call_soon(self, object callback) except -1:
+        """Have the loop call it, as if for an event of this connection, whoever's turn it is."""
+        raise NotImplementedError
+
+
+cdef class Feed(Pending):
+    cdef int catch_up(self, Backlog outbox) except -1:
+        """Give the outbox pieces for all that it has not seen."""
+        raise NotImplementedError
+
+    cdef int leave(self, Backlog outbox) except -1:
+        raise NotImplementedError
+
+    cdef size_t refill(self, Backlog outbox) except? 0:
+        """Queue some of what has passed a lagging outbox by; returns how many bytes."""
+        raise NotImplementedError
+
+    cdef uint64_t lag(self, Backlog outbox) except? 0:
+        """Bytes that have passed an outbox by, and will come."""
+        raise NotImplementedError
+
+
+cdef class Backlog(Pieces):
+    """What waits to be sent on one connection."""
+
+    cdef int stop(self) except -1:
+        """Accept no more; what was accepted, broadcasts of this turn included, still goes out."""
+        if self.state == OPEN:
+            self.state = CLOSING
+            self.feed.leave(self)
+        return 0
+
+    cdef size_t waiting(self) noexcept:
+        """Bytes that were queued and not taken by the kernel, as far as is known."""
+        return self.queued + self.handed
+
+    cdef inline bint drops(self) noexcept:
+        return self.feed.policy == DROP_NEWEST or self.feed.policy == DROP_OLDEST
+
+    cdef bint has_room(self, size_t needed) except -1:
+        """Whether a frame fits into the backlog; the oldest may have to make way for it. What the transport has is out
+        of reach for that: it counts as sent."""
+        if self.feed.policy == DROP_OLDEST:
+            return self.make_way(needed, self.feed.max_backlog, &self.dropped)
+        return self.waiting() + needed <= self.feed.max_backlog
+
+    cdef int overflow(self, uint64_t messages) except -1:
+        """So many messages did not fit: the backlog policy decides."""
+        self.dropped += messages
+        if self.drops() or self.overflowed or self.owner is None:
+            return 0
+        self.overflowed = True
+        self.stop()
+        # Handlers run from the loop, never within a send or a broadcast.
+        self.owner.call_soon(self._close_overflowed)
+        return 0
+
+    def _close_overflowed(self):
+        if self.owner is not None:
+            self.owner.fail(
+                CLOSE_TRY_AGAIN_LATER, f"the peer reads too slowly: max_backlog is {self.feed.max_backlog} bytes")
+
+    # ---- Frames -----------------------------------------------------------------------------------------------------
+
+    cdef int sent(self, size_t size) except -1:
+        """The first `size` bytes are sent."""
+        cdef Walk walk
+        if size == self.queued:
+            self.begun = 0
+        else:
+            self.start_walk(&walk)
+            while walk.position < size:
+                step(&walk, frame_size(head_at(&walk)))
+            self.begun = walk.position - size
+        return self.consume(size)
+
+    cdef int discard(self) except -1:
+        self.begun = 0
+        return Pieces.discard(self)
+
+    cdef bint make_way(self, size_t needed, uint64_t limit, uint64_t* dropped) except -1:
+        """Drop the oldest frames, and add to `dropped` how many, until the queue has room for `needed` bytes within
+        `limit`; False, and nothing is dropped, if it never would.
+
+        A peer that reads again must see that this side is alive: the newest ping and the newest pong stay, if there is
+        room for them (RFC 6455 section 5.5.3: who is behind may answer the last ping only)."""
+        cdef Walk walk
+        cdef Controls controls
+        cdef size_t excess, size
+        cdef const uint8_t* head
+        if self.begun + needed > limit:
+            return False
+        if self.queued + needed <= limit:
+            return True
+        excess = self.begun + self.queued + needed - limit
+        controls.sizes[0] = controls.sizes[1] = 0
+        self.start_walk(&walk)
+        while walk.position < excess + controls.sizes[0] + controls.sizes[1]:
+            if walk.position == self.queued:
+                dropped[0] += (controls.sizes[0] > 0) + (controls.sizes[1] > 0)
+                controls.sizes[0] = controls.sizes[1] = 0
+                break
+            head = head_at(&walk)
+            size = frame_size(head)
+            dropped[0] += not remember(&controls, head, size)
+            step(&walk, size)
+        self.cut(self.begun, walk.position)
+        if controls.sizes[0] or controls.sizes[1]:
+            self.insert_controls(&controls)
+        return True
+
+    cdef int drop_waiting(self) except -1:
+        """Drop everything but the frame that has begun."""
+        self.cut(self.begun, self.queued)
+        self.own = None
+        return 0
+
+    cdef void start_walk(self, Walk* walk) noexcept:
+        """At the first frame that has not begun."""
+        walk.piece = self.pieces + self.first
+        walk.offset = walk.position = self.begun
+
+    cdef int insert_controls(self, Controls* controls) except -1:
+        """Queue copies, to be sent next."""
+        cdef size_t size = controls.sizes[0] + controls.sizes[1]
+        cdef Block block = Block(size)
+        memcpy(block.data, controls.frames[0], controls.sizes[0])
+        memcpy(block.data + controls.sizes[0], controls.frames[1], controls.sizes[1])
+        return self.insert(self.begun, block, block.data, size)
+
+
+cdef inline const uint8_t* head_at(Walk* walk) noexcept:
+    """Where the frame begins. A header is never apart from itself: it was queued in one piece."""
+    while walk.offset >= walk.piece.size:
+        walk.offset -= walk.piece.size
+        walk.piece += 1
+    return <const uint8_t*>walk.piece.data + walk.offset
+
+
+cdef inline void step(Walk* walk, size_t size) noexcept:
+    walk.offset += size
+    walk.position += size
+
+
+cdef bint remember(Controls* controls, const uint8_t* frame, size_t size) noexcept:
+    """Keep a copy of a ping or a pong; False if that is in place of an older one, or it is something else."""
+    cdef int opcode = frame[0] & 0x0F
+    cdef int which = opcode == OPCODE_PONG
+    cdef bint first
+    if opcode != OPCODE_PING and opcode != OPCODE_PONG:
+        return False
+    first = controls.sizes[which] == 0
+    memcpy(controls.frames[which], frame, size)
+    controls.sizes[which] = size
+    return first

@@ -1,0 +1,38 @@
+# The newest message of each key; see latest.pyx.
+
+from libc.stdint cimport uint64_t
+
+from crest.io.backlog cimport Backlog
+
+
+cdef class Value:
+    cdef object key
+    cdef bytes frame            # None: it was superseded
+    cdef uint64_t position      # in the log, like its size
+    cdef uint64_t size
+    cdef Value older            # what it supersedes, until it is in the log
+    cdef uint64_t number        # of keyed messages
+
+
+cdef class Latest:
+    cdef uint64_t max_backlog
+    cdef dict newest            # Value of each key
+    cdef list order             # Value: these, and superseded ones in between, by number
+    cdef dict behind            # of each outbox that lags: the number of the first that it lacks
+    cdef uint64_t count         # keyed messages so far
+    cdef uint64_t size          # bytes of the newest
+
+    cdef Value supersede(self, object key)
+    cdef int record(self, Value value, uint64_t position, const char* data, size_t size) except -1
+    cdef uint64_t position_of(self, size_t index, uint64_t otherwise) except? 0
+    cdef uint64_t end_of(self, size_t index, uint64_t otherwise) except? 0
+    cdef size_t find(self, uint64_t position) except? 0
+    cdef int begin(self, Backlog outbox, size_t index) except -1
+    cdef size_t refill(self, Backlog outbox, size_t most) except? 0
+    cdef int end(self, Backlog outbox) except -1
+    cdef uint64_t lag(self, Backlog outbox) except? 0
+    cdef int round_over(self, uint64_t start) except -1
+
+    cdef size_t index_of(self, uint64_t number) except? 0
+    cdef int close_slowest(self) except -1
+    cdef int forget_before(self, uint64_t number) except -1

@@ -1,0 +1,193 @@
+"""The newest message of each key, for those who lag behind: with the policy "latest", what has a key is state, not
+history.
+
+Who keeps up gets every message, in order, from the fan-out's log, and this room only takes notes. Who does not is said
+to lag: keyed messages pass it by, it has only the number of the first that it lacks. When it has taken what it had, it
+gets the newest of each key from there on, in the order of their last updates, a bit at a time: what is still to come
+may be superseded meanwhile. What was superseded before it got there counts as dropped.
+
+Notes are kept as long as somebody lags, or the log has the messages.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport UINT64_MAX, uint64_t
+
+from crest.io.backlog cimport Backlog
+
+cdef size_t COPIED = 8192       # bytes: a frame up to this is copied into a queue, a larger one is referenced
+cdef size_t LEAST_ORDER = 64    # values, superseded ones among them, that are kept without a look
+
+
+@cython.final
+cdef class Value:
+    """A message with a key, framed."""
+
+
+@cython.final
+cdef class Latest:
+    """The newest messages of one fan-out, and who lacks which.
+
+    Args:
+        max_backlog: bytes of them that one outbox may lack.
+    """
+
+    def __cinit__(self, max_backlog):
+        self.max_backlog = max_backlog
+        self.newest = {}
+        self.order = []
+        self.behind = {}
+
+    cdef Value supersede(self, object key):
+        """A new message of a key, which goes into the log next. Whatever the key's own methods do, they do it here."""
+        cdef Value value = Value.__new__(Value)
+        value.key = key
+        value.older = self.newest.pop(key, None)
+        self.newest[key] = value
+        return value
+
+    cdef int record(self, Value value, uint64_t position, const char* data, size_t size) except -1:
+        """It goes into the log at this position; its frame is copied."""
+        value.frame = PyBytes_FromStringAndSize(data, size)
+        value.position = position
+        value.size = size
+        if value.older is not None:
+            value.older.frame = None
+            self.size -= value.older.size
+            value.older = None
+        value.number = self.count
+        self.count += 1
+        self.size += size
+        self.order.append(value)
+        if self.size > self.max_backlog and self.behind:
+            self.close_slowest()
+        return 0
+
+    cdef size_t find(self, uint64_t position) except? 0:
+        """The index in `order` of the first at or behind a position of the log."""
+        cdef size_t low = 0, high = len(self.order), middle
+        while low < high:
+            middle = (low + high) // 2
+            if (<Value>self.order[middle]).position < position:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    cdef uint64_t position_of(self, size_t index, uint64_t otherwise) except? 0:
+        """Where `order[index]` begins in the log; `otherwise` behind the last."""
+        return (<Value>self.order[index]).position if index < <size_t>len(self.order) else otherwise
+
+    cdef uint64_t end_of(self, size_t index, uint64_t otherwise) except? 0:
+        """Where it ends."""
+        if index >= <size_t>len(self.order):
+            return otherwise
+        return (<Value>self.order[index]).position + (<Value>self.order[index]).size
+
+    cdef size_t index_of(self, uint64_t number) except? 0:
+        """The index in `order` of the first with this number or a greater one."""
+        cdef size_t low = 0, high = len(self.order), middle
+        while low < high:
+            middle = (low + high) // 2
+            if (<Value>self.order[middle]).number < number:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    # ---- Who lags ------------------------------------------------------------------------------------------------
+
+    cdef int begin(self, Backlog outbox, size_t index) except -1:
+        """From `order[index]` on an outbox is passed by, if that is anything."""
+        if not outbox.lagging and index < <size_t>len(self.order):
+            self.behind[outbox] = (<Value>self.order[index]).number
+            outbox.lagging = True
+        return 0
+
+    cdef int end(self, Backlog outbox) except -1:
+        if outbox.lagging:
+            outbox.lagging = False
+            del self.behind[outbox]
+        return 0
+
+    cdef size_t refill(self, Backlog outbox, size_t most) except? 0:
+        """Queue what an outbox lacks, no more once `most` bytes are; returns how many. When that is all, it lags no
+        longer."""
+        cdef uint64_t number = self.behind[outbox]
+        cdef size_t index = self.index_of(number), pushed = 0
+        cdef Value value
+        while index < <size_t>len(self.order) and pushed < most:
+            value = self.order[index]
+            index += 1
+            if value.frame is None:
+                continue
+            if value.size <= COPIED:
+                outbox.push_copy(PyBytes_AS_STRING(value.frame), value.size, NULL, 0)
+            else:
+                outbox.push(value.frame, PyBytes_AS_STRING(value.frame), value.size)
+            pushed += value.size
+            outbox.dropped += value.number - number
+            number = value.number + 1
+        if index == <size_t>len(self.order):
+            self.end(outbox)
+        else:
+            self.behind[outbox] = number
+        return pushed
+
+    cdef uint64_t lag(self, Backlog outbox) except? 0:
+        """Bytes that an outbox lacks."""
+        cdef uint64_t size = 0
+        cdef size_t index
+        cdef Value value
+        if outbox.lagging:
+            for index in range(self.index_of(self.behind[outbox]), <size_t>len(self.order)):
+                value = self.order[index]
+                if value.frame is not None:
+                    size += value.size
+        return size
+
+    cdef int close_slowest(self) except -1:
+        """Somebody may lack more than may wait for one: close those that do, and forget what nobody lacks."""
+        cdef uint64_t size = 0, first = UINT64_MAX, number
+        cdef Value value
+        cdef Backlog outbox
+        for value in reversed(self.order):
+            if value.frame is not None:
+                size += value.size
+                if size > self.max_backlog:
+                    for outbox, number in list(self.behind.items()):
+                        if number <= value.number:
+                            outbox.overflow(1)
+                    break
+        for number in self.behind.values():
+            first = min(first, number)
+        if first != UINT64_MAX:
+            self.forget_before(first)
+        return 0
+
+    # ---- What is kept --------------------------------------------------------------------------------------------
+
+    cdef int round_over(self, uint64_t start) except -1:
+        """What the log has before `start` is with everyone but those who lag."""
+        cdef Value value
+        if not self.order:
+            return 0
+        if not self.behind:
+            value = self.order[len(self.order) - 1]
+            if value.position < start:
+                self.newest.clear()
+                self.order.clear()
+                self.size = 0
+        elif <size_t>len(self.order) > LEAST_ORDER + 2 * <size_t>len(self.newest):
+            self.order = [value for value in self.order if value.frame is not None or value.position >= start]
+        return 0
+
+    cdef int forget_before(self, uint64_t number) except -1:
+        cdef size_t index = self.index_of(number)
+        cdef Value value
+        for value in self.order[:index]:
+            if value.frame is not None:
+                self.newest.pop(value.key, None)
+                self.size -= value.size
+        del self.order[:index]
+        return 0
