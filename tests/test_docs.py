@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import json
 import logging
 import queue
 import re
@@ -42,6 +43,7 @@ DOCUMENTS = (
     "docs/index.md",
     "docs/websocket.md",
     "docs/admission.md",
+    "docs/heartbeat.md",
     "docs/slow-consumers.md",
     "docs/compression.md",
     "docs/reference.md",
@@ -638,6 +640,36 @@ def program_with_a_test(stage: Stage) -> None:
     stage.snippet = stage.snippet._replace(code=broken)
     with pytest.raises(AssertionError):
         stage.execute()
+
+
+# ---- Heartbeat -------------------------------------------------------------------------------------------------------
+
+
+@check("heartbeat#time-outs")
+def time_outs(stage: Stage) -> None:
+    names = stage.execute()
+
+    async def scenario(server: Server) -> None:
+        async with upgraded(server) as client:
+            (conn,) = names["ws"].get_connections()
+            assert (await get(server, "/latency")).body == b'{"%s":null}' % conn.get_id().encode()
+            conn.ping()
+            await client.send(frame(PONG, (await client.frame()).payload))
+            await client.round_trip()
+            answer = json.loads((await get(server, "/latency")).body)
+            assert 0 <= answer[conn.get_id()] < 60
+
+    stage.serve(names["app"], scenario)
+
+
+@check("heartbeat#handlers-that-block")
+def blocking(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with connect(server) as client:
+            await client.send(b"abcd")
+            assert await client.recv() == b"ac"
+
+    stage.serve(stage.fragment()["app"], scenario)
 
 
 # ---- Slow consumers --------------------------------------------------------------------------------------------------
