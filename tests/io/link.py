@@ -430,13 +430,20 @@ class Link:
             found.append((self._inflate(each), each.rsv1))
         return found
 
+    def messages(self) -> list[Frame]:
+        """All frames that the peer got, as they were before they were compressed; forgets them."""
+        return [Frame(each.opcode, self._payload(each)) for each in self.frames()]
+
     def _inflate(self, message: Frame) -> str:
+        return self._payload(message).decode()
+
+    def _payload(self, message: Frame) -> bytes:
         if not message.rsv1:
-            return message.payload.decode()
+            return message.payload
         assert self.agreed is not None
         if self.agreed.server_no_context_takeover:
             self.window = zlib.decompressobj(-self.agreed.server_max_window_bits)
-        return self.window.decompress(message.payload + b"\x00\x00\xff\xff").decode()
+        return self.window.decompress(message.payload + b"\x00\x00\xff\xff")
 
     def taken(self) -> list[str]:
         """The text messages that have come by now, without a turn."""

@@ -7,37 +7,20 @@ import zlib
 
 import pytest
 from client import BINARY, PING, PONG, TEXT, Frame, frame
-from link import Link, Scene, scene
+from compressing import Compressing, agreement
+from link import SMALL_KERNEL, Link, scene
 
 from crest.io.deflation import Compression, Deflation
 from crest.wire.deflate import Codec
-from crest.wire.extensions import Agreement, Deflate, negotiate
+from crest.wire.extensions import Agreement, Deflate
 
 LONG = "All human beings are born free and equal in dignity and rights. " * 4
-
-
-def agreement(options: Deflate, **offered: str | None) -> Agreement:
-    """What comes of a client's offer."""
-    agreed = negotiate([("permessage-deflate", [("client_max_window_bits", None), *offered.items()])], options)
-    assert agreed is not None
-    return agreed
 
 
 def compressed(data: bytes) -> bytes:
     """The payload of a client's message."""
     stream = zlib.compressobj(wbits=-15)
     return (stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
-
-
-class Compressing(Scene):
-    """A scene whose links agree on compression, unless they are told not to."""
-
-    def __init__(self, direct: bool, options: Deflate, **limits: object) -> None:
-        super().__init__(direct=direct, deflate=options, **limits)
-        self.options = options
-
-    def client(self, **offered: str | None) -> Link:
-        return self.link(agreed=agreement(self.options, **offered))
 
 
 @pytest.fixture
@@ -206,7 +189,7 @@ def test_messages_of_all_kinds_in_any_order(make, takeover: bool, bits: str) -> 
             links[kind].connection.send(text, compress=compress)
             expected[kind].append(text)
         elif kind < 5:
-            stage.hub.broadcast(text, compress)
+            stage.hub.broadcast(text, compress=compress)
             for each in expected:
                 each.append(text)
         else:
@@ -245,7 +228,7 @@ def test_takeover_goes_on_behind_what_is_not_compressed(make) -> None:  # type: 
 def test_a_message_that_the_backlog_refuses(make, takeover: bool) -> None:  # type: ignore[no-untyped-def]
     """What comes behind it does not refer to it. Compressed, the messages come to 300 to 400 bytes."""
     stage = make({"on_backlog": "drop-newest", "max_backlog": 1000}, server_no_context_takeover=not takeover)
-    link = stage.link(agreed=agreement(stage.options), room=0, send_buffer=4608)
+    link = stage.link(agreed=agreement(stage.options), room=0, send_buffer=SMALL_KERNEL)
     rng = random.Random(1)
     link.connection.send("first " + LONG)
     filled = link.fill()
@@ -270,6 +253,23 @@ def test_a_message_that_the_backlog_refuses(make, takeover: bool) -> None:  # ty
     assert link.connection.send(accepted[-1])
     stage.end_turn()
     assert [text for text, _ in link.inflated()] == accepted
+
+
+def test_takeover_does_not_reach_over_state_that_had_waited(make) -> None:  # type: ignore[no-untyped-def]
+    """With "latest", what has a key goes behind messages that were sent after it."""
+    stage = make({"on_backlog": "latest"}, server_no_context_takeover=False)
+    link = stage.link(agreed=agreement(stage.options), room=0, send_buffer=SMALL_KERNEL)
+    own, large = random.Random(1).randbytes(300).hex(), "x" * 80_000
+    link.connection.send(large, compress=False)
+    stage.end_turn()
+    stage.hub.broadcast("state " * 100, key="state")
+    link.connection.send("1 " + own)
+    stage.end_turn()
+    got = [text for text, _ in link.inflated()]
+    link.connection.send("2 " + own)
+    stage.end_turn()
+    got += [text for text, _ in link.inflated()]
+    assert got == [large, "1 " + own, "state " * 100, "2 " + own]
 
 
 # ---- What comes from clients -----------------------------------------------------------------------------------------

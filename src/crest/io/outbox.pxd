@@ -39,6 +39,7 @@ cdef class Outbox(Backlog):
     cdef bint push_frame(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
     cdef int push_bytes(self, const char* data, size_t size) except -1
     cdef int push_close(self, int code, bytes reason) except -1
+    cdef size_t refill(self) except? 0
     cdef int hand_over(self) except -1
     cdef int resume(self) except -1
     cdef int broken(self) except -1

@@ -317,7 +317,7 @@ cdef class Outbox(Backlog):
             return self.discard()
         if self.state == OPEN and self.seen < self.feed.end:
             self.feed.catch_up(self)
-        while not self.blocked and (self.count or (self.lagging and self.feed.refill(self))):
+        while not self.blocked and (self.count or (self.lagging and self.refill())):
             if self.fd >= 0:
                 sent = crest_send(self.fd, self.pieces + self.first, self.count)
                 if sent == CREST_BROKEN:
@@ -332,6 +332,13 @@ cdef class Outbox(Backlog):
             self.tell_drained = False
             self.owner.drained()
         return 0
+
+    cdef size_t refill(self) except? 0:
+        """Queue some of what has passed it by; returns how many bytes."""
+        if self.deflation is not None:
+            # The peer's window goes on with messages that were compressed before its last own one.
+            self.deflation.forget()
+        return self.feed.refill(self)
 
     cdef int hand_over(self) except -1:
         """Give the transport a slice, so that it waits for the kernel and says when there is room."""
