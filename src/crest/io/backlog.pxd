@@ -77,7 +77,6 @@ cdef class Backlog(Pieces):
 
     cdef int sent(self, size_t size) except -1
     cdef bint make_way(self, size_t needed, uint64_t limit, uint64_t* dropped) except -1
-    cdef int drop_waiting(self) except -1
 
     cdef void start_walk(self, Walk* walk) noexcept
     cdef int insert_controls(self, Controls* controls) except -1

@@ -142,12 +142,6 @@ cdef class Backlog(Pieces):
             self.insert_controls(&controls)
         return True
 
-    cdef int drop_waiting(self) except -1:
-        """Drop everything but the frame that has begun."""
-        self.cut(self.begun, self.queued)
-        self.own = None
-        return 0
-
     cdef void start_walk(self, Walk* walk) noexcept:
         """At the first frame that has not begun."""
         walk.piece = self.pieces + self.first
