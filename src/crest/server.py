@@ -58,7 +58,7 @@ class WebSocketServer:
             each, and closes the connection past that for all else.
         max_queue: Messages of one connection that may wait for its async handler; past that its socket is not read.
         close_timeout: Seconds for a client to answer a close frame, and for a connection's async handlers to end
-        after it.
+            after it.
         ping_interval: Seconds without a sign of life after which a client is sent a ping (RFC 6455 section 5.5.2);
             anything that it sends is one. None: never.
         ping_timeout: Seconds after such a ping in which something must come. If nothing does, the connection is failed
@@ -71,6 +71,8 @@ class WebSocketServer:
             "deflate" is one with its defaults. None: they are not.
         fanout_slice: Seconds after which a broadcast to very many connections is interrupted, so that the loop can
             serve others meanwhile.
+        fanout_threads: Threads that send such a broadcast, the event loop's own among them: 1 to 16. Helpers start with
+            the first broadcast to some hundreds of connections.
 
     Raises:
         TypeError, ValueError: An argument is of the wrong type or out of range.
