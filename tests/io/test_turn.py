@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import platform
 import subprocess
 import sys
@@ -187,7 +188,10 @@ def test_a_closed_loop_is_called_no_more() -> None:
     assert not stage.turn.call_from_elsewhere(link.connection.send, "x")
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's malloc that has to learn")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc" or "asan" in os.environ.get("LD_PRELOAD", ""),
+    reason="it is glibc's malloc that has to learn, not a sanitizer's",
+)
 def test_memory_of_large_messages_is_not_given_back_each_time() -> None:
     program = """
 import crest.io.turn
