@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import Pair
 from client import GUARD, TEXT, Client, Frame, close_frame, connect, frame, handshake, request, tcp, upgraded
 from events import KINDS, Events, of_kind, on_each_loop, turns, until
 from websockets.exceptions import ConnectionClosed
 
-from crest import App, Request, WebSocketConnection, WebSocketServer
+from crest import App, Deflate, Request, WebSocketConnection, WebSocketServer
 from crest.listener import Listener
 from crest.shutdown import absence, batches, closing_time
 
@@ -709,3 +710,40 @@ async def test_a_file_that_is_on_its_way_arrives_whole(tmp_path: Path) -> None:
         assert await client.eof() == content
         await client.close()
         await stopping
+
+
+@pytest.mark.parametrize("takeover", [False, True])
+@on_each_loop
+async def test_everything_at_once(pair: Pair, takeover: bool) -> None:
+    """TLS, compression, threads and keys, and the end in the middle of it: all get what they may get, and 1012."""
+    deflate = Deflate(server_no_context_takeover=not takeover)
+    ws, opened = WebSocketServer(on_backlog="latest", fanout_threads=2, compression=deflate), Events()
+    ws.on_connect(opened.add)
+    got: list[list[str]] = [[] for _ in range(20)]
+
+    async def read(client: Any, into: list[str]) -> int:
+        try:
+            while True:
+                into.append(await client.recv())
+        except ConnectionClosed as closed:
+            assert closed.rcvd is not None
+            return closed.rcvd.code
+
+    async with App().listening(certfile=pair.certfile, keyfile=pair.keyfile) as server:
+        offers = ["deflate" if i % 3 else None for i in range(len(got))]
+        clients = [await connect(server, ssl=pair.client(), compression=offer) for offer in offers]
+        await opened.reach(len(clients))
+        reading = [asyncio.create_task(read(*each)) for each in zip(clients, got, strict=True)]
+        for i in range(200):
+            ws.broadcast(f"{i} " + "state of things " * 500, key=i % 3)
+            for conn in ws.get_connections()[::5]:
+                conn.send(f"own {i} " + "mine " * 50)
+            if i % 10 == 0:
+                await asyncio.sleep(0)
+    assert await asyncio.gather(*reading) == [1012] * len(clients)
+    for texts in got:
+        states = [int(each.split()[0]) for each in texts if not each.startswith("own")]
+        assert states == sorted(set(states))
+        assert states[-3:] == [197, 198, 199]
+        own = [int(each.split()[1]) for each in texts if each.startswith("own")]
+        assert own in ([], list(range(200)))
