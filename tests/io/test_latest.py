@@ -1,5 +1,6 @@
 """crest.io.latest: who keeps up gets every message, who lags the newest of each key."""
 
+import gc
 import random
 import tracemalloc
 from collections.abc import Iterator
@@ -178,6 +179,21 @@ def test_keys_of_nobody_who_lags_are_forgotten(latest: Scene) -> None:
 
 
 # --- Bounds, ends
+
+
+def test_when_the_last_one_goes_no_value_is_kept(latest: Scene) -> None:
+    def values() -> int:
+        return sum(type(each).__name__ == "Value" for each in gc.get_objects())
+
+    before = values()
+    link = lagging(latest)
+    latest.hub.broadcast("a 1", "a")
+    latest.end_turn()
+    latest.hub.broadcast("b 1", "b")
+    assert values() == before + 2
+    link.transport.end()
+    latest.end_turn()
+    assert values() == before
 
 
 def test_what_has_no_key_is_bounded_by_closing(latest: Scene) -> None:

@@ -84,6 +84,8 @@ cdef class Fanout(Feed):
             free = self.fill(free, self.at)
         self.fill(free, len(self.members) - 1)
         self.members.pop()
+        if self.latest is not None and not self.members:
+            self.latest.forget_all()
         return 0
 
     cdef uint32_t fill(self, uint32_t free, uint32_t slot) except? 0:

@@ -32,6 +32,7 @@ cdef class Latest:
     cdef int end(self, Backlog outbox) except -1
     cdef uint64_t lag(self, Backlog outbox) except? 0
     cdef int round_over(self, uint64_t start) except -1
+    cdef int forget_all(self) except -1
 
     cdef size_t index_of(self, uint64_t number) except? 0
     cdef int close_slowest(self) except -1

@@ -175,11 +175,16 @@ cdef class Latest:
         if not self.behind:
             value = self.order[len(self.order) - 1]
             if value.position < start:
-                self.newest.clear()
-                self.order.clear()
-                self.size = 0
+                self.forget_all()
         elif <size_t>len(self.order) > LEAST_ORDER + 2 * <size_t>len(self.newest):
             self.order = [value for value in self.order if value.frame is not None or value.position >= start]
+        return 0
+
+    cdef int forget_all(self) except -1:
+        """Nobody lacks anything, nor will anyone."""
+        self.newest.clear()
+        self.order.clear()
+        self.size = 0
         return 0
 
     cdef int forget_before(self, uint64_t number) except -1:
