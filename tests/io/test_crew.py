@@ -157,5 +157,7 @@ def test_claims_under_a_thread_sanitizer(tmp_path: Path) -> None:
         pytest.skip("this compiler has no thread sanitizer")
     assert built.returncode == 0, built.stderr
     environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
-    done = subprocess.run(["setarch", "-R", tmp_path / "test"], capture_output=True, text=True, env=environment)
+    # gcc's sanitizer can not do with the addresses that newer kernels of Linux choose at random.
+    fixed = ["setarch", "-R"] if shutil.which("setarch") else []
+    done = subprocess.run([*fixed, tmp_path / "test"], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
