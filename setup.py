@@ -32,6 +32,7 @@ MODULES = [
     "io.arguments",
     "io.poller",
     "io.clock",
+    "io.budget",
     "io.turn",
     "io.pieces",
     "io.deflation",

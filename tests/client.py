@@ -210,6 +210,12 @@ class Client:
         self.compresses = "sec-websocket-extensions" in answer.headers
         return answer
 
+    def stop_reading(self) -> None:
+        self.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    def read_on(self) -> None:
+        self.writer.transport.resume_reading()  # type: ignore[attr-defined]
+
     def reset(self) -> None:
         """End the TCP connection by a reset, without a close frame."""
         sock = self.writer.get_extra_info("socket")

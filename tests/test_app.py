@@ -313,16 +313,20 @@ async def test_a_host_that_is_no_str_is_refused_by_name(host: Any) -> None:
         ("retry_after", float("nan"), ValueError),
         ("keep_listening", 1, TypeError),
         ("keep_listening", None, TypeError),
+        ("max_backlog_total", "1", TypeError),
+        ("max_backlog_total", 1.5, TypeError),
+        ("max_backlog_total", 0, ValueError),
+        ("max_backlog_total", 1 << 63, ValueError),
     ],
 )
-def test_a_wrong_option_for_the_shutdown_is_refused_by_name(option: str, value: Any, error: type[Exception]) -> None:
+def test_another_wrong_option_is_refused_by_name(option: str, value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=option):
         App(**{option: value})
 
 
 def test_some_options_may_be_left_out_by_none() -> None:
-    app = App(close_rate=None, retry_after=None)
-    assert (app.close_rate, app.retry_after) == (None, None)
+    app = App(close_rate=None, retry_after=None, max_backlog_total=None)
+    assert (app.close_rate, app.retry_after, app.max_backlog_total) == (None, None, None)
 
 
 def test_run_refuses_a_loop_that_it_does_not_know() -> None:

@@ -28,17 +28,13 @@ MIB = 1 << 20
 async def stalled(client: Client, ws: WebSocketServer, events: Events) -> Any:
     """Upgrade a client that does not read, and send it what the kernel takes; returns its connection."""
     await client.upgrade()
-    client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+    client.stop_reading()
     conn = ws.get_connections()[-1]
     while conn.buffered < 100_000:
         assert conn.send("x" * 10_000)
         events.add("sent")
         await asyncio.sleep(0)
     return conn
-
-
-def go_on(client: Client) -> None:
-    client.reader._transport.resume_reading()  # type: ignore[attr-defined]
 
 
 @on_each_loop
@@ -57,7 +53,7 @@ async def test_past_the_limit_the_connection_is_closed(direct: bool) -> None:
         ws.broadcast("others go on")
         assert await other.frame() == Frame(TEXT, b"others go on")
         await events.reach(2)
-        go_on(client)
+        client.read_on()
         *messages, close = await client.until_close()
         assert messages == [Frame(TEXT, b"x" * 10_000)] * len(sent.seen), "what was accepted arrives"
         assert (close.opcode, close.code) == (CLOSE, 1013)
@@ -79,7 +75,7 @@ async def test_or_the_newest_message_is_dropped(direct: bool) -> None:
         ws.broadcast("x" * 10_000)
         await asyncio.sleep(0)
         assert conn.dropped == 3 and conn.is_open()
-        go_on(client)
+        client.read_on()
         for _ in sent.seen:
             assert await client.frame() == Frame(TEXT, b"x" * 10_000)
         assert await client.frame() == Frame(TEXT, b"small")
@@ -101,7 +97,7 @@ async def test_a_slow_reader_catches_up_in_order(direct: bool) -> None:
             ws.broadcast(f"all {i}")
             if i % 3 == 0:
                 await asyncio.sleep(0)
-        go_on(client)
+        client.read_on()
         for _ in sent.seen:
             await client.frame()
         got = [(await client.frame()).payload.decode() for _ in range(1000)]

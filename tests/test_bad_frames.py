@@ -446,11 +446,11 @@ async def test_a_ping_flood_without_reading_is_closed(direct: bool) -> None:
     record = Record(max_backlog=50_000)
     async with App().listening(direct=direct) as server, tcp(server, receive_buffer=2048) as client:
         await client.upgrade()
-        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        client.stop_reading()
         while not record.events.seen:
             await client.send(frame(PING, b"p" * 125) * 1000)
             await asyncio.sleep(0)
-        client.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        client.read_on()
         *pongs, close = await client.until_close()
         assert set(pongs) == {Frame(PONG, b"p" * 125)}
         assert close.code == 1013
@@ -466,12 +466,12 @@ async def test_a_ping_flood_without_reading_drops(direct: bool) -> None:
     async with App().listening(direct=direct) as server, tcp(server, receive_buffer=2048) as client:
         await client.upgrade()
         (conn,) = record.ws.get_connections()
-        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        client.stop_reading()
         while conn.dropped < 1000:
             await client.send(frame(PING, b"p" * 125) * 1000)
             await asyncio.sleep(0)
             assert conn.buffered <= 70_000, "that, or what one turn sends when nothing waits yet"
-        client.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        client.read_on()
         while conn.buffered:
             assert await client.frame() == Frame(PONG, b"p" * 125)
         await client.send(frame(PING, b"last"))

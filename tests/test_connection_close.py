@@ -339,7 +339,7 @@ async def test_a_peer_that_reads_nothing_is_cut_off_with_all_that_waits_for_it()
     ws.on_close(lambda conn, code, reason: events.add(code))
     async with App().listening() as server, tcp(server, receive_buffer=32768) as client:
         await client.upgrade()
-        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.stop_reading()
         assert await events.reach(1) == [1006]
 
 

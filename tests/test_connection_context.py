@@ -84,7 +84,7 @@ async def test_a_connection_that_another_overwhelms_ends_in_its_own_context() ->
     ws.on_close(lambda conn, code, reason: events.add("close", conn.get_id(), current.get(), code))
     async with App(shutdown_timeout=0.1).listening() as server, tcp(server, receive_buffer=2048) as slow:
         await slow.upgrade()
-        slow.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        slow.stop_reading()
         (number,) = await connected.reach(1)
         async with upgraded(server) as loud:
             await loud.send(frame(TEXT, "all"))

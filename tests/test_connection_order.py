@@ -207,7 +207,7 @@ async def test_past_max_backlog_send_returns_false_and_the_connection_closes_wit
     ws.on_close(lambda conn, code, reason: events.add(code))
     async with App().listening() as server, tcp(server, receive_buffer=32768) as client:
         await client.upgrade()
-        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.stop_reading()
         (conn,) = await opened.reach(1)
         accepted = True
         while accepted:

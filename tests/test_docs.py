@@ -681,6 +681,11 @@ def policies(stage: Stage) -> None:
     assert (hub.on_backlog, hub.max_backlog) == ("drop-oldest", 256 * 1024)
 
 
+@check("slow-consumers#all-of-them-together")
+def all_of_them_together(stage: Stage) -> None:
+    assert stage.execute()["app"].max_backlog_total == 1 << 29
+
+
 @check("slow-consumers#state-instead-of-history")
 def state_instead_of_history(stage: Stage) -> None:
     async def scenario(server: Server) -> None:

@@ -277,7 +277,7 @@ async def test_a_peer_that_reads_nothing_is_cut_off(pair: Pair) -> None:
     ws.on_close(lambda conn, code, reason: events.add(code))
     async with asyncio.timeout(GUARD), served(pair, shutdown_timeout=1000) as server:
         async with upgraded(server, tls=pair.client()) as client:
-            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            client.stop_reading()
             await client.send(close_frame(1000))
             assert await events.reach(1) == [1000]
             await server.stop()
@@ -291,7 +291,7 @@ async def test_what_a_slow_reader_does_not_take_is_bounded(pair: Pair) -> None:
     ws.on_close(lambda conn, code, reason: closed.add(code))
     async with served(pair) as server, tcp(server, receive_buffer=4096, tls=pair.client()) as client:
         await client.upgrade()
-        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.stop_reading()
         (conn,) = await opened.reach(1)
         sent = 0
         while conn.send_binary(bytes(1 << 16)):

@@ -19,9 +19,9 @@ from crest.endpoint import Listen, addresses_of
 from crest.exceptions import ConfigurationError, ListenError
 from crest.http import Request
 from crest.listener import Listener
-from crest.options import check_count, check_flag, check_pace, check_path, check_seconds
+from crest.options import check_count, check_flag, check_optional_count, check_pace, check_path, check_seconds
 from crest.proxies import Address, Network, TrustedProxies
-from crest.server import WebSocketServer, waiting
+from crest.server import MOST_BYTES, WebSocketServer, waiting
 from crest.static import StaticFiles
 
 Page = TypeVar("Page", bound=Callable[[Request], Any])
@@ -46,6 +46,8 @@ class App:
             the listening sockets are closed first.
         max_header_size: Bytes that the head of a request may have; a longer one gets 431.
         max_headers: Header fields that a request may have; more get 431.
+        max_backlog_total: Bytes of memory that messages may take which wait for clients; past it, the slowest are
+            closed with 1013. None: any number.
         trusted_proxies: Addresses and networks of proxies whose word on the client's address is taken, and "unix" for
             those that connect by a Unix socket.
         forwarded_header: What these proxies write, "X-Forwarded-For" or "Forwarded" (RFC 7239).
@@ -63,6 +65,7 @@ class App:
         keep_listening: bool = True,
         max_header_size: int = 16384,
         max_headers: int = 100,
+        max_backlog_total: int | None = 1 << 30,
         trusted_proxies: Iterable[str | Address | Network] = (),
         forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For",
         proxy_protocol: bool = False,
@@ -74,6 +77,7 @@ class App:
         self.keep_listening = check_flag("keep_listening", keep_listening)
         self.max_header_size = check_count("max_header_size", max_header_size, MOST_HEADER)
         self.max_headers = check_count("max_headers", max_headers, MOST_HEADER)
+        self.max_backlog_total = check_optional_count("max_backlog_total", max_backlog_total, MOST_BYTES)
         self.trusted_proxies = TrustedProxies(trusted_proxies, forwarded_header)
         self.proxy_protocol = check_flag("proxy_protocol", proxy_protocol)
         if self.proxy_protocol and not self.trusted_proxies:

@@ -78,7 +78,7 @@ class Listener:
         self.seats: dict[Protocol, Seat] = {}
         self._endpoints: list[Endpoint] = []
         self._certificate: Certificate | None = None
-        self._turn = Turn(self.loop)
+        self._turn = Turn(self.loop, max_backlog_total=app.max_backlog_total)
         self._direct = direct and Poller.exists
         self.protocols: list[Protocol] = []  # each at its `slot`: a set would be eight times as large
         self._poller: Poller | None = None

@@ -73,9 +73,9 @@ class Loop(asyncio.SelectorEventLoop):
             self.run_forever()
 
 
-def turn_of(loop: Loop) -> Turn:
+def turn_of(loop: Loop, max_backlog_total: int | None = None) -> Turn:
     """A turn whose deadlines run by the loop's own time."""
-    return Turn(loop, clock=Clock(loop, loop.time))
+    return Turn(loop, clock=Clock(loop, loop.time), max_backlog_total=max_backlog_total)
 
 
 class Transport(Pollable):
@@ -256,16 +256,17 @@ class Scene:
 
     Args:
         direct: Whether output goes past the transport; its kernel is then a socketpair.
+        max_backlog_total: Of the turn.
         limits: Of the hub.
 
     Attributes:
         events: (what, link, argument...) as handlers were called; tests that register handlers of their own add to it.
     """
 
-    def __init__(self, *, direct: bool = False, **limits: Any) -> None:
+    def __init__(self, *, direct: bool = False, max_backlog_total: int | None = None, **limits: Any) -> None:
         defaults = {"max_message_size": 1 << 24, "max_fragments": 1024, "max_backlog": 1 << 20, "on_backlog": "close"}
         self.loop = Loop()
-        self.turn = turn_of(self.loop)
+        self.turn = turn_of(self.loop, max_backlog_total)
         self.site = Site()
         self.hub = Hub(**{**defaults, "max_queue": 16, "close_timeout": 10.0, "fanout_slice": 1.0, **limits})
         self.hub.open(self.turn)

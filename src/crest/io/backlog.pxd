@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from crest.io.budget cimport Budget
 from crest.io.clock cimport Deadline
 from crest.io.pieces cimport Pieces, crest_piece
 from crest.io.turn cimport Pending, Turn
@@ -39,6 +40,7 @@ cdef class Owner(Deadline):
     cdef int fail(self, int code, str error) except -1
     cdef int drained(self) except -1
     cdef int call_soon(self, object callback) except -1
+    cdef int abort(self) except -1
 
 
 cdef class Feed(Pending):
@@ -71,9 +73,11 @@ cdef class Backlog(Pieces):
 
     cdef int stop(self) except -1
     cdef size_t waiting(self) noexcept
+    cdef Budget budget(self)
     cdef bint drops(self) noexcept
     cdef bint has_room(self, size_t needed) except -1
     cdef int overflow(self, uint64_t messages) except -1
+    cdef int forget_handed(self) except -1
 
     cdef int sent(self, size_t size) except -1
     cdef bint make_way(self, size_t needed, uint64_t limit, uint64_t* dropped) except -1

@@ -8,14 +8,20 @@ the queue's head belongs to one. It is found by walking over the headers of what
 not everything: a queue that empties in one go never walks.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
+from crest.io.budget cimport Budget
 from crest.io.clock cimport Deadline
 from crest.io.pieces cimport Pieces
 from crest.io.turn cimport Block, Pending
 from crest.wire.frames cimport frame_size
 from crest.wire.rfc6455 cimport CLOSE_TRY_AGAIN_LATER, OPCODE_PING, OPCODE_PONG
+
+from functools import partial
+
+cdef size_t MOST_REST = 1 << 16     # bytes of a frame that is still sent to its end when the connection is shed
 
 
 cdef class Owner(Deadline):
@@ -33,6 +39,10 @@ cdef class Owner(Deadline):
 
     cdef int call_soon(self, object callback) except -1:
         """Have the loop call it, as if for an event of this connection, whoever's turn it is."""
+        raise NotImplementedError
+
+    cdef int abort(self) except -1:
+        """Cut the connection; no-op when it is gone."""
         raise NotImplementedError
 
 
@@ -67,6 +77,15 @@ cdef class Backlog(Pieces):
         """Bytes that were queued and not taken by the kernel, as far as is known."""
         return self.queued + self.handed
 
+    cdef Budget budget(self):
+        return self.feed.turn.budget
+
+    cdef int forget_handed(self) except -1:
+        """The transport has nothing of this any more."""
+        self.budget().give(self.handed)
+        self.handed = 0
+        return 0
+
     cdef inline bint drops(self) noexcept:
         return self.feed.policy == DROP_NEWEST or self.feed.policy == DROP_OLDEST
 
@@ -92,6 +111,48 @@ cdef class Backlog(Pieces):
         if self.owner is not None:
             self.owner.fail(
                 CLOSE_TRY_AGAIN_LATER, f"the peer reads too slowly: max_backlog is {self.feed.max_backlog} bytes")
+
+    # ---- What the budget asks for --------------------------------------------------------------------------------
+
+    def _burden(self):
+        """Bytes that wait for the peer."""
+        return self.waiting() + (self.feed.lag(self) if self.lagging else 0)
+
+    def _shed(self):
+        """End the connection. Of what waits only the rest of a frame that has begun stays, copied, for it may be the
+        end of something large. Whom that would not free of much, or whose close frame is among what waits, is cut
+        off."""
+        cdef bytes rest
+        cdef uint64_t burden = self._burden()
+        cdef bint closing = self.state != OPEN
+        if self.owner is not None:
+            # Handlers run from the loop's calls for this connection.
+            self.owner.call_soon(partial(self._close_shed, burden))
+        self.overflowed = True  # whoever closes it meanwhile leaves it to that
+        if closing or self.begun > MOST_REST:
+            self._cut_off()
+            return
+        self.stop()
+        rest = self.head(self.begun)
+        self.discard()
+        if rest:
+            self.push_copy(PyBytes_AS_STRING(rest), len(rest), NULL, 0)
+            self.begun = len(rest)
+            self.own = None  # the close frame gets a small block, not one twice as large as this
+
+    def _cut_off(self):
+        """Forget all that waits, and cut the connection."""
+        self.fd = -1
+        self.stop()
+        self.discard()
+        self.forget_handed()
+        if self.owner is not None:
+            self.owner.abort()
+
+    def _close_shed(self, burden):
+        if self.owner is not None:
+            self.owner.fail(CLOSE_TRY_AGAIN_LATER, f"the peer reads too slowly: {burden} bytes waited for it, and for "
+                            f"all together more than max_backlog_total, {self.budget().limit} bytes")
 
     # ---- Frames -----------------------------------------------------------------------------------------------------
 
@@ -150,7 +211,7 @@ cdef class Backlog(Pieces):
     cdef int insert_controls(self, Controls* controls) except -1:
         """Queue copies, to be sent next."""
         cdef size_t size = controls.sizes[0] + controls.sizes[1]
-        cdef Block block = Block(size)
+        cdef Block block = Block(size, self.budget())
         memcpy(block.data, controls.frames[0], controls.sizes[0])
         memcpy(block.data + controls.sizes[0], controls.frames[1], controls.sizes[1])
         return self.insert(self.begun, block, block.data, size)

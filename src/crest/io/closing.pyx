@@ -96,6 +96,11 @@ cdef class Closing(Heartbeat):
         self.turn.loop.call_soon(callback, context=self.transport.get_extra_info("context"))
         return 0
 
+    cdef int abort(self) except -1:
+        if self.transport is not None:
+            self.transport.abort()
+        return 0
+
     cdef int idle(self) except -1:
         if self.lost:
             self.clear_deadline()

@@ -58,7 +58,7 @@ cdef class Fanout(Feed):
         self.slice = <uint64_t>(slice * 1e9)
         self.max_backlog = max_backlog
         self.policy = policy
-        self.latest = Latest(max_backlog) if policy == LATEST else None
+        self.latest = Latest(turn.budget, max_backlog) if policy == LATEST else None
         self.crew = crew
         self.members = []
         self.blocks = []
@@ -78,6 +78,7 @@ cdef class Fanout(Feed):
             if outbox.owner is not None and not outbox.overflowed:
                 self.latest.refill(outbox, UINT64_MAX)
             self.latest.end(outbox)
+            self.latest.round_over(self.start)
         free = outbox.slot
         if free < self.at:  # its place is for one that has had its turn too
             self.at -= 1
@@ -108,7 +109,7 @@ cdef class Fanout(Feed):
         if self.blocks:
             block = self.blocks[len(self.blocks) - 1]
         if block is None or block.room - block.used < needed:
-            block = Block(max(needed, BLOCK))
+            block = Block(max(needed, BLOCK), self.turn.budget)
             self.blocks.append(block)
         header_size = write_header(<uint8_t*>block.data + block.used, opcode, size)
         memcpy(block.data + block.used + header_size, data, size)
@@ -290,8 +291,13 @@ cdef class Fanout(Feed):
         return 0
 
     cdef size_t refill(self, Backlog outbox) except? 0:
+        cdef size_t pushed = 0
         self.catch_up(outbox)
-        return self.latest.refill(outbox, REFILLED) if outbox.lagging else 0
+        if outbox.lagging:
+            pushed = self.latest.refill(outbox, REFILLED)
+            if not outbox.lagging:
+                self.latest.round_over(self.start)
+        return pushed
 
     cdef uint64_t lag(self, Backlog outbox) except? 0:
         return self.latest.lag(outbox)

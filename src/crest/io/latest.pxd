@@ -3,11 +3,13 @@
 from libc.stdint cimport uint64_t
 
 from crest.io.backlog cimport Backlog
+from crest.io.budget cimport Budget
+from crest.io.turn cimport Block
 
 
 cdef class Value:
     cdef object key
-    cdef bytes frame            # None: it was superseded
+    cdef Block frame            # None: it was superseded
     cdef uint64_t position      # in the log, like its size
     cdef uint64_t size
     cdef Value older            # what it supersedes, until it is in the log
@@ -15,6 +17,7 @@ cdef class Value:
 
 
 cdef class Latest:
+    cdef Budget budget
     cdef uint64_t max_backlog
     cdef dict newest            # Value of each key
     cdef list order             # Value: these, and superseded ones in between, by number

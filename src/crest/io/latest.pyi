@@ -1,8 +1,10 @@
 from typing import final
 
+from crest.io.budget import Budget
+
 @final
 class Value: ...
 
 @final
 class Latest:
-    def __new__(cls, max_backlog: int) -> Latest: ...
+    def __new__(cls, budget: Budget, max_backlog: int) -> Latest: ...

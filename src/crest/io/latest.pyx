@@ -10,10 +10,12 @@ Notes are kept as long as somebody lags, or the log has the messages.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport UINT64_MAX, uint64_t
+from libc.string cimport memcpy
 
 from crest.io.backlog cimport Backlog
+from crest.io.budget cimport Budget
+from crest.io.turn cimport Block
 
 cdef size_t COPIED = 8192       # bytes: a frame up to this is copied into a queue, a larger one is referenced
 cdef size_t LEAST_ORDER = 64    # values, superseded ones among them, that are kept without a look
@@ -29,10 +31,12 @@ cdef class Latest:
     """The newest messages of one fan-out, and who lacks which.
 
     Args:
+        budget: of the memory that they take.
         max_backlog: bytes of them that one outbox may lack.
     """
 
-    def __cinit__(self, max_backlog):
+    def __cinit__(self, Budget budget not None, max_backlog):
+        self.budget = budget
         self.max_backlog = max_backlog
         self.newest = {}
         self.order = []
@@ -48,7 +52,8 @@ cdef class Latest:
 
     cdef int record(self, Value value, uint64_t position, const char* data, size_t size) except -1:
         """It goes into the log at this position; its frame is copied."""
-        value.frame = PyBytes_FromStringAndSize(data, size)
+        value.frame = Block(size, self.budget)
+        memcpy(value.frame.data, data, size)
         value.position = position
         value.size = size
         if value.older is not None:
@@ -122,9 +127,9 @@ cdef class Latest:
             if value.frame is None:
                 continue
             if value.size <= COPIED:
-                outbox.push_copy(PyBytes_AS_STRING(value.frame), value.size, NULL, 0)
+                outbox.push_copy(value.frame.data, value.size, NULL, 0)
             else:
-                outbox.push(value.frame, PyBytes_AS_STRING(value.frame), value.size)
+                outbox.push(value.frame, value.frame.data, value.size)
             pushed += value.size
             outbox.dropped += value.number - number
             number = value.number + 1

@@ -41,6 +41,7 @@ cdef class Outbox(Backlog):
     cdef int push_close(self, int code, bytes reason) except -1
     cdef size_t refill(self) except? 0
     cdef int hand_over(self) except -1
+    cdef int pause(self) except -1
     cdef int resume(self) except -1
     cdef int broken(self) except -1
     cdef bint push_ping(self) except -1

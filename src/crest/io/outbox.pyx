@@ -223,7 +223,7 @@ cdef class Outbox(Backlog):
             self.append(header, header_size, data, size)
         else:
             self.append(header, header_size, NULL, 0)
-            self.push(owner, data, size)
+            self.push(self.budget().keep(owner) if self.blocked else owner, data, size)
         self.output_due()
         return True
 
@@ -350,7 +350,9 @@ cdef class Outbox(Backlog):
         self.limit_transport()
         self.handed = len(data)
         self.transport.write(data)
-        if not self.blocked:
+        if self.blocked:
+            self.budget().take(self.handed)
+        else:
             self.handed = 0
         return 0
 
@@ -362,11 +364,19 @@ cdef class Outbox(Backlog):
             self.transport.set_write_buffer_limits(0 if self.transport.can_write_eof() else 1)
         return 0
 
+    cdef int pause(self) except -1:
+        """The transport has something queued."""
+        self.blocked = True
+        return self.budget().fell_behind(self)
+
     cdef int resume(self) except -1:
         """The transport has nothing queued any more."""
         self.blocked = False
-        self.handed = 0
-        return self.flush()
+        self.forget_handed()
+        self.flush()
+        if not self.blocked:
+            self.budget().caught_up(self)
+        return 0
 
     cdef int broken(self) except -1:
         """The kernel says that the connection is gone. The reading side will find out too, behind what the peer sent
@@ -383,7 +393,7 @@ cdef class Outbox(Backlog):
         self.transport = transport
         self.state = OPEN
         if transport.get_write_buffer_size():
-            self.blocked = True  # perhaps it has said so long ago, to the opening
+            self.pause()  # perhaps it has said so long ago, to the opening
             self.limit_transport()
         if isinstance(transport, Pollable):
             self.fd = (<Pollable>transport).fd
@@ -396,7 +406,9 @@ cdef class Outbox(Backlog):
         self.stop()
         self.state = CLOSED
         self.transport = None
-        self.handed = 0
+        if self.blocked:
+            self.forget_handed()
+            self.budget().caught_up(self)
         if self.deflation is not None:
             self.deflation.end()
         return self.discard()

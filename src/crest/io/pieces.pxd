@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint32_t
 
+from crest.io.budget cimport Budget
 from crest.io.turn cimport Block, Pending
 
 cdef extern from "net.h" nogil:
@@ -17,6 +18,7 @@ cdef class Pieces(Pending):
     cdef size_t queued                  # bytes in them
     cdef Block own                      # the last block of the queue's own; None when nothing waits
 
+    cdef Budget budget(self)
     cdef int push(self, object owner, const char* data, size_t size) except -1
     cdef int push_copy(self, const char* header, size_t header_size, const char* data, size_t size) except -1
     cdef int push_shared(self, Block block, const char* data, size_t size) except -1

@@ -11,6 +11,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memmove
 
+from crest.io.budget cimport Budget, Kept
 from crest.io.turn cimport Block, Pending
 
 cdef uint32_t LEAST_ROOM = 4
@@ -60,6 +61,10 @@ cdef class Pieces(Pending):
         self.room = room
         return 0
 
+    cdef Budget budget(self):
+        """What waits here counts against it."""
+        raise NotImplementedError
+
     cdef int push_copy(self, const char* header, size_t header_size, const char* data, size_t size) except -1:
         """Queue a copy of two runs of bytes, in memory that outlasts the turn."""
         cdef Block block = self.tail(header_size + size)
@@ -83,13 +88,16 @@ cdef class Pieces(Pending):
         """A block of the queue's own with room for `needed` bytes: the last one, if it has it."""
         cdef Block block = self.own
         if block is None or block.room - block.used < needed:
-            block = Block(max(needed, LEAST_BLOCK if block is None else min(block.room * 2, LARGEST_BLOCK)))
+            block = Block(max(needed, LEAST_BLOCK if block is None else min(block.room * 2, LARGEST_BLOCK)),
+                          self.budget())
             self.own = block
         return block
 
     cdef int settle(self) except -1:
-        """Copy what lies in the arena aside: the turn ends."""
+        """What waits will outlast the turn: copy aside what lies in the arena, and count what is referenced."""
         cdef crest_piece* piece
+        cdef object owner
+        cdef Kept kept
         cdef Block block
         cdef uint32_t i
         for i in range(self.first, self.first + self.count):
@@ -101,6 +109,12 @@ cdef class Pieces(Pending):
                 block.used += piece.size
                 Py_INCREF(block)
                 piece.owner = <void*>block
+            elif type(<object>piece.owner) is not Block and type(<object>piece.owner) is not Kept:
+                owner = <object>piece.owner
+                kept = self.budget().keep(owner)
+                Py_INCREF(kept)
+                piece.owner = <void*>kept
+                Py_DECREF(owner)
         return 0
 
     cdef bytes head(self, size_t size):

@@ -143,7 +143,7 @@ cdef class Protocol(Closing):
 
     def pause_writing(self):
         if self.connection is not None:
-            self.connection.blocked = True
+            self.connection.pause()
 
     def resume_writing(self):
         if self.connection is not None:
@@ -344,8 +344,7 @@ cdef class Protocol(Closing):
     def end_now(self):
         """Shutdown has waited long enough: cut the connection, cancel the handler that runs. on_close begins then, if
         it had not; to cancel that too takes another call."""
-        if self.transport is not None:
-            self.transport.abort()
+        self.abort()
         self.abandon()
 
 

@@ -1,5 +1,6 @@
 # What the connections of one event loop share within a turn of it; see turn.pyx.
 
+from crest.io.budget cimport Budget
 from crest.io.clock cimport Clock
 
 cdef extern from "Python.h":
@@ -10,6 +11,7 @@ cdef class Block:
     cdef char* data
     cdef size_t used
     cdef readonly size_t room
+    cdef Budget budget          # None: not counted
 
 
 cdef class Pending:
@@ -20,6 +22,7 @@ cdef class Pending:
 cdef class Turn:
     cdef readonly object loop
     cdef readonly Clock clock
+    cdef readonly Budget budget  # of what waits
     cdef readonly bytearray read_buffer
     cdef void* thread           # the loop's own, as CPython knows it
     cdef list due

@@ -12,6 +12,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_RawFree, PyMem_RawMallo
 
 import logging
 
+from crest.io.budget cimport Budget
 from crest.io.clock cimport Clock
 
 logger = logging.getLogger("crest")
@@ -26,18 +27,29 @@ cdef size_t LARGE = 1 << 21         # bytes: a message is hardly ever larger
 PyMem_RawFree(PyMem_RawMalloc(LARGE))
 
 
+@cython.no_gc  # there is no cycle: a budget does not refer to blocks
 @cython.final
 cdef class Block:
-    """Memory that frames are appended to; whoever has a piece of it to send holds a reference."""
+    """Memory that frames are appended to; whoever has a piece of it to send holds a reference.
 
-    def __cinit__(self, size_t room):
+    Args:
+        room: bytes.
+        budget: that it counts against, perhaps longer than there is a turn; None: it does not count.
+    """
+
+    def __cinit__(self, size_t room, Budget budget):
         self.data = <char*>PyMem_Malloc(room)
         if self.data == NULL:
             raise MemoryError
         self.room = room
+        if budget is not None:
+            budget.take(room)
+            self.budget = budget
 
     def __dealloc__(self):
         PyMem_Free(self.data)
+        if self.budget is not None:
+            self.budget.give(self.room)
 
 
 cdef class Pending:
@@ -54,14 +66,16 @@ cdef class Turn:
     Args:
         loop: the event loop, in whose thread the Turn is made.
         clock: of the loop; a new one by default.
+        max_backlog_total: see `Budget`.
     """
 
-    def __cinit__(self, loop not None, *, Clock clock=None):
+    def __cinit__(self, loop not None, *, Clock clock=None, max_backlog_total=None):
         self.loop = loop
         self.clock = Clock(loop) if clock is None else clock
         self.thread = PyThreadState_Get()
         self.read_buffer = bytearray(READ_BUFFER)
-        self.arena = Block(ARENA)
+        self.budget = Budget(loop, max_backlog_total, self.run)
+        self.arena = Block(ARENA, None)  # for what does not wait
         self.due = []
 
     def call_from_elsewhere(self, callback, *args):

@@ -1,0 +1,111 @@
+"""The memory of all messages that wait, on all connections of one event loop, and its limit.
+
+What is counted is memory, not messages: a block of a broadcast's log counts once, for as long as anybody has a piece of
+it to send, and so does a large `str` or `bytes` that many connections wait to send. Nothing is counted while messages
+leave at once: blocks are allocated rarely, and everything else is counted when it has to wait.
+
+Past the limit the slowest go first: those for whom most waits, until a sixteenth of the limit is free. That is done
+from the loop, at most once a turn, so never within a send or a broadcast, and when what leaves at once has left.
+
+Who has fallen behind, an outbox, is asked by name: it is seldom, and the types of that floor are made of these.
+"""
+
+cimport cython
+from cpython.object cimport PyObject
+from libc.stdint cimport UINT64_MAX, uint64_t, uintptr_t
+
+import logging
+from operator import methodcaller
+
+logger = logging.getLogger("crest")
+
+
+@cython.final
+cdef class Budget:
+    """What may wait on one event loop.
+
+    Args:
+        loop: the event loop.
+        limit: bytes; None for any number.
+        flush: sends what need not wait.
+    """
+
+    def __cinit__(self, loop not None, limit, flush not None):
+        self.loop = loop
+        self.flush = flush
+        self.limit = UINT64_MAX if limit is None else limit
+        self.behind = set()
+        self.kept = {}
+
+    cdef int take(self, uint64_t size) except -1:
+        self.used += size
+        if self.used > self.limit and not self.scheduled:
+            self.loop.call_soon(self._shed)
+            self.scheduled = True
+        return 0
+
+    cdef int give(self, uint64_t size) except -1:
+        self.used -= size
+        return 0
+
+    cdef int fell_behind(self, object consumer) except -1:
+        """The kernel does not take any more of what there is for it."""
+        self.behind.add(consumer)
+        return 0
+
+    cdef int caught_up(self, object consumer) except -1:
+        self.behind.discard(consumer)
+        return 0
+
+    cdef Kept keep(self, object owner):
+        """What to hold instead of a `str` or `bytes` that waits, so that it is counted once."""
+        cdef object address = <uintptr_t><PyObject*>owner
+        cdef object known = self.kept.get(address)
+        cdef Kept kept
+        if known is not None:
+            return <Kept><PyObject*><uintptr_t>known
+        kept = Kept.__new__(Kept)
+        kept.size = (str if isinstance(owner, str) else bytes).__sizeof__(owner)  # UTF-8 that a `str` keeps included
+        self.take(kept.size)
+        kept.owner = owner
+        kept.budget = self
+        self.kept[address] = <uintptr_t><PyObject*>kept
+        return kept
+
+    def _shed(self):
+        cdef uint64_t limit = self.limit, before = self.used
+        cdef Py_ssize_t shed, cut
+        self.flush()
+        self.scheduled = False
+        if self.used <= limit:
+            return
+        slowest = sorted(self.behind, key=methodcaller("_burden"), reverse=True)
+        shed = self.shed_until(limit - limit // 16, slowest, "_shed")
+        cut = self.shed_until(limit, slowest, "_cut_off")  # what their ends take may be too much as well
+        if shed:
+            logger.warning("Messages that wait take %d bytes, max_backlog_total is %d: of %d slow connections %d are "
+                           "closed", before, limit, len(slowest), max(shed, cut))
+
+    cdef Py_ssize_t shed_until(self, uint64_t goal, list slowest, str how) except -1:
+        """Returns how many had to go."""
+        cdef Py_ssize_t shed = 0
+        for consumer in slowest:
+            if self.used <= goal:
+                break
+            shed += 1
+            try:
+                getattr(consumer, how)()
+            except Exception:
+                logger.exception("What waited for %r could not be shed", consumer)
+        return shed
+
+
+@cython.no_gc  # there is no cycle: its object is a str or bytes
+@cython.final
+cdef class Kept:
+    """An immutable object that waits to be sent, or whose memory does."""
+
+    def __dealloc__(self):
+        if self.budget is not None:
+            del self.budget.kept[<uintptr_t><PyObject*>self.owner]
+            self.budget.give(self.size)
