@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 from crest.admission import Admission
 from crest.connection import WebSocketConnection
 from crest.io.hub import POLICIES, Hub
+from crest.io.methods import Broadcaster
 from crest.options import Rate, check_count, check_optional_count, check_path, check_rate, check_seconds, check_span
 from crest.wire.extensions import Deflate
 from crest.wire.handshake import is_token
@@ -25,7 +26,7 @@ waiting: list[WebSocketServer] = []
 """Servers that were never mounted, the oldest first: the next app to run mounts them, each at its own path."""
 
 
-class WebSocketServer:
+class WebSocketServer(Broadcaster):
     """The WebSocket connections of one path: their handlers, their limits, and broadcasts to all of them.
 
     Never mounted, it is served at its path by the app that runs in this process.
@@ -197,37 +198,6 @@ class WebSocketServer:
         """
         self.hub.on_drain = _check_handler(handler)
         return handler
-
-    # ---- Broadcasts ----------------------------------------------------------------------------------------------
-
-    def broadcast(self, text: str, *, key: Hashable = None, compress: bool = True) -> None:
-        """Send one text message to every open connection of this server. Never blocks; may be called from any thread.
-
-        Args:
-            text: The message.
-            key: What it is the newest state of: with `on_backlog="latest"` it takes the place of an older one with the
-                same key, for clients that do not keep up. None: it is no state, and nothing takes its place.
-            compress: False sends it as it is, to connections that compress too.
-
-        Raises:
-            TypeError: `text` is not `str`; bytes go through `broadcast_binary`. Or `key` is not hashable.
-            UnicodeEncodeError: It has a lone surrogate, which UTF-8 can not carry.
-        """
-        self.hub.broadcast(text, key, compress)
-
-    def broadcast_binary(
-        self, data: bytes | bytearray | memoryview, *, key: Hashable = None, compress: bool = True
-    ) -> None:
-        """Send one binary message to every open connection of this server. Never blocks; may be called from any thread.
-
-        Args:
-            data: Any bytes-like object; a mutable one may be changed as soon as the call returns.
-            key, compress: As for `broadcast`.
-
-        Raises:
-            TypeError: `data` is not bytes-like; text goes through `broadcast`. Or `key` is not hashable.
-        """
-        self.hub.broadcast_binary(data, key, compress)
 
     # ---- Admission -----------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""crest.io.methods: the fast way into `send` and `send_binary` does what the other one does."""
+"""crest.io.methods: the fast way into `send` and `send_binary` does what the other one does; broadcasts."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import pytest
 from client import BINARY, TEXT, Frame
 from link import Scene
 
-from crest import WebSocketConnection
-from crest.io.methods import with_own_methods
+from crest import WebSocketConnection, WebSocketServer
+from crest.io.methods import Broadcaster, with_own_methods
 from crest.io.outbox import Outbox
 
 
@@ -80,3 +80,53 @@ def test_exceptions_come_through() -> None:
         Own().send("\ud800")
     with pytest.raises(UnicodeEncodeError):
         Own().send("\ud800", compress=False)
+
+
+def test_broadcasts_reach_the_hubs_connections(stage: Scene) -> None:
+    link, broadcaster = stage.link(), Broadcaster()
+    broadcaster.hub = stage.hub
+    broadcaster.broadcast("text")
+    broadcaster.broadcast(text="named", key=1, compress=False)
+    broadcaster.broadcast_binary(bytearray(b"data"), key="AAPL")
+    stage.end_turn()
+    link.read_all()
+    assert link.frames() == [Frame(TEXT, b"text"), Frame(TEXT, b"named"), Frame(BINARY, b"data")]
+
+
+@pytest.mark.parametrize("method", ["broadcast", "broadcast_binary"])
+@pytest.mark.parametrize(
+    ("arguments", "options", "text"),
+    [
+        ((), {}, "positional argument|argument: "),
+        ((None,), {}, "must not be None"),
+        ((1,), {}, "broadcast"),
+        (("a", "key"), {}, "takes exactly 1 positional argument"),
+        ((), {"message": "a"}, "message|argument"),
+        (("a",), {"keys": 1}, "unexpected keyword argument"),
+        (("a",), {"key": []}, "unhashable"),
+    ],
+)
+def test_wrong_arguments_of_a_broadcast(
+    method: str, arguments: tuple[Any, ...], options: dict[str, Any], text: str, stage: Scene
+) -> None:
+    link, broadcaster = stage.link(), Broadcaster()
+    broadcaster.hub = stage.hub
+    if method == "broadcast_binary":
+        arguments = tuple(each.encode() if isinstance(each, str) else each for each in arguments)
+    with pytest.raises(TypeError, match=text):
+        getattr(broadcaster, method)(*arguments, **options)
+    stage.end_turn()
+    assert link.taken() == []
+
+
+class Forgetful(WebSocketServer):
+    """Its `__init__` does not call that of the class it extends."""
+
+    def __init__(self) -> None:
+        pass
+
+
+def test_a_server_that_was_not_initialized_says_so() -> None:
+    for broadcast in (lambda: Forgetful().broadcast("text"), lambda: Forgetful().broadcast_binary(b"data")):
+        with pytest.raises(AttributeError, match="NoneType"):
+            broadcast()

@@ -28,6 +28,8 @@ cdef class Hub:
     cdef Fanout compressing     # of those that do; None, like what they share, where nothing is compressed
     cdef Compression compression
 
+    cpdef broadcast(self, text, key=*, bint compress=*)
+    cpdef broadcast_binary(self, data, key=*, bint compress=*)
     cdef Fanout new_fanout(self, Turn turn)
     cdef Fanout admit(self, Outbox connection, object agreed)
     cdef FrameReader new_reader(self, object agreed, uint32_t now)

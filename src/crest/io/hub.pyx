@@ -99,8 +99,8 @@ cdef class Hub:
     def connection_count(self):
         return count_of(self.fanout) + count_of(self.compressing)
 
-    def broadcast(self, text not None, key=None, bint compress=True):
-        """See `WebSocketServer.broadcast`."""
+    cpdef broadcast(self, text, key=None, bint compress=True):
+        """See `Broadcaster`."""
         cdef Py_ssize_t size
         cdef const char* data = utf8_of("broadcast", text, &size)
         cdef Fanout fanout = self.fanout
@@ -111,8 +111,8 @@ cdef class Hub:
             else:
                 self.publish(OPCODE_TEXT, data, size, key, compress)
 
-    def broadcast_binary(self, data not None, key=None, bint compress=True):
-        """See `WebSocketServer.broadcast_binary`."""
+    cpdef broadcast_binary(self, data, key=None, bint compress=True):
+        """See `Broadcaster`."""
         cdef bytes copy = as_bytes("broadcast", data)
         cdef Fanout fanout = self.fanout
         hash(key)
