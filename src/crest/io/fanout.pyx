@@ -265,7 +265,7 @@ cdef class Fanout(Feed):
         outbox.begun = at - position
         outbox.seen = at
         if self.latest is not None:
-            self.latest.begin(outbox, self.latest.find(at))
+            self.latest.begin(outbox, self.latest.find(at, 0))
         return 0
 
     cdef int skip_keyed(self, Backlog outbox) except -1:
@@ -275,7 +275,7 @@ cdef class Fanout(Feed):
         outbox.seen = self.end
         if outbox.lagging and position >= self.plain_end:
             return 0
-        index = self.latest.find(position)
+        index = self.latest.find(position, 0)
         self.latest.begin(outbox, index)
         while position < self.end and not refused:
             stop = self.latest.position_of(index, self.end)

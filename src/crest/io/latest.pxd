@@ -29,7 +29,7 @@ cdef class Latest:
     cdef int record(self, Value value, uint64_t position, const char* data, size_t size) except -1
     cdef uint64_t position_of(self, size_t index, uint64_t otherwise) except? 0
     cdef uint64_t end_of(self, size_t index, uint64_t otherwise) except? 0
-    cdef size_t find(self, uint64_t position) except? 0
+    cdef size_t find(self, uint64_t position, uint64_t number) except? 0
     cdef int begin(self, Backlog outbox, size_t index) except -1
     cdef size_t refill(self, Backlog outbox, size_t most) except? 0
     cdef int end(self, Backlog outbox) except -1
@@ -37,6 +37,5 @@ cdef class Latest:
     cdef int round_over(self, uint64_t start) except -1
     cdef int forget_all(self) except -1
 
-    cdef size_t index_of(self, uint64_t number) except? 0
     cdef int close_slowest(self) except -1
     cdef int forget_before(self, uint64_t number) except -1

@@ -68,12 +68,15 @@ cdef class Latest:
             self.close_slowest()
         return 0
 
-    cdef size_t find(self, uint64_t position) except? 0:
-        """The index in `order` of the first at or behind a position of the log."""
+    cdef size_t find(self, uint64_t position, uint64_t number) except? 0:
+        """The index in `order` of the first that is at or behind this position of the log, and has this number or a
+        greater one."""
         cdef size_t low = 0, high = len(self.order), middle
+        cdef Value value
         while low < high:
             middle = (low + high) // 2
-            if (<Value>self.order[middle]).position < position:
+            value = self.order[middle]
+            if value.position < position or value.number < number:
                 low = middle + 1
             else:
                 high = middle
@@ -88,17 +91,6 @@ cdef class Latest:
         if index >= <size_t>len(self.order):
             return otherwise
         return (<Value>self.order[index]).position + (<Value>self.order[index]).size
-
-    cdef size_t index_of(self, uint64_t number) except? 0:
-        """The index in `order` of the first with this number or a greater one."""
-        cdef size_t low = 0, high = len(self.order), middle
-        while low < high:
-            middle = (low + high) // 2
-            if (<Value>self.order[middle]).number < number:
-                low = middle + 1
-            else:
-                high = middle
-        return low
 
     # ---- Who lags ------------------------------------------------------------------------------------------------
 
@@ -119,7 +111,7 @@ cdef class Latest:
         """Queue what an outbox lacks, no more once `most` bytes are; returns how many. When that is all, it lags no
         longer."""
         cdef uint64_t number = self.behind[outbox]
-        cdef size_t index = self.index_of(number), pushed = 0
+        cdef size_t index = self.find(0, number), pushed = 0
         cdef Value value
         while index < <size_t>len(self.order) and pushed < most:
             value = self.order[index]
@@ -145,7 +137,7 @@ cdef class Latest:
         cdef size_t index
         cdef Value value
         if outbox.lagging:
-            for index in range(self.index_of(self.behind[outbox]), <size_t>len(self.order)):
+            for index in range(self.find(0, self.behind[outbox]), <size_t>len(self.order)):
                 value = self.order[index]
                 if value.frame is not None:
                     size += value.size
@@ -193,7 +185,7 @@ cdef class Latest:
         return 0
 
     cdef int forget_before(self, uint64_t number) except -1:
-        cdef size_t index = self.index_of(number)
+        cdef size_t index = self.find(0, number)
         cdef Value value
         for value in self.order[:index]:
             if value.frame is not None:
