@@ -210,6 +210,22 @@ def test_what_has_no_key_is_bounded_by_closing(latest: Scene) -> None:
     assert [each.payload for each in texts[1:]] == [b"%01000d" % i for i in range(len(texts) - 1)]
 
 
+def test_what_is_lost_with_the_connection_counts_as_dropped(latest: Scene) -> None:
+    """State that was passed by, superseded or not, and what was broadcast in the same turn, with a key or without."""
+    link = lagging(latest)
+    for text in ("a 1", "b 1", "a 2"):
+        latest.hub.broadcast(text, text[0])
+    latest.end_turn()
+    for text in ("fits", "-" * LIMIT, "fitted", "-" * LIMIT):
+        latest.hub.broadcast(text)
+        latest.hub.broadcast("state", text[0])
+    latest.end_turn(3)
+    link.read_all()
+    *texts, close = link.frames()
+    assert [each.payload for each in texts[1:]] == [b"fits"] and close.code == 1013
+    assert link.connection.dropped == 3 + 8 - 1
+
+
 def test_who_lacks_more_values_than_may_wait_is_closed(latest: Scene) -> None:
     """Whoever began to lag later lacks fewer."""
     first, link = lagging(latest), latest.link()
@@ -222,6 +238,7 @@ def test_who_lacks_more_values_than_may_wait_is_closed(latest: Scene) -> None:
         latest.end_turn()
     latest.end_turn(2)
     assert [event[:2] for event in latest.seen(first)][1:] == [("close", 1013)]
+    assert first.connection.dropped == 100, "the rest was broadcast behind its close"
     assert "max_backlog is 100000 bytes" in latest.seen(first)[0][1]
     assert behind(second) == [f"{i:01000}" for i in range(60, 120)]
     assert link.taken() == [f"{i:01000}" for i in range(120)]

@@ -52,6 +52,7 @@ def test_close_loses_nothing_before_the_close_frame(direct: bool, seed: int, lim
             if link.connection.dropped:
                 *messages, close = frames
                 assert brief(messages) == brief(accepted[: len(messages)])
+                assert link.connection.dropped == len(accepted) - len(messages) + story.refused[link]
                 assert (close.opcode, close.code) == (CLOSE, 1013)
                 assert [event[0] for event in bounded.seen(link)] == ["error", "close"]
             else:

@@ -75,7 +75,9 @@ cdef class Fanout(Feed):
         cdef uint32_t free
         self.catch_up(outbox)
         if outbox.lagging:
-            if outbox.owner is not None and not outbox.overflowed:
+            if outbox.overflowed:
+                self.latest.give_up(outbox)
+            elif outbox.owner is not None:
                 self.latest.refill(outbox, UINT64_MAX)
             self.latest.end(outbox)
             self.latest.round_over(self.start)
@@ -277,10 +279,10 @@ cdef class Fanout(Feed):
             return 0
         index = self.latest.find(position, 0)
         self.latest.begin(outbox, index)
-        while position < self.end and not refused:
+        while position < self.end:
             stop = self.latest.position_of(index, self.end)
             fits = stop
-            if outbox.waiting() + (stop - position) > self.max_backlog:
+            if refused or outbox.waiting() + (stop - position) > self.max_backlog:
                 fits = self.fitting(
                     position, stop, self.max_backlog - min(outbox.waiting(), self.max_backlog), &refused)
             self.push_range(outbox, position, fits)

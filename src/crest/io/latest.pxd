@@ -33,6 +33,7 @@ cdef class Latest:
     cdef int begin(self, Backlog outbox, size_t index) except -1
     cdef size_t refill(self, Backlog outbox, size_t most) except? 0
     cdef int end(self, Backlog outbox) except -1
+    cdef int give_up(self, Backlog outbox) except -1
     cdef uint64_t lag(self, Backlog outbox) except? 0
     cdef int round_over(self, uint64_t start) except -1
     cdef int forget_all(self) except -1

@@ -131,6 +131,12 @@ cdef class Latest:
             self.behind[outbox] = number
         return pushed
 
+    cdef int give_up(self, Backlog outbox) except -1:
+        """What an outbox lacks will never come to it."""
+        cdef uint64_t number = self.behind[outbox]
+        outbox.dropped += self.count - number
+        return 0
+
     cdef uint64_t lag(self, Backlog outbox) except? 0:
         """Bytes that an outbox lacks."""
         cdef uint64_t size = 0
@@ -154,7 +160,7 @@ cdef class Latest:
                 if size > self.max_backlog:
                     for outbox, number in list(self.behind.items()):
                         if number <= value.number:
-                            outbox.overflow(1)
+                            outbox.overflow(0)
                     break
         for number in self.behind.values():
             first = min(first, number)

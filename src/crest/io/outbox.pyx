@@ -201,7 +201,9 @@ cdef class Outbox(Backlog):
 
     def _push_posted(self, int opcode, owner, size_t size, bint compress):
         self.posted -= size
-        if opcode == OPCODE_TEXT:
+        if self.overflowed:
+            self.overflow(1)
+        elif opcode == OPCODE_TEXT:
             self.send(owner, compress=compress)
         else:
             self.send_binary(owner, compress=compress)
@@ -211,11 +213,11 @@ cdef class Outbox(Backlog):
         one, `size` is at most COPIED."""
         cdef char header[MAX_SERVER_HEADER]
         cdef size_t header_size
-        if self.state == OPEN and self.seen < self.feed.end:
-            self.feed.catch_up(self)
-        if self.state != OPEN:  # before, or since a broadcast was too much
+        if self.state != OPEN:
             return False
-        if self.blocked and not self.has_room(size + MAX_SERVER_HEADER):
+        if self.seen < self.feed.end:
+            self.feed.catch_up(self)  # may be too much
+        if self.state != OPEN or (self.blocked and not self.has_room(size + MAX_SERVER_HEADER)):
             self.overflow(1)
             return False
         header_size = write_header(<uint8_t*>header, opcode, size)
