@@ -4,10 +4,14 @@ import gc
 import random
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from client import CLOSE, TEXT, close_frame
+from compressing import Compressing, agreement
 from link import SMALL_KERNEL, Link, Scene, scene
+
+from crest.wire.extensions import Agreement, Deflate
 
 LIMIT = 100_000
 AT_ONCE = 1e-9
@@ -20,10 +24,10 @@ def latest(direct: bool) -> Iterator[Scene]:
         yield made
 
 
-def lagging(stage: Scene) -> Link:
+def lagging(stage: Scene, agreed: Agreement | None = None) -> Link:
     """A connection whose kernel and transport have taken the beginning of a message, and not all."""
-    link = stage.link(send_buffer=SMALL_KERNEL, room=0)
-    assert link.connection.send("x" * 80_000)
+    link = stage.link(send_buffer=SMALL_KERNEL, room=0, agreed=agreed)
+    assert link.connection.send("x" * 80_000, compress=False)
     stage.end_turn()
     assert link.connection.buffered > 0
     return link
@@ -296,6 +300,38 @@ def test_a_key_that_can_not_be_compared_sends_nothing(latest: Scene) -> None:
     latest.hub.broadcast("three", "key")
     latest.end_turn()
     assert link.taken() == ["one", "three"]
+
+
+def test_a_key_that_those_who_compress_can_not_compare_sends_nothing_either(direct: bool) -> None:
+    class Key:
+        armed = False
+
+        def __hash__(self) -> int:
+            return 1
+
+        def __eq__(self, other: object) -> bool:
+            if Key.armed:
+                raise ZeroDivisionError
+            return self is other
+
+    first, key = Key(), Key()
+    with closing(Compressing(direct, Deflate(), on_backlog="latest")) as stage:
+        compressing = lagging(stage, agreed=agreement(stage.options))
+        stage.hub.broadcast("first", first)
+        plain = lagging(stage)
+        stage.hub.broadcast("one", key)
+        Key.armed = True
+        with pytest.raises(ZeroDivisionError):
+            stage.hub.broadcast("two", key)
+        Key.armed = False
+        stage.end_turn()
+        stage.hub.broadcast("three", key)
+        stage.end_turn()
+        assert behind(plain) == ["three"]
+        compressing.read_all()
+        assert [each.payload for each in compressing.messages()[1:]] == [b"first", b"three"]
+        assert [link.connection.dropped for link in (plain, compressing)] == [1, 1]
+        assert [link.connection.buffered for link in (plain, compressing)] == [0, 0]
 
 
 @pytest.mark.parametrize("policy", ["close", "drop-newest", "drop-oldest"])

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from crest.io.backlog cimport Backlog, Feed
 from crest.io.crew cimport Crew
-from crest.io.latest cimport Latest
+from crest.io.latest cimport Latest, Value
 from crest.io.outbox cimport Outbox
 from crest.io.pieces cimport crest_piece
 from crest.io.turn cimport Block
@@ -25,7 +25,8 @@ cdef class Fanout(Feed):
     cdef uint8_t interrupted    # and will go on in the next turn
 
     cdef int join(self, Outbox outbox) except -1
-    cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key) except -1
+    cdef int publish(self, uint8_t opcode, const char* data, size_t size, Value value) except -1
+    cdef Value supersede(self, object key)
 
     cdef uint32_t fill(self, uint32_t free, uint32_t slot) except? 0
     cdef bint send_until(self, uint64_t deadline) except -1

@@ -99,15 +99,16 @@ cdef class Fanout(Feed):
             member.slot = free
         return slot
 
-    cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key) except -1:
-        """Broadcast one message; one with a key supersedes those with the same, for members that lag. None: without."""
+    cdef Value supersede(self, object key):
+        """What a message with this key is published with; None where keys mean nothing."""
+        return self.latest.supersede(key) if self.latest is not None and self.members else None
+
+    cdef int publish(self, uint8_t opcode, const char* data, size_t size, Value value) except -1:
+        """Broadcast one message; `value` is what it supersedes others as, for members that lag. None: it does not."""
         cdef Block block = None
-        cdef Value value = None
         cdef size_t needed = size + MAX_SERVER_HEADER, header_size
         if not self.members:
             return 0
-        if self.latest is not None and key is not None:
-            value = self.latest.supersede(key)
         if self.blocks:
             block = self.blocks[len(self.blocks) - 1]
         if block is None or block.room - block.used < needed:

@@ -9,6 +9,7 @@ from crest.io.arguments cimport as_bytes, utf8_of
 from crest.io.crew cimport Crew
 from crest.io.deflation cimport Compression
 from crest.io.fanout cimport Fanout
+from crest.io.latest cimport Value
 from crest.io.outbox cimport Outbox
 from crest.io.turn cimport Turn, is_elsewhere
 from crest.wire.frames cimport FrameReader
@@ -124,15 +125,23 @@ cdef class Hub:
 
     cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1:
         """Broadcast to those that do not compress, and to those that do: compressed once for all, if it is worth it."""
+        cdef Fanout compressing = self.compressing
         cdef bytes payload = None
-        self.fanout.publish(opcode, data, size, key)
-        if self.compressing is None or not self.compressing.members:
+        cdef Value value = None, other = None
+        if compressing is not None and not compressing.members:
+            compressing = None
+        if key is not None:  # whatever its methods raise, they raise it before anyone has the message
+            value = self.fanout.supersede(key)
+            if compressing is not None:
+                other = compressing.supersede(key)
+        self.fanout.publish(opcode, data, size, value)
+        if compressing is None:
             return 0
         if compress:
             payload = self.compression.compress_for_all(data, size)
         if payload is None:
-            return self.compressing.publish(opcode, data, size, key)
-        return self.compressing.publish(opcode | RSV1, PyBytes_AS_STRING(payload), len(payload), key)
+            return compressing.publish(opcode, data, size, other)
+        return compressing.publish(opcode | RSV1, PyBytes_AS_STRING(payload), len(payload), other)
 
 
 cdef list members_of(Fanout fanout):

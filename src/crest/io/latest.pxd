@@ -9,7 +9,7 @@ from crest.io.turn cimport Block
 
 cdef class Value:
     cdef object key
-    cdef Block frame            # None: it was superseded
+    cdef Block frame            # None: it was superseded, or is not in the log yet
     cdef uint64_t position      # in the log, like its size
     cdef uint64_t size
     cdef Value older            # what it supersedes, until it is in the log
@@ -27,6 +27,7 @@ cdef class Latest:
 
     cdef Value supersede(self, object key)
     cdef int record(self, Value value, uint64_t position, const char* data, size_t size) except -1
+    cdef int retire(self, Value value) except -1
     cdef uint64_t position_of(self, size_t index, uint64_t otherwise) except? 0
     cdef uint64_t end_of(self, size_t index, uint64_t otherwise) except? 0
     cdef size_t find(self, uint64_t position, uint64_t number) except? 0

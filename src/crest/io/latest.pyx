@@ -43,10 +43,11 @@ cdef class Latest:
         self.behind = {}
 
     cdef Value supersede(self, object key):
-        """A new message of a key, which goes into the log next. Whatever the key's own methods do, they do it here."""
-        cdef Value value = Value.__new__(Value)
+        """A new message of a key, which goes into the log soon. Whatever the key's own methods do, they do it here."""
+        cdef Value value = Value.__new__(Value), older = self.newest.get(key)
         value.key = key
-        value.older = self.newest.pop(key, None)
+        # One without a frame was never recorded: another fan-out could not look the key up.
+        value.older = older.older if older is not None and older.frame is None else older
         self.newest[key] = value
         return value
 
@@ -57,8 +58,7 @@ cdef class Latest:
         value.position = position
         value.size = size
         if value.older is not None:
-            value.older.frame = None
-            self.size -= value.older.size
+            self.retire(value.older)
             value.older = None
         value.number = self.count
         self.count += 1
@@ -66,6 +66,13 @@ cdef class Latest:
         self.order.append(value)
         if self.size > self.max_backlog and self.behind:
             self.close_slowest()
+        return 0
+
+    cdef int retire(self, Value value) except -1:
+        """Nobody gets it any more."""
+        if value.frame is not None:
+            value.frame = None
+            self.size -= value.size
         return 0
 
     cdef size_t find(self, uint64_t position, uint64_t number) except? 0:
@@ -196,6 +203,6 @@ cdef class Latest:
         for value in self.order[:index]:
             if value.frame is not None:
                 self.newest.pop(value.key, None)
-                self.size -= value.size
+                self.retire(value)
         del self.order[:index]
         return 0
