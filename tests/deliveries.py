@@ -16,7 +16,7 @@ DELIVERIES: dict[str, Callable[[FrameReader, bytes], list[Event]]] = {
 }
 
 
-def make_reader(takeover: bool | None = None, **limits: int) -> FrameReader:
+def make_reader(takeover: bool | None = None, **limits: Any) -> FrameReader:
     """A reader; `takeover` says that messages may be compressed, and whether with context takeover."""
     return FrameReader(inflater=None if takeover is None else Inflater(Codec(), 15, takeover=takeover), **limits)
 

@@ -4,6 +4,8 @@ Tests compare the compiled code with this, never this with itself. It imports no
 this folder on `sys.path`, so a test says `import reference`.
 """
 
+from collections.abc import Callable, Iterable
+
 # ---- Masking (RFC 6455 section 5.3) ----------------------------------------------------------------------------------
 
 
@@ -246,6 +248,71 @@ class Failed(Exception):
     """The client broke a rule: a close code, and what is wrong."""
 
 
+class Meter:
+    """What a client may send (`max_message_rate`, `max_byte_rate`): two buckets of tokens, full at first.
+
+    A frame's content may fail too, in the bytes for which there are tokens left. Which failure is first depends on how
+    much is read at a time.
+
+    Args:
+        rates: of messages and of bytes: a second, and at once; None: any number.
+        arrivals: of each chunk where it begins in the stream, the milliseconds since the one before, and whether nobody
+            read in that time.
+        content_first: which failure is first.
+    """
+
+    def __init__(
+        self,
+        rates: tuple[tuple[float, float] | None, tuple[float, float] | None] = (None, None),
+        arrivals: Iterable[tuple[int, int, bool]] = (),
+        content_first: bool = True,
+    ) -> None:
+        self.rates = [(0.0, float("inf")) if rate is None else rate for rate in rates]
+        self.levels = [burst for _, burst in self.rates]
+        self.arrivals = iter([*arrivals, (1 << 63, 0, False)])
+        self.next = next(self.arrivals)
+        self.content_first = content_first
+
+    def read_to(self, end: int) -> None:
+        """The bytes before `end` are read, so their chunks have come."""
+        while self.next[0] < end:
+            _, gone, nobody_read = self.next
+            for which, (rate, burst) in enumerate(self.rates):
+                level = self.levels[which] + rate * gone / 1000
+                self.levels[which] = level if nobody_read else max(self.levels[which], min(level, burst))
+            self.next = next(self.arrivals)
+
+    def take_frame(self, opcode: int, fin: bool, length: int, end: int) -> None:
+        """A header that ends there; the first empty fragment of a message, or the last, is none of its own."""
+        self.read_to(end)
+        if opcode == CLOSE:
+            return
+        if opcode in (TEXT, BINARY, PING) or (opcode == CONTINUATION and not length and not fin):
+            self.take(0, 1)
+        self.take(1, 6 if length < 126 else 8 if length < 65536 else 14)
+
+    def take_payload(self, start: int, end: int) -> int:
+        """Bytes of a payload; returns for how many there are tokens."""
+        at = start
+        while at < end:
+            self.read_to(at + 1)
+            stop = min(end, self.next[0])
+            if self.levels[1] < stop - at:
+                return at - start + int(self.levels[1]) if self.content_first else 0
+            self.take(1, stop - at)
+            at = stop
+        return end - start
+
+    def take(self, which: int, count: int) -> None:
+        if self.levels[which] < count:
+            raise self.refusal(which)
+        self.levels[which] -= count
+
+    def refusal(self, which: int) -> Failed:
+        name, (rate, burst) = ["message", "byte"][which], self.rates[which]
+        return Failed(1008, f"over max_{name}_rate: {rate:.15g} {name}s a second, {burst:.15g} at once")
+
+
 class Message:
     """What data frames add up to.
 
@@ -301,12 +368,15 @@ class Message:
 class Frames:
     """All that a client has sent so far, read frame by frame."""
 
-    def __init__(self, stream: bytes, max_message_size: int, max_fragments: int, takeover: bool | None) -> None:
+    def __init__(
+        self, stream: bytes, max_message_size: int, max_fragments: int, takeover: bool | None, meter: Meter
+    ) -> None:
         self.stream = stream
         self.at = 0
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
         self.takeover = takeover
+        self.meter = meter
         self.history = b""
         self.message: Message | None = None
 
@@ -321,14 +391,18 @@ class Frames:
         length = self.read_length(opcode)
         if opcode >= CLOSE:
             masking_key = self.read(4)
+            self.meter.take_frame(opcode, fin, length, self.at)
+            if opcode != CLOSE:
+                self.read_payload(length)
             return parse_control(opcode, unmask(self.read(length), masking_key))
         if self.message is None:
             self.message = Message(opcode, compressed, self.history, self.max_message_size)
         self.check_limits(length)
         masking_key = self.read(4)
+        self.meter.take_frame(opcode, fin, length, self.at)
         self.message.fragments += 1
         # As much of the payload as has come: text fails at the first byte that can not be UTF-8.
-        self.message.extend(unmask(self.stream[self.at : self.at + length], masking_key))
+        self.read_payload(length, lambda payload: self.message.extend(unmask(payload, masking_key)))
         self.read(length)
         if not fin:
             return None
@@ -337,6 +411,14 @@ class Frames:
             self.history += self.message.payload
         self.message = None
         return event
+
+    def read_payload(self, length: int, read: Callable[[bytes], None] = lambda payload: None) -> None:
+        """Have what has come of a payload read, as far as it may."""
+        payload = self.stream[self.at : self.at + length]
+        allowed = self.meter.take_payload(self.at, self.at + len(payload))
+        read(payload[:allowed])
+        if allowed < len(payload):
+            raise self.meter.refusal(1)
 
     def read_first_byte(self) -> tuple[bool, int, bool]:
         byte = self.read(1)[0]
@@ -396,11 +478,15 @@ def parse_control(opcode: int, payload: bytes) -> Event:
 
 
 def parse(
-    stream: bytes, max_message_size: int = 1 << 20, max_fragments: int = 1 << 17, takeover: bool | None = None
+    stream: bytes,
+    max_message_size: int = 1 << 20,
+    max_fragments: int = 1 << 17,
+    takeover: bool | None = None,
+    meter: Meter | None = None,
 ) -> list[Event]:
     """The events that the bytes so far make, as `FrameReader.feed` returns them; `takeover` says that messages may be
     compressed, and whether with context takeover."""
-    frames = Frames(stream, max_message_size, max_fragments, takeover)
+    frames = Frames(stream, max_message_size, max_fragments, takeover, meter or Meter())
     events: list[Event] = []
     number = 0
     while not events or events[-1][0] not in (CLOSE, FAIL):

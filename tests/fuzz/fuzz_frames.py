@@ -20,11 +20,16 @@ from deliveries import make_reader, without_details
 from fuzz import campaign
 from reference import BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, TEXT, Event
 
+from crest.wire.meter import Meter, Rates
+
 TEXTS = ["", "a", "Hello", "é", "€", "😀", "aé€😀", "\0", "\ud7ff\ue000", "\U0010ffff", "x" * 63, "é" * 64, "€" * 50]
 SIZES = [0, 1, 2, 3, 4, 5, 31, 64, 124, 125, 126, 127, 200, 1000]
 LARGE_SIZES = [65535, 65536, 70000]
 LIMITS = [0, 1, 5, 125, 126, 1000, 65535, 65536, 1 << 20, (1 << 63) - 1, (1 << 64) - 1]
 FRAGMENT_LIMITS = [1, 2, 3, 5, 1 << 17, (1 << 32) - 1]
+RATES = [(125, 1), (1000, 5), (500, 1000), (16_000, 20)]
+"""A second, and at once; such that a millisecond's are exact in binary."""
+UNLIMITED = (None, None)
 CLOSE_CODES = [0, 999, 1000, 1003, 1004, 1005, 1006, 1007, 1014, 1015, 1016, 2999, 3000, 4999, 5000, 65535]
 # Bytes that decide something: in a header, a length, a close code or UTF-8.
 TELLING = bytes.fromhex("00 01 02 03 08 09 0a 7d 7e 7f 80 81 82 88 89 8a 8b c1 fd fe ff bf c0 c3 e0 ed f0 f4 f5 a0 90")
@@ -42,6 +47,17 @@ class Case:
     max_fragments: int
     # Whether messages may be compressed (None: not), and take over their context.
     takeover: bool | None
+    # Messages and bytes a second, and at once.
+    rates: tuple[tuple[int, int] | None, tuple[int, int] | None]
+    # By the clock, in milliseconds; then for each chunk how many later it comes, and whether nobody read meanwhile.
+    begin: int
+    pauses: list[tuple[int, bool]]
+
+    def meter(self, content_first: bool) -> reference.Meter:
+        """The oracle's."""
+        starts = itertools.accumulate((len(chunk) for chunk in self.chunks), initial=0)
+        arrivals = [(start, *pause) for start, pause in zip(starts, self.pauses, strict=False)]
+        return reference.Meter(self.rates, arrivals, content_first)
 
 
 class Compressor:
@@ -160,6 +176,9 @@ def make_case(rng: random.Random) -> Case:
         rng.choice([1 << 20, 1 << 20, *LIMITS]),
         rng.choice([1 << 17, 1 << 17, *FRAGMENT_LIMITS]),
         takeover,
+        (rng.choice([None, *RATES]), rng.choice([None, *RATES])) if rng.random() < 0.3 else UNLIMITED,
+        rng.choice([0, 2**32 - 20]),
+        [(rng.choice([0, 0, 1, 7, 1000]), rng.random() < 0.1) for _ in chunks],
     )
 
 
@@ -174,16 +193,26 @@ def check(case: Case) -> list[Event]:
         "max_fragments": case.max_fragments,
         "takeover": case.takeover,
     }
-    reader = make_reader(**options)
+    now = case.begin
+    meter = None if case.rates == UNLIMITED else Meter(Rates(*case.rates), now)
+    reader = make_reader(**options, meter=meter)
     events: list[Event] = []
-    middle = len(case.chunks) // 2
-    for i, (chunk, least) in enumerate(zip(case.chunks, case.least, strict=True)):
-        if i == middle:
-            expected = reference.parse(b"".join(case.chunks[:i]), **options)
-            assert events == expected, f"before chunk {i}\ncrest:  {events}\noracle: {expected}\n{case}"
+
+    def compare(count: int) -> None:
+        """After so many chunks."""
+        stream = b"".join(case.chunks[:count])
+        orders = (True, False) if meter else (True,)
+        expected = [reference.parse(stream, **options, meter=case.meter(each)) for each in orders]
+        assert events in expected, f"after {count} chunks\ncrest:  {events}\noracle: {expected}\n{case}"
+
+    for i, (chunk, least, (pause, nobody_read)) in enumerate(zip(case.chunks, case.least, case.pauses, strict=True)):
+        if i == len(case.chunks) // 2:
+            compare(i)
+        now = (now + pause) % 2**32
+        if meter:
+            (meter.excuse if nobody_read else meter.refill)(now)
         events += without_details(reader.feed(chunk) if least is None else reader.feed_direct(chunk, least))
-    expected = reference.parse(case.stream, **options)
-    assert events == expected, f"crest:  {events}\noracle: {expected}\n{case}"
+    compare(len(case.chunks))
     return events
 
 
@@ -193,13 +222,16 @@ def check_numbered(seed: int, number: int) -> list[Event]:
 
 def check_bytes(data: bytes) -> None:
     """For atheris: the first bytes say how to cut and which limits, the others are the stream."""
-    if len(data) < 4:
+    if len(data) < 5:
         return
-    size, least, stream = data[0] or len(data), data[1] & 0x3F, data[4:]
+    size, least, stream = data[0] or len(data), data[1] & 0x3F, data[5:]
     chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
     limits = LIMITS[data[2] % len(LIMITS)], FRAGMENT_LIMITS[data[3] % len(FRAGMENT_LIMITS)]
     takeover = [None, None, False, True][data[1] >> 6]
-    check(Case(stream, chunks, [least or None] * len(chunks), *limits, takeover))
+    rates = [None, *RATES]
+    messages, octets = rates[data[4] % len(rates)], rates[data[4] // len(rates) % len(rates)]
+    count = len(chunks)
+    check(Case(stream, chunks, [least or None] * count, *limits, takeover, (messages, octets), 0, [(1, False)] * count))
 
 
 def fuzz_with_atheris(arguments: list[str]) -> None:
@@ -208,6 +240,7 @@ def fuzz_with_atheris(arguments: list[str]) -> None:
     for owner, names in (
         (reference, ("parse", "parse_control")),
         (reference.Frames, ("read_frame", "read_first_byte", "read_length", "check_limits")),
+        (reference.Meter, ("take_frame", "take_payload")),
         (reference.Message, ("extend", "check_size", "finish")),
         (reference.Code, ("__init__", "read")),
         (reference.Inflation, ("read_block", "read_symbols")),
