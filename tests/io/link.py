@@ -310,6 +310,7 @@ class Scene:
             # The garbage collector does not look into connections and protocols.
             del link.connection.link, link.protocol, link.transport.protocol
         self.site.gone.clear()
+        self.hub.close()
         self.loop.close()
 
 

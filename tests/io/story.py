@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from client import BINARY, CLOSE, PONG, TEXT, Frame
 from link import SMALL_KERNEL, Link, Scene, ping, text
@@ -42,6 +43,9 @@ class Story:
     def join(self, _: object = None) -> None:
         small = self.random.random() < 0.7
         link = self.stage.link(send_buffer=SMALL_KERNEL if small else None, room=3000 if small else None)
+        self.add(link)
+
+    def add(self, link: Link) -> None:
         self.links.append(link)
         self.accepted[link], self.refused[link] = [], 0
 
@@ -95,15 +99,54 @@ class Story:
     def end_turn(self, _: Link) -> None:
         self.stage.end_turn()
 
-    def tell(self, steps: int) -> None:
+    def odds(self) -> dict[Callable[[Link], None], float]:
+        """What happens, and how often."""
         often = {self.send: 10, self.broadcast: 10, self.burst: 1, self.receive: 3, self.pinged: 2}
-        often |= {self.read: 8, self.end_turn: 8, self.join: 0.3, self.close: 0.2}
-        for step in self.random.choices(list(often), list(often.values()), k=steps):
-            step(self.random.choice(self.links))
-        for _ in range(2):
-            self.stage.end_turn()
+        return often | {self.read: 8, self.end_turn: 8, self.join: 0.3, self.close: 0.2}
+
+    def anyone(self) -> Link:
+        return self.random.choice(self.links)
+
+    def tell(self, steps: int) -> None:
+        odds = self.odds()
+        for step in self.random.choices(list(odds), list(odds.values()), k=steps):
+            step(self.anyone())
+        self.end()
+
+    def end(self) -> None:
+        """Everyone gets what is left."""
+        for _ in range(4):
+            self.stage.end_turn(3 * len(self.links) if self.stage.hub.fanout_slice < 1 else 1)
             for link in self.links:
                 link.read_all()
+
+    def assert_complete(self) -> None:
+        """Each peer got, once and in order, what was sent to it or broadcast while it was open."""
+        for link in self.links:
+            frames = link.frames()
+            assert brief(frames) == brief(self.accepted[link])
+            assert frames == self.accepted[link]
+            assert link.connection.dropped == self.refused[link] == 0
+            assert link.connection.buffered == 0
+
+
+class ComingAndGoing(Story):
+    """While connections open and close, there are broadcasts to so many that they are interrupted."""
+
+    def __init__(self, stage: Scene, seed: int, crowd: int) -> None:
+        super().__init__(stage, seed)
+        for _ in range(crowd):
+            self.join()
+
+    def payload(self) -> bytes:
+        self.serial += 1
+        return b"%d:" % self.serial + b"x" * self.random.choice([0, 100, 9000])
+
+    def join(self, _: object = None) -> None:
+        self.add(self.stage.link(send_buffer=self.random.choice([None, SMALL_KERNEL])))
+
+    def odds(self) -> dict[Callable[[Link], None], float]:
+        return {self.join: 3, self.close: 2, self.send: 2, self.broadcast: 2, self.read: 0.5, self.end_turn: 2}
 
 
 def brief(frames: list[Frame]) -> list[tuple[int, bytes, int]]:

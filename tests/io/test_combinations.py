@@ -5,6 +5,7 @@ Random stories like those of test_outbox_order.py. Each peer inflates what it ge
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from itertools import count, product
 
@@ -37,9 +38,9 @@ class Mixture(Story):
         self.keen: list[Link] = []
         self.numbers = count()
         super().__init__(stage, seed)
-        self.links[1:1] = crowded = [stage.client() for _ in range(crowd)]
-        for link in crowded:
-            self.accepted[link], self.refused[link] = [], 0
+        few, self.links = self.links, []
+        for link in [few[0], *(stage.client() for _ in range(crowd)), *few[1:]]:
+            self.add(link)
 
     def join(self, _: object = None) -> None:
         """One in three does not compress, one in three keeps up."""
@@ -48,8 +49,7 @@ class Mixture(Story):
         agreed = agreement(stage.options, **({"server_max_window_bits": bits} if bits else {})) if number % 3 else None
         keen = self.random.random() < 0.3
         link = stage.link(agreed=agreed) if keen else stage.link(agreed=agreed, send_buffer=SMALL_KERNEL, room=3000)
-        self.links.append(link)
-        self.accepted[link], self.refused[link] = [], 0
+        self.add(link)
         if keen:
             self.keen.append(link)
 
@@ -91,16 +91,13 @@ class Mixture(Story):
         for link in self.keen:
             link.read_all()
 
-    def tell(self, steps: int) -> None:
+    def odds(self) -> dict[Callable[[Link], None], float]:
         often = {self.send: 10, self.broadcast: 10, self.burst: 0.5, self.receive: 1, self.read: 10}
-        often |= {self.end_turn: 10, self.resume: 1, self.join: 0.5, self.close: 0.3}
-        for step in self.random.choices(list(often), list(often.values()), k=steps):
-            # Of a crowd, what matters are the few that are not alike.
-            step(self.random.choice(self.links[:2] + self.links[-8:]))
-        for _ in range(4):
-            self.stage.end_turn(len(self.links) if self.stage.hub.fanout_slice < 1 else 1)
-            for link in self.links:
-                link.read_all()
+        return often | {self.end_turn: 10, self.resume: 1, self.join: 0.5, self.close: 0.3}
+
+    def anyone(self) -> Link:
+        """Of a crowd, what matters are the few that are not alike."""
+        return self.random.choice(self.links[:2] + self.links[-8:])
 
     def check(self, link: Link, policy: str) -> None:
         got, accepted = link.messages(), self.accepted[link]

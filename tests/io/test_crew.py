@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from client import TEXT
 from link import SMALL_KERNEL, Link, Scene, scene
+from story import ComingAndGoing
 
 from crest.io.crew import Crew
 
@@ -86,37 +86,11 @@ def test_who_has_gone_is_no_trouble() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_anything_at_all_between_slices(seed: int) -> None:
-    """Against a model: each gets, once and in order, what was sent to it or broadcast while it was open.
-
-    How far a slice comes is chance; what arrives is not."""
-    chance = random.Random(seed)
+    """How far a slice comes is chance; what arrives is not."""
     with scene(direct=True, fanout_threads=3, fanout_slice=3e-4, max_backlog=1 << 26, close_timeout=1e6) as stage:
-        expected: dict[Link, list[str]] = {link: [] for link in crowd(stage)}
-        for number in range(400):
-            active = [link for link in expected if link.connection.is_open()]
-            what = chance.random()
-            if what < 0.3:
-                expected[stage.link(send_buffer=chance.choice([None, SMALL_KERNEL]))] = []
-            elif what < 0.4:
-                chance.choice(active).connection.close()
-            elif what < 0.5:
-                link = chance.choice(active)
-                assert link.connection.send(f"own {number}")
-                expected[link].append(f"own {number}")
-            elif what < 0.6:
-                stage.hub.broadcast(f"{number}" + "x" * chance.choice([0, 100, 9000]))
-                for link in active:
-                    expected[link].append(f"{number}")
-            else:
-                stage.end_turn()
-                chance.choice(active).read()
-        stage.end_turn(3 * len(expected))
-        for link, messages in expected.items():
-            link.read_all()
-            stage.end_turn(2)
-            link.read_all()
-            got = [each.payload.decode().rstrip("x") for each in link.frames() if each.opcode == TEXT]
-            assert got == messages
+        story = ComingAndGoing(stage, seed, CROWD)
+        story.tell(400)
+        story.assert_complete()
 
 
 def test_a_fork_has_no_threads_to_wait_for() -> None:

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from client import CLOSE, TEXT, close_frame
 from link import SMALL_KERNEL, Link, Loop, Scene, scene, text
+from story import ComingAndGoing
 
 from crest.io.fanout import Fanout
 from crest.io.turn import Turn
@@ -453,31 +454,8 @@ def test_too_much_is_sent_without_interruption(direct: bool) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_anything_at_all_between_slices(direct: bool, seed: int) -> None:
-    """Against a model: each gets, once and in order, what was sent to it or broadcast while it was open."""
-    chance = random.Random(seed)
-    expected: dict[Link, list[str]] = {}
-    with scene(direct=direct, fanout_slice=AT_ONCE, close_timeout=1e6) as stage:
-        for number in range(600):
-            active = [link for link in expected if link.connection.is_open()]
-            what = chance.random()
-            if what < 0.35 or len(active) < LOOK:
-                expected[stage.link()] = []
-            elif what < 0.45:
-                chance.choice(active).connection.close()
-            elif what < 0.6:
-                link = chance.choice(active)
-                assert link.connection.send(f"own {number}")
-                expected[link].append(f"own {number}")
-            elif what < 0.8:
-                stage.hub.broadcast(f"{number}" + "x" * chance.choice([0, 100, 9000]))
-                for link in active:
-                    expected[link].append(f"{number}")
-            else:
-                stage.end_turn()
-                chance.choice(active).read()
-        end_all_turns(stage, list(expected))
-        for link, messages in expected.items():
-            link.read_all()
-            got = [each.payload.decode().rstrip("x") for each in link.frames() if each.opcode == TEXT]
-            assert got == messages
+    with scene(direct=direct, fanout_slice=AT_ONCE, max_backlog=1 << 26, close_timeout=1e6) as stage:
+        story = ComingAndGoing(stage, seed, LOOK)
+        story.tell(600)
+        story.assert_complete()
         assert len(blocks(stage)) <= 1
