@@ -74,3 +74,32 @@ async def until(happened: asyncio.Event) -> None:
     """Wait for it, with an end."""
     async with asyncio.timeout(GUARD):
         await happened.wait()
+
+
+class Gate:
+    """Where a handler waits until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self._reached, self._opened = asyncio.Event(), asyncio.Event()
+
+    async def passed(self) -> None:
+        """For the handler: to go through, once it is open."""
+        self._reached.set()
+        await self._opened.wait()
+
+    def before(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function as a handler that goes through first."""
+
+        @wraps(function)
+        async def handler(*args: Any) -> Any:
+            await self.passed()
+            return function(*args)
+
+        return handler
+
+    async def reached(self) -> None:
+        """For the test: until a handler waits, or went through."""
+        await until(self._reached)
+
+    def open(self) -> None:
+        self._opened.set()

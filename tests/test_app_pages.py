@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from client import KEY, Answer, connect, handshake, request, tcp
-from events import KINDS, Events, of_kind, on_each_loop, until
+from events import KINDS, Events, Gate, of_kind, on_each_loop
 
 from crest import App, Request, Response, WebSocketServer
 
@@ -230,41 +230,31 @@ async def test_a_large_page_arrives_whole() -> None:
 
 @on_each_loop
 async def test_connections_do_not_wait_for_each_others_pages() -> None:
-    app, begun, release = App(), asyncio.Event(), asyncio.Event()
+    app, gate = App(), Gate()
 
-    @app.get("/slow")
-    async def slow(request: Request) -> str:
-        begun.set()
-        await release.wait()
-        return "slow"
-
+    app.get("/slow")(gate.before(lambda request: "slow"))
     app.get("/quick")(lambda request: "quick")
     async with app.listening() as server, tcp(server) as one, tcp(server) as two:
         await one.send(request("/slow"))
-        await until(begun)
+        await gate.reached()
         await two.send(request("/quick"))
         assert (await two.answer()).body == b"quick"
-        release.set()
+        gate.open()
         assert (await one.answer()).body == b"slow"
 
 
 @on_each_loop
 async def test_a_page_whose_client_has_gone_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    app, begun, release = App(), asyncio.Event(), asyncio.Event()
+    app, gate = App(), Gate()
 
-    @app.get("/")
-    async def page(request: Request) -> bytes:
-        begun.set()
-        await release.wait()
-        return bytes(10_000_000)
-
+    app.get("/")(gate.before(lambda request: bytes(10_000_000)))
     with caplog.at_level(logging.WARNING):
         async with app.listening() as server:
             async with tcp(server) as client:
                 await client.send(request("/"))
-                await until(begun)
+                await gate.reached()
                 client.reset()
-            release.set()
+            gate.open()
     assert caplog.records == []
 
 

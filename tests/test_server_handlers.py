@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from client import BINARY, GUARD, PING, PONG, TEXT, Client, Frame, close_frame, connect, frame, tcp, upgraded
-from events import KINDS, Events, of_kind, on_each_loop, until
+from events import KINDS, Events, Gate, of_kind, on_each_loop
 
 from crest import App, WebSocketConnection, WebSocketServer
 
@@ -54,13 +54,9 @@ async def test_async_handlers_of_one_connection_run_one_at_a_time() -> None:
 @pytest.mark.parametrize("blocked_in", ["on_connect", "on_message", "on_binary"])
 @on_each_loop
 async def test_everything_of_a_connection_waits_for_its_async_handler(blocked_in: str) -> None:
-    ws, events, begun, release = WebSocketServer(), Events(), asyncio.Event(), asyncio.Event()
+    ws, events, gate = WebSocketServer(), Events(), Gate()
 
-    async def slow(*args: Any) -> None:
-        begun.set()
-        await release.wait()
-        events.add("slow")
-
+    slow = gate.before(lambda *args: events.add("slow"))
     ws.on_message(lambda conn, message: events.add(message))
     ws.on_binary(lambda conn, data: events.add(data))
     ws.on_close(lambda conn, code, reason: events.add(code))
@@ -73,9 +69,9 @@ async def test_everything_of_a_connection_waits_for_its_async_handler(blocked_in
         await client.round_trip()
         await client.send(close_frame(1000))
         await client.eof()
-        assert begun.is_set()
+        await gate.reached()
         assert events.seen == []
-        release.set()
+        gate.open()
         assert await events.reach(2 + len(rest)) == ["slow", *rest, 1000]
 
 
@@ -99,24 +95,23 @@ async def test_plain_handlers_wait_for_an_async_handler_of_their_connection() ->
 
 @on_each_loop
 async def test_connections_do_not_wait_for_each_others_async_handlers() -> None:
-    ws, begun, release = WebSocketServer(), asyncio.Event(), asyncio.Event()
+    ws, gate = WebSocketServer(), Gate()
 
     async def received(conn: WebSocketConnection, message: str) -> None:
         if message == "wait":
-            begun.set()
-            await release.wait()
+            await gate.passed()
         conn.send(message)
 
     ws.on_message(received)
     async with App().listening() as server, connect(server) as one, connect(server) as two:
         await one.send("wait")
-        await until(begun)
+        await gate.reached()
         await two.send("pass")
         assert await two.recv() == "pass"
         async with connect(server) as three:
             await three.send("pass")
             assert await three.recv() == "pass"
-        release.set()
+        gate.open()
         assert await one.recv() == "wait"
 
 
@@ -146,19 +141,18 @@ async def test_each_connection_keeps_its_own_order() -> None:
 
 @on_each_loop
 async def test_a_ping_is_answered_while_a_handler_is_pending() -> None:
-    ws, begun, release = WebSocketServer(), asyncio.Event(), asyncio.Event()
+    ws, gate = WebSocketServer(), Gate()
 
     async def received(conn: WebSocketConnection, message: str) -> None:
-        begun.set()
-        await release.wait()
+        await gate.passed()
 
     ws.on_message(received)
     async with App().listening() as server, upgraded(server) as client:
         await client.send(frame(TEXT, "x"))
-        await until(begun)
+        await gate.reached()
         await client.send(frame(PING, b"?"))
         assert await client.frame() == Frame(PONG, b"?")
-        release.set()
+        gate.open()
 
 
 # ---- The bound on what waits -----------------------------------------------------------------------------------------
@@ -206,44 +200,34 @@ async def test_without_a_pending_handler_the_socket_is_read() -> None:
 
 @on_each_loop
 async def test_a_close_frame_behind_more_messages_than_max_queue_waits_for_all_of_them() -> None:
-    ws, begun, release, events = WebSocketServer(max_queue=1), asyncio.Event(), asyncio.Event(), Events()
+    ws, events, gate = WebSocketServer(max_queue=1), Events(), Gate()
 
-    async def received(conn: WebSocketConnection, message: str) -> None:
-        begun.set()
-        await release.wait()
-        events.add(message)
-
-    ws.on_message(received)
+    ws.on_message(gate.before(lambda conn, message: events.add(message)))
     ws.on_close(lambda conn, code, reason: events.add(code))
     messages = [str(i) for i in range(50)]
     async with App().listening() as server, upgraded(server) as client:
         await client.send(*(frame(TEXT, message) for message in messages), close_frame(4000))
-        await until(begun)
+        await gate.reached()
         assert events.seen == []
-        release.set()
+        gate.open()
         assert await events.reach(51) == [*messages, 4000]
 
 
 @pytest.mark.parametrize("leave", ["end", "reset"])
 @on_each_loop
 async def test_messages_that_wait_are_handled_although_the_peer_has_gone(leave: str) -> None:
-    ws, begun, release, events = WebSocketServer(max_queue=2), asyncio.Event(), asyncio.Event(), Events()
+    ws, events, gate = WebSocketServer(max_queue=2), Events(), Gate()
 
-    async def received(conn: WebSocketConnection, message: str) -> None:
-        begun.set()
-        await release.wait()
-        events.add(message)
-
-    ws.on_message(received)
+    ws.on_message(gate.before(lambda conn, message: events.add(message)))
     ws.on_close(lambda conn, code, reason: events.add(code))
     async with App().listening() as server:
         async with upgraded(server) as client:
             await client.send(frame(TEXT, "a"), frame(TEXT, "b"))
-            await until(begun)
+            await gate.reached()
             await client.round_trip()
             if leave == "reset":
                 client.reset()
-        release.set()
+        gate.open()
         assert await events.reach(3) == ["a", "b", 1006]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from certificates import Pair
 from client import GUARD, TEXT, Client, Frame, close_frame, connect, frame, handshake, request, tcp, upgraded
-from events import KINDS, Events, of_kind, on_each_loop, turns, until
+from events import KINDS, Events, Gate, of_kind, on_each_loop, turns, until
 from websockets.exceptions import ConnectionClosed
 
 from crest import App, Deflate, Request, WebSocketConnection, WebSocketServer
@@ -317,23 +317,18 @@ async def test_cancelling_the_stop_hurries_it() -> None:
 @on_each_loop
 async def test_messages_that_wait_or_still_come_are_handled_before_the_end(direct: bool) -> None:
     """Those in the queue, those in the socket behind a full queue, and those of a client that has not heard of it."""
-    ws, events, begun, release = WebSocketServer(max_queue=2), Events(), asyncio.Event(), asyncio.Event()
+    ws, events, gate = WebSocketServer(max_queue=2), Events(), Gate()
 
-    @ws.on_message
-    async def received(conn: WebSocketConnection, message: str) -> None:
-        begun.set()
-        await release.wait()
-        events.add(message)
-
+    ws.on_message(gate.before(lambda conn, message: events.add(message)))
     ws.on_close(lambda conn, code, reason: events.add(code))
     async with App().listening(direct=direct) as server:
         async with upgraded(server) as client:
             await client.send(*[frame(TEXT, str(i)) for i in range(10)])
-            await until(begun)
+            await gate.reached()
             stopping = asyncio.create_task(server.stop())
             assert (await client.frame()).code == 1012
             await client.send(frame(TEXT, "10"), frame(TEXT, "11"), close_frame(1012))
-            release.set()
+            gate.open()
             assert await client.eof() == b""
         await stopping
     assert events.seen == [str(i) for i in range(12)] + [1012]
@@ -469,25 +464,20 @@ async def test_shutdown_waits_for_what_was_sent() -> None:
 
 @on_each_loop
 async def test_shutdown_waits_for_handlers_that_end() -> None:
-    ws, events, begun, release = WebSocketServer(), Events(), asyncio.Event(), asyncio.Event()
+    ws, events, gate = WebSocketServer(), Events(), Gate()
 
-    async def received(conn: WebSocketConnection, message: str) -> None:
-        begun.set()
-        await release.wait()
-        events.add(message)
-
-    ws.on_message(received)
+    ws.on_message(gate.before(lambda conn, message: events.add(message)))
     ws.on_close(lambda conn, code, reason: events.add(code))
     async with App().listening() as server:
         async with upgraded(server) as client:
             await client.send(frame(TEXT, "x"))
-            await until(begun)
+            await gate.reached()
             stopping = asyncio.create_task(server.stop())
             assert (await client.frame()).code == 1012
             await client.send(close_frame(1012))
             assert await client.eof() == b""
         assert events.seen == []
-        release.set()
+        gate.open()
         await stopping
         assert events.seen == ["x", 1012]
 
@@ -583,20 +573,15 @@ async def test_shutdown_ends_connections_that_have_not_sent_a_request() -> None:
 
 @on_each_loop
 async def test_shutdown_waits_for_a_page_that_is_being_made() -> None:
-    app, begun, release = App(), asyncio.Event(), asyncio.Event()
+    app, gate = App(), Gate()
 
-    @app.get("/")
-    async def page(request: Request) -> str:
-        begun.set()
-        await release.wait()
-        return "page"
-
+    app.get("/")(gate.before(lambda request: "page"))
     async with app.listening() as server, tcp(server) as client:
         await client.send(request("/"))
-        await until(begun)
+        await gate.reached()
         stopping = asyncio.create_task(server.stop())
         await asyncio.sleep(0)
-        release.set()
+        gate.open()
         assert (await client.answer()).body == b"page"
         assert await client.eof() == b""
         await client.close()
@@ -673,20 +658,15 @@ async def test_stopping_twice_is_a_no_op() -> None:
 
 @on_each_loop
 async def test_a_page_that_is_done_during_the_shutdown_is_the_last_on_its_connection() -> None:
-    app, begun, release = App(), asyncio.Event(), asyncio.Event()
+    app, gate = App(), Gate()
 
-    @app.get("/")
-    async def page(request: Request) -> str:
-        begun.set()
-        await release.wait()
-        return "page"
-
+    app.get("/")(gate.before(lambda request: "page"))
     async with app.listening() as server, tcp(server) as client:
         await client.send(request("/"), request("/"))
-        await until(begun)
+        await gate.reached()
         stopping = asyncio.create_task(server.stop())
         await turns(2)
-        release.set()
+        gate.open()
         answer = await client.answer()
         assert (answer.body, answer.headers["connection"]) == (b"page", "close")
         assert await client.eof() == b""
