@@ -233,17 +233,24 @@ async def test_a_request_is_awaited_from_the_beginning(caplog: pytest.LogCapture
         assert (await client.answer()).status == 408
 
 
-@pytest.mark.parametrize(("begun", "lines"), [(b"", 0), (V2[:20], 1)])
+async def assert_ends(client: Client, begun: bytes, lines: int, caplog: pytest.LogCaptureFixture) -> None:
+    """The client ends it. Who connects and leaves only looked whether somebody listens: no line in the log."""
+    with caplog.at_level(logging.INFO, "crest"):
+        caplog.clear()
+        await client.send(begun)
+        client.writer.write_eof()
+        assert await client.eof() == b""
+        assert caplog.messages == [NONE.format(client.address, "it is not complete")] * lines
+
+
+BEGUN = pytest.mark.parametrize(("begun", "lines"), [(b"", 0), (V2[:20], 1)])
+
+
+@BEGUN
 @on_each_loop
 async def test_an_end_before_it(begun: bytes, lines: int, direct: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """Who connects and leaves only looked whether somebody listens: that is no line in the log."""
     async with behind().listening(direct=direct) as server, tcp(server) as client:
-        with caplog.at_level(logging.INFO, "crest"):
-            caplog.clear()
-            await client.send(begun)
-            client.writer.write_eof()
-            assert await client.eof() == b""
-            assert caplog.messages == [NONE.format(client.address, "it is not complete")] * lines
+        await assert_ends(client, begun, lines, caplog)
 
 
 @on_each_loop
@@ -324,18 +331,13 @@ async def test_tls_without_the_header(data: bytes, reason: str, pair: Pair, capl
 
 
 @TLS
-@pytest.mark.parametrize(("begun", "lines"), [(b"", 0), (V2[:20], 1)])
+@BEGUN
 @on_each_loop
 async def test_an_end_before_it_with_tls(
     begun: bytes, lines: int, pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with behind().listening(certfile=pair.certfile, keyfile=pair.keyfile) as server, tcp(server) as client:
-        with caplog.at_level(logging.INFO, "crest"):
-            caplog.clear()
-            await client.send(begun)
-            client.writer.write_eof()
-            assert await client.eof() == b""
-            assert caplog.messages == [NONE.format(client.address, "it is not complete")] * lines
+        await assert_ends(client, begun, lines, caplog)
 
 
 @TLS

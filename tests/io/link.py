@@ -482,6 +482,15 @@ def scene(**options: Any) -> Iterator[Scene]:
         made.close()
 
 
+def stalled(stage: Scene, first: str = "x" * 80_000, agreed: Agreement | None = None) -> Link:
+    """A connection whose kernel and transport have taken the beginning of its first message, and not all."""
+    link = stage.link(send_buffer=SMALL_KERNEL, room=0, agreed=agreed)
+    assert link.connection.send(first, compress=False)
+    stage.end_turn()
+    assert link.connection.buffered > 0
+    return link
+
+
 def text(payload: str) -> bytes:
     """A text message from a client."""
     return frame(TEXT, payload)

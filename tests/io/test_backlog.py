@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from client import PING, PONG, TEXT
-from link import SMALL_KERNEL, Link, Scene, closed_with, ping, scene
+from link import SMALL_KERNEL, Link, Scene, closed_with, ping, scene, stalled
 
 LIMIT = 100_000
 SLICE = 1 << 16
@@ -17,15 +17,6 @@ SLICE = 1 << 16
 def oldest(direct: bool) -> Iterator[Scene]:
     with scene(direct=direct, max_backlog=LIMIT, on_backlog="drop-oldest") as made:
         yield made
-
-
-def stalled(stage: Scene, first: str = "x" * 80_000) -> Link:
-    """A connection whose kernel and transport have taken the beginning of a message, and not all."""
-    link = stage.link(send_buffer=SMALL_KERNEL, room=0)
-    assert link.connection.send(first)
-    stage.end_turn()
-    assert link.connection.buffered > 0
-    return link
 
 
 def numbered(count: int, size: int = 1000) -> list[str]:

@@ -7,20 +7,11 @@ from itertools import pairwise
 
 import pytest
 from client import CLOSE, TEXT, close_frame
-from link import SMALL_KERNEL, Link, Loop, Scene, scene, text
+from link import SMALL_KERNEL, Link, Loop, Scene, scene, stalled, text
 from story import ComingAndGoing
 
 from crest.io.fanout import Fanout
 from crest.io.turn import Turn
-
-
-def late_link(stage: Scene) -> Link:
-    """A connection that already has something waiting."""
-    link = stage.link(send_buffer=SMALL_KERNEL, room=0)
-    link.connection.send("x" * 70_000)
-    stage.end_turn()
-    assert link.connection.buffered > 60_000
-    return link
 
 
 def blocks(stage: Scene) -> list[object]:
@@ -86,22 +77,22 @@ def test_much_does_not_wait_for_the_end_of_the_turn(stage: Scene) -> None:
 
 def test_many_blocks_do_not_wait_for_the_end_of_the_turn(stage: Scene) -> None:
     """Frames of just over half a block take one each; whatever the sizes, all of them arrive."""
-    link, late = stage.link(), late_link(stage)
+    link, late = stage.link(), stalled(stage)
     sizes = [33_000, 66_000, 1, 65_526, 65_527, 32_000, 65_525, 40_000] * 10
     with scene(direct=stage.direct, max_backlog=1 << 30) as unbounded:
-        link, late = unbounded.link(), late_link(unbounded)
+        link, late = unbounded.link(), stalled(unbounded)
         for i, size in enumerate(sizes):
             unbounded.hub.broadcast(chr(97 + i % 26) * size)
         unbounded.end_turn()
         wanted = [chr(97 + i % 26) * size for i, size in enumerate(sizes)]
         assert link.taken() == wanted
-        assert late.taken() == ["x" * 70_000, *wanted]
+        assert late.taken() == ["x" * 80_000, *wanted]
 
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65_525, 65_526, 65_527, 65_535, 65_536, 65_537, 300_000])
 def test_sizes_around_those_of_frames_and_blocks(direct: bool, size: int) -> None:
     with scene(direct=direct, max_backlog=1 << 30) as stage:
-        link, late = stage.link(), late_link(stage)
+        link, late = stage.link(), stalled(stage)
         stage.hub.broadcast("before")
         stage.hub.broadcast("y" * size)
         stage.hub.broadcast("after")
@@ -109,7 +100,7 @@ def test_sizes_around_those_of_frames_and_blocks(direct: bool, size: int) -> Non
         stage.hub.broadcast("next")
         stage.end_turn()
         assert link.taken() == ["before", "y" * size, "after", "next"]
-        assert late.taken() == ["x" * 70_000, "before", "y" * size, "after", "next"]
+        assert late.taken() == ["x" * 80_000, "before", "y" * size, "after", "next"]
 
 
 def test_nobody_is_there() -> None:
@@ -141,14 +132,14 @@ def test_a_block_that_everybody_has_is_used_again(stage: Scene) -> None:
 
 
 def test_a_block_that_somebody_waits_for_is_not_used_again(stage: Scene) -> None:
-    link, late = stage.link(), late_link(stage)
+    link, late = stage.link(), stalled(stage)
     sent = [f"{i:1000}" for i in range(300)]
     for each in sent:
         stage.hub.broadcast(each)
         stage.end_turn()
     assert len(blocks(stage)) == 1
     assert link.taken() == sent
-    assert late.taken() == ["x" * 70_000, *sent]
+    assert late.taken() == ["x" * 80_000, *sent]
 
 
 def test_a_large_block_is_not_kept(stage: Scene) -> None:
@@ -247,7 +238,7 @@ def test_members_are_those_that_are_open(stage: Scene) -> None:
 def test_overflows_during_a_fan_out_take_nothing_from_others(direct: bool) -> None:
     """Members leave while it runs: nobody is skipped, nobody gets it twice."""
     with scene(direct=direct, max_backlog=100_000) as stage:
-        links = [late_link(stage) if i % 3 else stage.link() for i in range(60)]
+        links = [stalled(stage) if i % 3 else stage.link() for i in range(60)]
         stage.hub.broadcast("a" * 50_000)
         stage.hub.broadcast("b")
         stage.end_turn()
@@ -274,7 +265,7 @@ def test_on_close_broadcasts(direct: bool) -> None:
 
         stage.hub.on_close = closed
         quick = [stage.link() for _ in range(3)]
-        slow = [late_link(stage) for _ in range(5)]
+        slow = [stalled(stage) for _ in range(5)]
         for link in (quick[0], *slow[:2]):
             link.receive(close_frame(1000))
         stage.hub.broadcast("x" * 60_000)
@@ -322,7 +313,7 @@ def test_positions_count_every_byte(stage: Scene) -> None:
     """Much more than a block, in odd sizes: `buffered` of who has read all is 0, of who has not the sum."""
     chance = random.Random(3)
     with scene(direct=stage.direct, max_backlog=1 << 30) as unbounded:
-        link, late = unbounded.link(), late_link(unbounded)
+        link, late = unbounded.link(), stalled(unbounded)
         before, total = late.connection.buffered, 0
         for _ in range(500):
             size = chance.choice([0, 1, 125, 126, 1000, 65_535, 65_536])
@@ -337,7 +328,7 @@ def test_positions_count_every_byte(stage: Scene) -> None:
         assert link.connection.buffered == 0
         assert len(link.stream) == total
         late.read_all()
-        assert late.stream[70_010:] == link.stream
+        assert late.stream[80_010:] == link.stream
 
 
 def test_limits_are_told() -> None:
@@ -352,7 +343,7 @@ def test_limits_are_told() -> None:
 def test_the_sizes_of_one_message_are_those_of_another_frame(stage: Scene) -> None:
     """Frames that are dropped are told apart by their headers, of each length encoding."""
     with scene(direct=stage.direct, max_backlog=200_000, on_backlog="drop-newest") as bounded:
-        late = late_link(bounded)
+        late = stalled(bounded)
         sizes = [0, 125, 126, 60_000, 65_535, 65_536, 10, 70_000, 300, 5]
         for size in sizes:
             bounded.hub.broadcast("y" * size)

@@ -9,9 +9,9 @@ from contextlib import closing
 import pytest
 from client import CLOSE, TEXT, close_frame
 from compressing import Compressing, agreement
-from link import SMALL_KERNEL, Link, Scene, scene
+from link import SMALL_KERNEL, Link, Scene, scene, stalled
 
-from crest.wire.extensions import Agreement, Deflate
+from crest.wire.extensions import Deflate
 
 LIMIT = 100_000
 AT_ONCE = 1e-9
@@ -24,15 +24,6 @@ def latest(direct: bool) -> Iterator[Scene]:
         yield made
 
 
-def lagging(stage: Scene, agreed: Agreement | None = None) -> Link:
-    """A connection whose kernel and transport have taken the beginning of a message, and not all."""
-    link = stage.link(send_buffer=SMALL_KERNEL, room=0, agreed=agreed)
-    assert link.connection.send("x" * 80_000, compress=False)
-    stage.end_turn()
-    assert link.connection.buffered > 0
-    return link
-
-
 def behind(link: Link) -> list[str]:
     """What came behind the message that had begun."""
     begun, *got = link.taken()
@@ -41,7 +32,7 @@ def behind(link: Link) -> list[str]:
 
 
 def test_who_keeps_up_gets_everything(latest: Scene) -> None:
-    link, other = latest.link(), lagging(latest)
+    link, other = latest.link(), stalled(latest)
     sent = [f"{i % 3} {i}" for i in range(1000)]
     for i, each in enumerate(sent):
         latest.hub.broadcast(each, each[0])
@@ -55,7 +46,7 @@ def test_who_keeps_up_gets_everything(latest: Scene) -> None:
 
 
 def test_who_lags_gets_the_newest_in_the_order_of_the_last_updates(latest: Scene) -> None:
-    link = lagging(latest)
+    link = stalled(latest)
     for text in ("a 1", "b 1", "c 1", "a 2", "b 2", "a 3"):
         latest.hub.broadcast(text, text[0])
         latest.end_turn()
@@ -69,7 +60,7 @@ def test_who_lags_gets_the_newest_in_the_order_of_the_last_updates(latest: Scene
 
 
 def test_what_has_no_key_goes_first_and_is_never_superseded(latest: Scene) -> None:
-    link = lagging(latest)
+    link = stalled(latest)
     for i in range(3):
         latest.hub.broadcast(f"key {i}", "key")
         latest.hub.broadcast(f"all {i}")
@@ -81,7 +72,7 @@ def test_what_has_no_key_goes_first_and_is_never_superseded(latest: Scene) -> No
 
 
 def test_having_caught_up_it_gets_everything_again(latest: Scene) -> None:
-    link = lagging(latest)
+    link = stalled(latest)
     for times in range(3):
         latest.hub.broadcast("a", "key")
         latest.hub.broadcast("b", "key")
@@ -98,7 +89,7 @@ def test_having_caught_up_it_gets_everything_again(latest: Scene) -> None:
 
 
 def test_what_was_broadcast_before_it_lagged_or_joined_does_not_come_again(latest: Scene) -> None:
-    first = lagging(latest)
+    first = stalled(latest)
     latest.hub.broadcast("old", "key")
     link = latest.link(send_buffer=SMALL_KERNEL)
     latest.hub.broadcast("seen", "another")
@@ -116,7 +107,7 @@ def test_what_was_broadcast_before_it_lagged_or_joined_does_not_come_again(lates
 def test_what_is_still_to_come_is_superseded_meanwhile(latest: Scene) -> None:
     """It catches up a bit at a time."""
     with scene(direct=latest.direct, max_backlog=10_000_000, on_backlog="latest") as stage:
-        link = lagging(stage)
+        link = stalled(stage)
         for i in range(300):
             stage.hub.broadcast(f"{i} " + "o" * 2000, i)
         stage.end_turn()
@@ -148,7 +139,7 @@ def test_a_broadcast_that_blocks_is_the_last_but_for_the_newest(latest: Scene) -
 
 
 def test_broadcasts_to_who_lags_take_no_memory(latest: Scene) -> None:
-    links = [lagging(latest) for _ in range(10)]
+    links = [stalled(latest) for _ in range(10)]
     latest.hub.broadcast("0" * 1000, 0)
     latest.end_turn()
     before = [link.connection.buffered for link in links]
@@ -190,7 +181,7 @@ def test_when_the_last_one_goes_no_value_is_kept(latest: Scene) -> None:
         return sum(type(each).__name__ == "Value" for each in gc.get_objects())
 
     before = values()
-    link = lagging(latest)
+    link = stalled(latest)
     latest.hub.broadcast("a 1", "a")
     latest.end_turn()
     latest.hub.broadcast("b 1", "b")
@@ -201,7 +192,7 @@ def test_when_the_last_one_goes_no_value_is_kept(latest: Scene) -> None:
 
 
 def test_what_has_no_key_is_bounded_by_closing(latest: Scene) -> None:
-    link = lagging(latest)
+    link = stalled(latest)
     latest.hub.broadcast("state", "key")
     for i in range(200):
         latest.hub.broadcast(f"{i:01000}")
@@ -216,7 +207,7 @@ def test_what_has_no_key_is_bounded_by_closing(latest: Scene) -> None:
 
 def test_what_is_lost_with_the_connection_counts_as_dropped(latest: Scene) -> None:
     """State that was passed by, superseded or not, and what was broadcast in the same turn, with a key or without."""
-    link = lagging(latest)
+    link = stalled(latest)
     for text in ("a 1", "b 1", "a 2"):
         latest.hub.broadcast(text, text[0])
     latest.end_turn()
@@ -232,11 +223,11 @@ def test_what_is_lost_with_the_connection_counts_as_dropped(latest: Scene) -> No
 
 def test_who_lacks_more_values_than_may_wait_is_closed(latest: Scene) -> None:
     """Whoever began to lag later lacks fewer."""
-    first, link = lagging(latest), latest.link()
+    first, link = stalled(latest), latest.link()
     for i in range(60):
         latest.hub.broadcast(f"{i:01000}", i)
         latest.end_turn()
-    second = lagging(latest)
+    second = stalled(latest)
     for i in range(60, 120):
         latest.hub.broadcast(f"{i:01000}", i)
         latest.end_turn()
@@ -251,7 +242,7 @@ def test_who_lacks_more_values_than_may_wait_is_closed(latest: Scene) -> None:
 
 @pytest.mark.parametrize("ending", ["close", "peer"])
 def test_what_was_broadcast_before_the_close_still_goes_out(latest: Scene, ending: str) -> None:
-    link = lagging(latest)
+    link = stalled(latest)
     latest.hub.broadcast("old", "key")
     latest.end_turn()
     latest.hub.broadcast("new", "key")
@@ -267,7 +258,7 @@ def test_what_was_broadcast_before_the_close_still_goes_out(latest: Scene, endin
 
 
 def test_who_goes_away_leaves_nothing_behind(latest: Scene) -> None:
-    link, other = lagging(latest), latest.link()
+    link, other = stalled(latest), latest.link()
     latest.hub.broadcast("1", "key")
     latest.end_turn()
     link.transport.end()
@@ -316,9 +307,9 @@ def test_a_key_that_those_who_compress_can_not_compare_sends_nothing_either(dire
 
     first, key = Key(), Key()
     with closing(Compressing(direct, Deflate(), on_backlog="latest")) as stage:
-        compressing = lagging(stage, agreed=agreement(stage.options))
+        compressing = stalled(stage, agreed=agreement(stage.options))
         stage.hub.broadcast("first", first)
-        plain = lagging(stage)
+        plain = stalled(stage)
         stage.hub.broadcast("one", key)
         Key.armed = True
         with pytest.raises(ZeroDivisionError):
@@ -337,7 +328,7 @@ def test_a_key_that_those_who_compress_can_not_compare_sends_nothing_either(dire
 @pytest.mark.parametrize("policy", ["close", "drop-newest", "drop-oldest"])
 def test_with_another_policy_a_key_means_nothing(direct: bool, policy: str) -> None:
     with scene(direct=direct, on_backlog=policy) as stage:
-        link = lagging(stage)
+        link = stalled(stage)
         stage.hub.broadcast("1", "key")
         stage.hub.broadcast("2", "key")
         stage.end_turn()

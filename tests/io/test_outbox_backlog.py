@@ -5,16 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from client import CLOSE, PING, PONG, Frame, close_frame
-from link import SMALL_KERNEL, Link, Scene, closed_with, ping, scene
-
-
-def stalled(stage: Scene) -> Link:
-    """A connection whose kernel has taken what it will, and more waits."""
-    link = stage.link(send_buffer=SMALL_KERNEL, room=0)
-    assert link.connection.send("x" * 100_000)
-    stage.end_turn()
-    assert link.connection.buffered > 64_000
-    return link
+from link import SMALL_KERNEL, Scene, closed_with, ping, scene, stalled
 
 
 @pytest.fixture
@@ -63,7 +54,7 @@ def test_drop_drops_the_newest_and_goes_on_when_there_is_room(dropping: Scene) -
     dropping.end_turn()
     assert conn.dropped == 3
     assert conn.is_open() and not dropping.events
-    assert link.taken() == ["x" * 100_000, *accepted, "small"]
+    assert link.taken() == ["x" * 80_000, *accepted, "small"]
     assert other.taken() == ["broadcast" * 1000]
     assert conn.send("again" * 1000)
     dropping.hub.broadcast("again")
@@ -78,7 +69,7 @@ def test_of_several_broadcasts_those_are_dropped_that_do_not_fit(dropping: Scene
         dropping.hub.broadcast(f"{i:05}" * 1000)
     dropping.end_turn()
     got = link.taken()
-    assert got == ["x" * 100_000, *[f"{i:05}" * 1000 for i in range(len(got) - 1)]]
+    assert got == ["x" * 80_000, *[f"{i:05}" * 1000 for i in range(len(got) - 1)]]
     assert 15 < len(got) < 40
     assert link.connection.dropped == 41 - len(got)
 
@@ -86,7 +77,7 @@ def test_of_several_broadcasts_those_are_dropped_that_do_not_fit(dropping: Scene
 def test_close_says_why_and_closes_once(closing: Scene) -> None:
     link, other = stalled(closing), closing.link()
     conn = link.connection
-    sent = ["x" * 100_000]
+    sent = ["x" * 80_000]
     while conn.send("y" * 10_000):
         sent.append("y" * 10_000)
     assert not conn.is_open()
@@ -219,7 +210,7 @@ def test_a_thread_is_bounded_while_the_peer_does_not_read(dropping: Scene) -> No
     got = link.taken()
     assert len(got) + link.connection.dropped == 31
     link.transport.room = 0
-    link.connection.send("x" * 100_000)
+    link.connection.send("x" * 80_000)
     dropping.end_turn()
     assert link.connection.buffered > 10_000
     assert in_thread(link.connection.send, "t" * 10_000) is True, "what was posted has been counted off"

@@ -6,6 +6,7 @@ from base64 import b64encode
 from hashlib import sha1
 
 import pytest
+from client import EXAMPLE
 
 from crest.exceptions import CrestError, HandshakeError
 from crest.wire.extensions import Deflate
@@ -19,18 +20,6 @@ from crest.wire.handshake import (
 )
 from crest.wire.head import RequestHead, parse_head
 
-# The example of RFC 6455 section 1.2, its Origin included.
-EXAMPLE = (
-    b"GET /chat HTTP/1.1\r\n"
-    b"Host: server.example.com\r\n"
-    b"Upgrade: websocket\r\n"
-    b"Connection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    b"Origin: http://example.com\r\n"
-    b"Sec-WebSocket-Protocol: chat, superchat\r\n"
-    b"Sec-WebSocket-Version: 13\r\n"
-    b"\r\n"
-)
 ANSWER = (
     b"HTTP/1.1 101 Switching Protocols\r\n"
     b"Upgrade: websocket\r\n"

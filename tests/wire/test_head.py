@@ -3,22 +3,10 @@
 import random
 
 import pytest
+from client import EXAMPLE
 
 from crest.exceptions import HandshakeError
 from crest.wire.head import HeadReader, RequestHead, parse_head, path_of, shown, split_target
-
-# The example of RFC 6455 section 1.2, its Origin included.
-EXAMPLE = (
-    b"GET /chat HTTP/1.1\r\n"
-    b"Host: server.example.com\r\n"
-    b"Upgrade: websocket\r\n"
-    b"Connection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    b"Origin: http://example.com\r\n"
-    b"Sec-WebSocket-Protocol: chat, superchat\r\n"
-    b"Sec-WebSocket-Version: 13\r\n"
-    b"\r\n"
-)
 
 
 def read(raw: bytes) -> RequestHead:
