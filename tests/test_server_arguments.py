@@ -103,3 +103,41 @@ def test_options_are_given_by_name() -> None:
 
 def test_a_server_shows_its_path_and_where_it_was_made() -> None:
     assert repr(WebSocketServer("/game")).startswith(f"<WebSocketServer '/game' made at {__file__}:")
+
+
+@pytest.mark.parametrize("name", ["broadcast", "broadcast_binary"])
+@pytest.mark.parametrize(
+    ("args", "options"),
+    [
+        ((), {}),
+        ((), {"key": "a", "compress": False}),
+        (("a", "key"), {}),
+        (("a", None, False), {}),
+        (("a",), {"keys": "a"}),
+        (("a",), {"message": "a"}),
+    ],
+)
+def test_what_broadcasts_do_not_take(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=rf"WebSocketServer\.{name}\(\) (takes|missing|got)"):
+        getattr(WebSocketServer(), name)(*args, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"key": "a"}, {"compress": False}])
+def test_broadcasts_of_the_wrong_kind_name_the_right_method(options: dict[str, Any]) -> None:
+    ws = WebSocketServer()
+    with pytest.raises(TypeError, match=r"broadcast\(\) takes str, not bytes; broadcast_binary\(\) takes bytes"):
+        ws.broadcast(b"a", **options)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"broadcast_binary\(\) takes a bytes-like object, not str; broadcast\(\) "):
+        ws.broadcast_binary("a", **options)  # type: ignore[arg-type]
+    for broadcast in (ws.broadcast, ws.broadcast_binary):
+        with pytest.raises(TypeError):
+            broadcast(None, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("key", [[], {}, ("a", [])])
+def test_a_key_is_hashable_whoever_listens(key: Any) -> None:
+    ws = WebSocketServer()
+    with pytest.raises(TypeError, match="unhashable"):
+        ws.broadcast("a", key=key)
+    with pytest.raises(TypeError, match="unhashable"):
+        ws.broadcast_binary(b"a", key=key)

@@ -43,29 +43,58 @@ def test_messages_are_sent_either_way(stage: Scene) -> None:
     assert link.frames() == [Frame(TEXT, b"text"), Frame(BINARY, b"data")] * 3
 
 
+NONE_GIVEN, TWO_GIVEN = r"takes exactly 1 positional argument \(0 given\)", r".* argument \(2 given\)"
+
+
+@pytest.mark.parametrize(("name", "message"), [("send", "a"), ("send_binary", b"a")])
 @pytest.mark.parametrize(
-    "call",
+    ("count", "options", "error"),
     [
-        lambda conn: conn.send(),
-        lambda conn: conn.send("a", "b"),
-        lambda conn: conn.send(text="a"),
-        lambda conn: conn.send("a", compressed=False),
-        lambda conn: conn.send("a", "b", compress=False),
-        lambda conn: conn.send(None),
-        lambda conn: conn.send(None, compress=True),
-        lambda conn: conn.send(b"a"),
-        lambda conn: conn.send_binary("a"),
-        lambda conn: conn.send_binary(None),
-        lambda conn: conn.send_binary(b"a", b"b"),
-        lambda conn: conn.send_binary(data=b"a"),
-        lambda conn: conn.send_binary(),
+        (0, {}, NONE_GIVEN),
+        (0, {"compress": False}, NONE_GIVEN),
+        (0, {"text": "a"}, NONE_GIVEN),
+        (0, {"data": b"a", "compress": True}, NONE_GIVEN),
+        (2, {}, TWO_GIVEN),
+        (2, {"compress": False}, TWO_GIVEN),
+        (1, {"compressed": False}, "got an unexpected keyword argument 'compressed'"),
+        (1, {"compress": False, "key": 1}, "got an unexpected keyword argument 'key'"),
     ],
 )
-def test_wrong_arguments(call: Any) -> None:
+def test_wrong_arguments(name: str, message: str | bytes, count: int, options: dict[str, Any], error: str) -> None:
     """The same errors, whichever way in."""
+    for made in (Own(), Outbox(), WebSocketConnection.__new__(WebSocketConnection)):
+        with pytest.raises(TypeError, match=rf"^{name}\(\) {error}"):
+            getattr(made, name)(*[message] * count, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"compress": True}, {"compress": False}])
+def test_the_wrong_kind_of_message(options: dict[str, bool]) -> None:
+    """The text names the method for it."""
     for made in (Own(), Outbox()):
-        with pytest.raises(TypeError):
-            call(made)
+        with pytest.raises(TypeError, match=r"send\(\) takes str, not bytes; send_binary\(\) takes bytes"):
+            made.send(b"a", **options)
+        with pytest.raises(TypeError, match=r"send_binary\(\) takes a bytes-like object, not str; send\(\) "):
+            made.send_binary("a", **options)
+        for method in (made.send, made.send_binary):
+            with pytest.raises(TypeError):
+                method(None, **options)
+
+
+class Undecided:
+    def __bool__(self) -> bool:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(("name", "message"), [("send", "a"), ("send_binary", b"a")])
+def test_compress_is_a_truth_value(stage: Scene, name: str, message: str | bytes) -> None:
+    link = stage.link()
+    for value in (None, 0, 1, "yes", []):
+        assert getattr(link.connection, name)(message, compress=value) is True
+    with pytest.raises(ZeroDivisionError):
+        getattr(link.connection, name)(message, compress=Undecided())
+    stage.end_turn()
+    link.read_all()
+    assert len(link.frames()) == 5
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -67,6 +67,12 @@ def connected(conn: WebSocketConnection) -> None:
     conn.send_binary("text")  # type: ignore[arg-type]
     assert_type(conn.send("text", compress=False), bool)
     assert_type(conn.send_binary(b"bytes", compress=False), bool)
+    conn.send("text", False)  # type: ignore[call-arg]
+    conn.send(text="text")  # type: ignore[call-arg]
+    conn.send("text", compressed=False)  # type: ignore[call-arg]
+    conn.send_binary(b"bytes", False)  # type: ignore[call-arg]
+    conn.send_binary(data=b"bytes")  # type: ignore[call-arg]
+    conn.ping(b"payload")  # type: ignore[call-arg]
     assert_type(conn.compression, str | None)
     conn.buffered = 1  # type: ignore[misc]
 
@@ -112,6 +118,10 @@ def check_server() -> None:
     WebSocketServer(compression="gzip")  # type: ignore[arg-type]
     ws.broadcast("text", compress=False)
     ws.broadcast("text", False)  # type: ignore[call-arg]
+    ws.broadcast("text", keys="AAPL")  # type: ignore[call-arg]
+    ws.broadcast("text", key=[])  # type: ignore[arg-type]
+    ws.broadcast_binary(b"bytes", "AAPL")  # type: ignore[call-arg]
+    ws.broadcast_binary(b"bytes", key={})  # type: ignore[arg-type]
     WebSocketServer(on_backlog="ignore")  # type: ignore[arg-type]
     WebSocketServer("/ws", ["chat"])  # type: ignore[call-arg]
 
