@@ -13,8 +13,10 @@ ZLIB_ROOT=path     where zlib is, if not among the system's libraries: include/z
 
 import os
 import sys
+import tomllib
 from glob import glob
 from pathlib import Path
+from runpy import run_path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -70,9 +72,15 @@ zlib = ["z"]
 if ZLIB_ROOT and sys.platform == "win32":  # the name there depends on zlib's version and on how it was built
     zlib = [path.stem for path in Path(ZLIB_ROOT, "lib").glob("z*.lib")]
 
+project = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
+version = run_path("src/crest/_version.py")["__version__"]
+absolute = run_path("long_description.py")["absolute"]
+
 build_base = "build/sanitize" if SANITIZE else "build/linetrace" if LINETRACE else "build"
 
 setup(
+    long_description=absolute(Path("README.md").read_text("utf-8"), project.get("urls", {}).get("Source"), version),
+    long_description_content_type="text/markdown",
     ext_modules=cythonize(
         [
             Extension(

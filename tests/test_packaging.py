@@ -10,6 +10,7 @@ import tomllib
 from importlib import metadata
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 
@@ -81,6 +82,39 @@ def test_wheel_has_no_sources_of_compiled_modules() -> None:
 @needs_wheel
 def test_licence_is_shipped() -> None:
     assert any(path.name == "LICENSE" for path in WHEEL.files or ())
+
+
+def test_the_description_has_no_links_that_lead_nowhere() -> None:
+    """Package indexes show it far from the source tree."""
+    assert WHEEL.metadata["Description-Content-Type"] == "text/markdown"
+    description = WHEEL.metadata.get_payload()
+    assert isinstance(description, str) and description.startswith("# crest\n")
+    assert "](https://www.rfc-editor.org/rfc/rfc6455)" in description
+    assert re.findall(r"\]\((?!https://)[^)]*\)", description) == []
+
+
+README = """\
+[a guide](docs/a.md#b) and ![a picture](c/d.svg), [RFC](https://rfc.example/#1), ![badge](https://e.example/f.svg),
+[further down](#down)
+```python
+text = "[not a link](g.md)"
+```
+[h](i.py)
+"""
+
+
+@needs_sources
+def test_relative_links_of_the_readme_are_made_absolute() -> None:
+    absolute = run_path(str(ROOT / "long_description.py"))["absolute"]
+    linked = absolute(README, "https://git.example/crest", "1.2.3")
+    here = "https://git.example/crest"
+    assert linked == README.replace("(docs/", f"({here}/blob/v1.2.3/docs/").replace(
+        "(c/", f"({here}/raw/v1.2.3/c/"
+    ).replace("(i.py)", f"({here}/blob/v1.2.3/i.py)")
+    bare = absolute(README, None, "1.2.3")
+    assert bare == README.replace("[a guide](docs/a.md#b)", "a guide").replace("![a picture](c/d.svg)", "").replace(
+        "[h](i.py)", "h"
+    )
 
 
 @needs_sources
