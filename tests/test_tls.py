@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import socket
@@ -73,6 +74,26 @@ async def test_requests_say_https_and_where_they_come_from(pair: Pair, caplog: p
                 await client.send(request("/page"))
                 assert (await client.answer()).body == b"https"
     assert lines(caplog)[0] == f"Listening on https://{where} (WebSocket: wss://{where}/ws)"
+
+
+@on_each_loop
+async def test_nothing_is_left_of_a_connection_that_has_ended(pair: Pair) -> None:
+    def left() -> int:
+        gc.collect()
+        return sum(type(each).__name__ == "SSLProtocol" for each in gc.get_objects())
+
+    before, ws, events = left(), echo(), Events()
+    ws.on_close(lambda conn, code, reason: events.add(code))
+    async with served(pair) as server:
+        for _ in range(3):
+            async with upgraded(server, ws.path, tls=pair.client()) as client:
+                await client.send(close_frame(1000))
+                await client.until_close()
+        assert await events.reach(3) == [1000] * 3
+    del client  # has one of its own
+    async with asyncio.timeout(GUARD):
+        while left() > before:
+            await asyncio.sleep(0)
 
 
 @on_each_loop

@@ -45,10 +45,11 @@ class WebSocketConnection(Outbox):
     def __init__(
         self, head: bytes, peer: tuple[str, int] | Transport | None, scheme: str, subprotocol: str | None
     ) -> None:
-        # Most connections are never asked for their request or address. Until one is, it has the raw head, and the
-        # transport, which knows the address also when it is closed.
+        # Most connections are never asked for their request or address. Until one is, it has the raw head, and crest's
+        # own transport, which knows the address also when it is closed. The loop's are not kept: those of TLS refer to
+        # the connection for ever, and the garbage collector does not look here.
         self._request: Request | bytes = head
-        self._client = peer
+        self._client = peer if isinstance(peer, tuple | StreamTransport | None) else client_address(peer)
         self._scheme = scheme
         self._state: SimpleNamespace | None = None
         self.subprotocol = subprotocol
