@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import ssl
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from events import Events, on_each_loop, until
 
 from crest import App, Request, WebSocketConnection, WebSocketServer
 from crest.io.poller import Poller
+from crest.listener import Listener
+from crest.opening import Opening
 
 SNIFFS = pytest.mark.skipif(not Poller.exists, reason="there, what is not TLS is only cut off")
 
@@ -213,6 +216,33 @@ async def test_shutdown_does_not_wait_for_handshakes(begun: bytes, pair: Pair) -
             await other.close()
             await stopping
             assert await client.eof() == b""
+
+
+@SNIFFS
+@pytest.mark.parametrize("speaks", ["plain text", "TLS"])
+@on_each_loop
+async def test_shutdown_at_the_moment_when_a_connection_is_made(
+    speaks: str, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Listener.opened
+
+    def stop_as_well(self: Listener, *args: Any) -> Opening:
+        opening = opened(self, *args)
+        self.stop_accepting()
+        return opening
+
+    monkeypatch.setattr(Listener, "opened", stop_as_well)
+    echo()
+    async with served(pair, shutdown_timeout=1000) as server:
+        if speaks == "TLS":
+            with suppress(OSError):
+                async with tcp(server, tls=pair.client()) as client:
+                    await client.eof()
+        else:
+            async with tcp(server) as client:
+                await client.send(request("/"))
+                await client.eof()
+    assert server.protocols == []
 
 
 @SNIFFS

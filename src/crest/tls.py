@@ -90,6 +90,7 @@ class TlsAcceptor:
         """What a client does wrong, or not in time, is a line in the log and the end of its connection."""
         seconds, client = self._listener.open_timeout, address[:2]
         site: Listener | Site = self._listener
+        taken = False  # by a transport, which closes it, whatever becomes of the handshake
         sock.setblocking(False)
         try:
             async with asyncio.timeout(seconds):
@@ -98,6 +99,7 @@ class TlsAcceptor:
                     site = Site(self._listener, partial(ProxiedOpening, source=source))
                     client = source or client
                 if await self._peek(sock, 1) == HANDSHAKE:
+                    taken = True
                     await self._loop.connect_accepted_socket(
                         lambda: ServerProtocol(self._turn, site),
                         sock,
@@ -105,24 +107,24 @@ class TlsAcceptor:
                         ssl_handshake_timeout=seconds,
                         ssl_shutdown_timeout=seconds,
                     )
-                else:
-                    site = Site(self._listener, partial(PlainOpening, source=client))
-                    await self._loop.connect_accepted_socket(lambda: ServerProtocol(self._turn, site), sock)
+                    return
+            taken = True
+            site = Site(self._listener, partial(PlainOpening, source=client))
+            # Cancelled when the protocol is connected already, uvloop would not tell it that the connection is lost.
+            connecting = self._loop.connect_accepted_socket(lambda: ServerProtocol(self._turn, site), sock)
+            await asyncio.shield(connecting)
         except TimeoutError:
             logger.info("Refused a connection of %s: no TLS handshake within %g s", client, seconds)
-            sock.close()
         except OSError as error:
             reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
             logger.info("Refused a connection of %s: the TLS handshake failed: %s", client, reason or error)
-            sock.close()
         except MalformedHeader as error:
             self._listener.refuse_header(client, str(error))
-            sock.close()
         except EOFError:
-            sock.close()
-        except asyncio.CancelledError:
-            sock.close()
-            raise
+            pass
+        finally:
+            if not taken:
+                sock.close()
 
     async def _read_header(self, sock: socket.socket) -> Client | None:
         """The source that a PROXY protocol header has; all that comes behind it is left where it is.
