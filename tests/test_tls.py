@@ -5,6 +5,7 @@ import errno
 import gc
 import logging
 import os
+import re
 import socket
 import ssl
 from contextlib import suppress
@@ -163,7 +164,10 @@ async def test_tls_where_none_is_spoken_is_answered_in_plain_text(pair: Pair) ->
 
 @SNIFFS
 @on_each_loop
-async def test_a_handshake_that_fails_is_one_line(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+async def test_handshakes_that_fail_are_a_line_and_a_count(
+    pair: Pair, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crest.refusals.PAUSE", 1000)
     distrustful = ssl.create_default_context()
     with caplog.at_level(logging.INFO):
         async with served(pair) as server:
@@ -182,10 +186,10 @@ async def test_a_handshake_that_fails_is_one_line(pair: Pair, caplog: pytest.Log
                 client.reset()
             async with tcp(server, tls=pair.client()):
                 pass
-    refused = [record for record in caplog.records if "TLS handshake failed" in record.getMessage()]
-    assert len(refused) >= 2
-    assert all(record.levelno == logging.INFO and record.exc_info is None for record in refused)
-    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+    assert [record for record in caplog.records if record.levelno > logging.INFO or record.exc_info] == []
+    first, others = [line for line in lines(caplog) if line.startswith("Refused")]
+    assert re.fullmatch(r"Refused a connection of \('127.0.0.1', \d+\): the TLS handshake failed: .+", first)
+    assert re.fullmatch(r"Refused [2-9] more like the last one \(TLS\)", others)
 
 
 @SNIFFS

@@ -114,10 +114,10 @@ class TlsAcceptor:
             connecting = self._loop.connect_accepted_socket(lambda: ServerProtocol(self._turn, site), sock)
             await asyncio.shield(connecting)
         except TimeoutError:
-            logger.info("Refused a connection of %s: no TLS handshake within %g s", client, seconds)
+            self._refuse(client, f"no TLS handshake within {seconds:g} s")
         except OSError as error:
             reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-            logger.info("Refused a connection of %s: the TLS handshake failed: %s", client, reason or error)
+            self._refuse(client, f"the TLS handshake failed: {reason or str(error) or 'the client has gone'}")
         except MalformedHeader as error:
             self._listener.refuse_header(client, str(error))
         except EOFError:
@@ -125,6 +125,9 @@ class TlsAcceptor:
         finally:
             if not taken:
                 sock.close()
+
+    def _refuse(self, client: Any, reason: str) -> None:
+        self._listener.refusals.add_connection("TLS", client, reason)
 
     async def _read_header(self, sock: socket.socket) -> Client | None:
         """The source that a PROXY protocol header has; all that comes behind it is left where it is.
