@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import socket
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,46 @@ async def begun(server: Listener, first: Client) -> asyncio.Task[None]:
 
 def paced(**options: Any) -> App:
     return App(**{"close_rate": 0.001, "shutdown_timeout": ENDLESS, **options})
+
+
+@pytest.mark.parametrize(
+    ("app", "counted"),
+    [
+        pytest.param({"close_rate": None}, "open", id="without a rate"),
+        pytest.param({"close_rate": 0.001, "shutdown_timeout": ENDLESS}, "open", id="hurried"),
+        pytest.param({"shutdown_timeout": 0}, "there", id="out of time"),
+        pytest.param({"close_rate": None}, "without a request", id="requests"),
+    ],
+)
+@on_each_loop
+async def test_the_loop_turns_while_many_are_ended(
+    app: dict[str, Any], counted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crest.shutdown.AT_ONCE", 2)
+    ws, seen = WebSocketServer(), set()
+
+    def count() -> int:
+        if counted == "open":
+            return ws.connection_count()
+        return sum(counted == "there" or each.opening is not None for each in server.protocols)
+
+    async with App(**app).listening() as server, AsyncExitStack() as stack:
+        for _ in range(6):
+            client = await stack.enter_async_context(tcp(server))
+            await client.send(request("/"))
+            await client.answer()
+            if counted != "without a request":
+                await client.upgrade()
+        stopping = asyncio.create_task(server.stop())
+        async with asyncio.timeout(GUARD):
+            while left := count():
+                seen.add(left)
+                await asyncio.sleep(0)
+                if left == 5:
+                    server.hurry()
+        await stack.aclose()
+        await stopping
+    assert seen & {1, 2, 3, 4}
 
 
 @on_each_loop

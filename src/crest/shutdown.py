@@ -25,6 +25,9 @@ logger = logging.getLogger("crest")
 INTERVAL: Final = 0.02
 """Seconds from one batch to the next, on average. What would be over sooner is done at once."""
 
+AT_ONCE = 100
+"""Connections that are closed, or cut off, until the loop has a turn for others: some 2 ms."""
+
 LAST_WAIT = 1.0
 """Seconds for cancelled handlers to end when `shutdown_timeout` is over, and as many for on_close."""
 
@@ -87,6 +90,7 @@ class Shutdown:
         self._closing_time = 0.0
         self._closed_at = 0.0  # when all are, by the loop's clock
         self._hurried = False
+        self._dealt_with = 0
         self._changed = asyncio.Event()
 
     # ---- What others tell it -------------------------------------------------------------------------------------
@@ -125,7 +129,10 @@ class Shutdown:
             opening.stop_deciding()
         await self._close(clients, began)
         listener.stop_accepting()
-        listener.stop_openings()
+        for each in list(listener.protocols):
+            if each.opening is not None:
+                each.opening.stop()
+                await self._give_way()
         await asyncio.sleep(0)  # the close frames leave with this turn of the loop
         cut = 0
         if not await self._all_end(deadline):
@@ -140,6 +147,7 @@ class Shutdown:
             await self._all_end(began + at)
             for _ in range(size):
                 clients.pop().stop(*self._farewell())
+                await self._give_way()
 
     def _farewell(self) -> tuple[int, str]:
         """Code and reason for one client."""
@@ -154,10 +162,17 @@ class Shutdown:
         for _ in ("a message's handler", "on_close"):
             for protocol in list(listener.protocols):
                 protocol.end_now()
+                await self._give_way()
             self._hurried = False
             if await self._all_end(self._loop.time() + LAST_WAIT):
                 return
         logger.error("handlers of %d connections ignore their cancellation", len(listener.protocols))
+
+    async def _give_way(self) -> None:
+        """One more was closed, or cut off: let the loop turn when these are many."""
+        self._dealt_with = (self._dealt_with + 1) % AT_ONCE
+        if not self._dealt_with:
+            await asyncio.sleep(0)
 
     async def _all_end(self, deadline: float) -> bool:
         """Wait for all connections, and their handlers, to end: no longer than until then, and no longer once hurried.
