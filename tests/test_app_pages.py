@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client import KEY, Answer, connect, handshake, request, tcp
+from client import GUARD, KEY, Answer, connect, handshake, request, tcp
 from events import KINDS, Events, Gate, of_kind, on_each_loop
 
 from crest import App, Request, Response, WebSocketServer
@@ -226,6 +226,66 @@ async def test_a_large_page_arrives_whole() -> None:
         await client.send(request("/"), request("/", {"Host": "test", "Connection": "close"}))
         assert [len((await client.answer()).body) for _ in range(2)] == [size, size]
         assert await client.eof() == b""
+
+
+LARGE = 1 << 25
+"""Bytes, more than the kernel takes for a client that does not read."""
+
+
+def large() -> App:
+    """A large page, and all the time in the world."""
+    app = App(open_timeout=1000)
+    app.get("/page")(lambda request: bytes(LARGE))
+    return app
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+@on_each_loop
+async def test_a_client_may_take_its_time_for_a_response_if_it_takes_some(
+    connection: str, direct: bool
+) -> None:
+    async with large().listening(direct=direct) as server, tcp(server, receive_buffer=1 << 16) as client:
+        await client.send(request("/page", {"Host": "test", "Connection": connection}))
+        await client.reader.readuntil(b"\r\n\r\n")
+        (protocol,) = server.protocols
+        for _ in range(16):
+            await client.reader.readexactly(1 << 20)
+            protocol.expired()  # it has had the time that it has
+        assert len(await client.reader.readexactly(LARGE - (16 << 20))) == LARGE - (16 << 20)
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+@on_each_loop
+async def test_a_client_that_takes_nothing_of_a_response_is_cut_off(
+    connection: str, direct: bool
+) -> None:
+    async with large().listening(direct=direct) as server, tcp(server, receive_buffer=1 << 16) as client:
+        await client.send(request("/page", {"Host": "test", "Connection": connection}))
+        await client.reader.readuntil(b"\r\n\r\n")
+        (protocol,) = server.protocols
+        async with asyncio.timeout(GUARD):
+            while server.protocols:
+                protocol.expired()
+                await asyncio.sleep(0)
+        assert len(await client.eof()) < LARGE
+
+
+@on_each_loop
+async def test_the_time_for_taking_some_of_a_response_is_that_for_a_request(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App(open_timeout=0.05)
+    (tmp_path / "file").write_bytes(bytes(LARGE))
+    app.static("/", tmp_path)
+    with caplog.at_level(logging.INFO, "crest"):
+        async with app.listening() as server, tcp(server, receive_buffer=1 << 16) as client:
+            await client.send(request("/file"))
+            await client.reader.readuntil(b"\r\n\r\n")
+            async with asyncio.timeout(GUARD):
+                while server.protocols:
+                    await asyncio.sleep(0)
+            text = f"Refused a connection of {client.address}: it took nothing of a response for 0.05 s"
+    assert text in caplog.messages
 
 
 @on_each_loop

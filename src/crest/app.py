@@ -35,7 +35,8 @@ class App:
     """What one program serves: WebSocketServers, and the few plain HTTP pages beside them.
 
     Args:
-        open_timeout: Seconds that a client has to send a request, from the moment it connects.
+        open_timeout: Seconds that a client has to send a request, from the moment it connects, and to take some more of
+            a response.
         shutdown_timeout: Seconds that a shutdown may take: closing all connections takes up to half of it, and clients
             and handlers have the rest to end.
         close_rate: Connections that a shutdown closes in a second; more, when half of shutdown_timeout would not do.

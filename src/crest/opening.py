@@ -286,9 +286,14 @@ class Opening:
         return bool(transport.get_write_buffer_size() > transport.get_write_buffer_limits()[1])
 
     async def _read_by_client(self) -> None:
+        """Wait for the client to take what the transport has, but for little of it."""
         if self._is_blocked():
+            self._protocol.is_taking()
+            self._protocol.set_deadline(self._listener.open_timeout)
             self._blocked = self._listener.loop.create_future()
             await self._blocked
+            self._protocol.clear_deadline()
+            self._blocked = None
 
     def _refuse(self, error: HandshakeError) -> None:
         transport, listener = self._protocol.transport, self._listener
@@ -299,10 +304,17 @@ class Opening:
         self._close()
 
     def timed_out(self) -> None:
-        """No request has come in time, or no decision about it."""
-        seconds = self._listener.open_timeout
+        """No request has come in time, or no decision about it; or nothing of a response was taken."""
+        listener, seconds = self._listener, self._listener.open_timeout
         if self._deciding is not None:
             self._give_up(self._deciding, Refusal("timeout", 503, f"no decision within {seconds:g} s", (RETRY_AFTER,)))
+        elif self._protocol.is_taking():
+            self._protocol.set_deadline(seconds)
+        elif self._blocked is not None:
+            transport = self._protocol.transport
+            client = self._client or client_address(transport)
+            listener.refusals.add_connection("response", client, f"it took nothing of a response for {seconds:g} s")
+            transport.abort()
         else:
             self._refuse(HandshakeError(408, f"no request within {seconds:g} s"))
 

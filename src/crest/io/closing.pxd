@@ -25,5 +25,6 @@ cdef class Closing(Heartbeat):
     cdef int finish(self, int code, str reason) except -1
     cdef int linger(self) except -1
 
+    cpdef bint is_taking(self) except -1
     cpdef set_deadline(self, double seconds)
     cpdef clear_deadline(self)

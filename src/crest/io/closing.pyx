@@ -6,11 +6,16 @@ the peer can still read it, and the peer's end of stream is awaited for `close_t
 `connection_lost` comes last.
 """
 
-from crest.io.heartbeat cimport Heartbeat
+from libc.stdint cimport UINT32_MAX, uint32_t
+
+from crest.io.heartbeat cimport Heartbeat, descriptor_of
 from crest.io.inbox cimport CLOSE, ERROR
 from crest.wire.rfc6455 cimport MAX_CLOSE_REASON
 
 from crest.io.inbox import ErrorText
+
+cdef extern from "net.h" nogil:
+    bint crest_takes_output(int fd, uint32_t* acknowledged)
 
 
 cdef class Closing(Heartbeat):
@@ -90,6 +95,13 @@ cdef class Closing(Heartbeat):
             self.transport.write_eof()
         except OSError:  # reset by the peer, which the transport has not noticed yet
             self.transport.abort()
+
+    cpdef bint is_taking(self) except -1:
+        """Whether a peer that is no WebSocket has taken some of what it was sent, since this was asked last, and has
+        more to take. `acknowledged` and `spoke` are what the last look found in the kernel and in the transport."""
+        cdef uint32_t before = self.spoke
+        self.spoke = min(<size_t>self.transport.get_write_buffer_size(), <size_t>UINT32_MAX)
+        return crest_takes_output(descriptor_of(self.transport), &self.acknowledged) or 0 < self.spoke < before
 
     cdef int call_soon(self, object callback) except -1:
         # The loop's own transports do not tell their context: that of whoever asked has to do.

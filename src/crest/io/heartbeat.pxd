@@ -8,7 +8,7 @@ from crest.io.inbox cimport Inbox
 cdef class Heartbeat(Inbox):
     # Milliseconds by the loop's clock, modulo 2**32.
     cdef uint32_t heard             # when bytes came last, or there was another sign of life
-    cdef uint32_t spoke             # when a message came last
+    cdef uint32_t spoke             # when a message came last; of no WebSocket, see Closing.is_taking
     cdef uint32_t asked             # when a ping was sent that nothing has come after; 0: there is none
     cdef uint32_t acknowledged      # bytes by the peer's kernel, at the last look; modulo 2**32
 
@@ -21,6 +21,9 @@ cdef class Heartbeat(Inbox):
     cdef bint is_alive(self) except -1
     cdef bint takes_output(self) except -1
     cdef bint is_reading(self) except -1
+
+
+cdef int descriptor_of(object transport) except? -1
 
 
 cdef inline void hear(Heartbeat peer, uint32_t now) noexcept:

@@ -105,7 +105,7 @@ cdef class Heartbeat(Inbox):
 
     cdef bint has_input(self) except -1:
         """Whether bytes of the peer wait to be read: the loop was busy."""
-        return crest_has_input(descriptor_of(self.connection))
+        return crest_has_input(descriptor_of(self.connection.transport))
 
     cdef bint is_alive(self) except -1:
         return self.has_input() or self.takes_output()
@@ -143,9 +143,9 @@ cdef uint32_t rounded(uint32_t wait, uint32_t span) noexcept:
     return max(wait >> shift << shift, LEAST)
 
 
-cdef int descriptor_of(Outbox connection) except? -1:
+cdef int descriptor_of(object transport) except? -1:
     """The socket's descriptor, whoever's transport it is; -1: there is none."""
-    if isinstance(connection.transport, Pollable):
-        return connection.fd
-    sock = connection.transport.get_extra_info("socket")
+    if isinstance(transport, Pollable):
+        return (<Pollable>transport).fd
+    sock = transport.get_extra_info("socket")
     return -1 if sock is None else sock.fileno()

@@ -42,7 +42,7 @@ cdef extern from "Python.h":
 # Payload bytes that must be awaited for them to be received where they belong instead of in the shared buffer.
 cdef size_t DIRECT = 1 << 18
 
-# Seconds that a plain HTTP client has to read a last response and close, before the connection is cut.
+# Seconds in which a plain HTTP client takes some of a last response, or closes; else the connection is cut.
 cdef double OPENING_LINGER = 5
 
 
@@ -313,6 +313,8 @@ cdef class Protocol(Closing):
             self.opening.timed_out()
         elif self.connection is not None and self.connection.state == OPEN:
             self.beat()
+        elif self.connection is None and self.is_taking():
+            self.set_deadline(OPENING_LINGER)
         elif self.connection is None or self.close_sent or self.ended or self.at_end:
             self.transport.abort()
 
@@ -332,6 +334,7 @@ cdef class Protocol(Closing):
     def close_opening(self):
         """The opening has sent its last response: no upgrade will follow."""
         self.opening = None
+        self.is_taking()
         self.set_deadline(OPENING_LINGER)
         self.drained()
 
