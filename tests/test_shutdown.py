@@ -126,6 +126,24 @@ def paced(**options: Any) -> App:
     return App(**{"close_rate": 0.001, "shutdown_timeout": ENDLESS, **options})
 
 
+@on_each_loop
+async def test_cancelled_again_it_comes_to_its_end_all_the_same(direct: bool, caplog: pytest.LogCaptureFixture) -> None:
+    ws, events = WebSocketServer(close_timeout=ENDLESS), Events()
+    ws.on_close(lambda conn, code, reason: events.add(code))
+    with caplog.at_level(logging.INFO, "crest"):
+        async with paced().listening(direct=direct) as server, upgraded(server) as client:
+            stopping = asyncio.create_task(server.stop())
+            await client.frame()
+            for _ in range(3):
+                stopping.cancel()
+                await turns()
+            with pytest.raises(asyncio.CancelledError):
+                await stopping
+            assert events.seen == [1006]
+            assert server.protocols == []
+    assert told(caplog)[-1] == "Stopped after # s; of 1 connections, 1 were cut off"
+
+
 @pytest.mark.parametrize(
     ("app", "counted"),
     [

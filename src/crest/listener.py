@@ -245,16 +245,20 @@ class Listener:
     # ---- Stop ----------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Shut down, see shutdown.py. Whoever calls it again waits for the same end; to be cancelled hurries it."""
+        """Shut down, see shutdown.py. Whoever calls it again waits for the same end; to be cancelled hurries it, and does
+        not spare the wait for that."""
         if self._stopped is None:
             self.stopping = True
             self._stopped = self.loop.create_task(self._stop())
-        try:
-            await asyncio.shield(self._stopped)
-        except asyncio.CancelledError:
-            self.hurry()
-            await self._stopped
-            raise
+        cancelled: asyncio.CancelledError | None = None
+        while not self._stopped.done():
+            try:
+                await asyncio.shield(self._stopped)
+            except asyncio.CancelledError as error:
+                self.hurry()
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     async def _stop(self) -> None:
         if self._acceptors:
