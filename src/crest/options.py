@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from math import isfinite
-
 LONGEST_SPAN = 1_000_000
 """Seconds. Compiled code counts milliseconds in 32 bits."""
 
+MOST_SECONDS = 1e9
+"""Compiled code counts nanoseconds in 64 bits, and clients are told times in text."""
+
+LOWEST_RATE = 1e-9
 HIGHEST_RATE = 1e12
 """A second, and at once. Tokens are counted in floating point: here to a ten thousandth."""
 
@@ -50,8 +52,8 @@ def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
     """A time-out: more than 0, or with `zero` that too."""
     if not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not isfinite(value) or value < 0 or (value == 0 and not zero):
-        raise ValueError(f"{name} must be positive, not {value!r}")
+    if not 0 <= value <= MOST_SECONDS or (value == 0 and not zero):
+        raise ValueError(f"{name} must be positive and at most {MOST_SECONDS:g} s, not {value!r}")
     return value
 
 
@@ -61,8 +63,8 @@ def check_pace(name: str, value: float | None) -> float | None:
         return None
     if not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number a second or None, not {type(value).__name__}")
-    if not isfinite(value) or value <= 0:
-        raise ValueError(f"{name} must be positive, not {value!r}")
+    if not 0 < value <= HIGHEST_RATE:
+        raise ValueError(f"{name} must be positive and at most {HIGHEST_RATE:g}, not {value!r}")
     return value
 
 
@@ -84,8 +86,8 @@ def check_rate(name: str, value: Rate | None) -> tuple[float, float] | None:
     if not 1 <= len(pair) <= 2 or not all(isinstance(each, int | float) for each in pair):
         raise TypeError(f"{name} must be a number a second, or a pair (a second, at once), not {value!r}")
     rate, burst = (*pair, max(pair[0], 1))[:2]
-    if not 0 < rate <= HIGHEST_RATE:
-        raise ValueError(f"{name} must be more than 0 a second and at most {HIGHEST_RATE:g}, not {rate!r}")
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise ValueError(f"{name} must be {LOWEST_RATE:g} to {HIGHEST_RATE:g} a second, not {rate!r}")
     if not 1 <= burst <= HIGHEST_RATE:
         raise ValueError(f"{name} must allow at least 1 at once and at most {HIGHEST_RATE:g}, not {burst!r}")
     return float(rate), float(burst)
