@@ -91,6 +91,29 @@ async def test_it_comes_in_pieces(header: bytes, direct: bool) -> None:
         assert await clients.reach(1) == [(ALICE, ALICE)]
 
 
+OVER_TLS = V2[:14] + b"\x00\x14" + V2[16:] + b"\x20\x00\x05\x01\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("header", "scheme", "status"), [(V1, "http", 101), (V2, "http", 101), (OVER_TLS, "https", 403)]
+)
+@on_each_loop
+async def test_who_speaks_tls_with_the_proxy_is_no_page_that_came_in_the_clear(
+    header: bytes, scheme: str, status: int, direct: bool
+) -> None:
+    ws, schemes, app = WebSocketServer(), Events(), behind()
+    ws.on_connect(lambda conn: schemes.add(conn.request.scheme))
+    app.get("/scheme")(lambda request: request.scheme)
+    async with app.listening(direct=direct) as server:
+        for origin, expected in (("http://test", status), ("https://test", 101)):
+            async with tcp(server) as client:
+                await client.send(header, request("/scheme"))
+                assert (await client.answer()).body == scheme.encode()
+                await client.send(handshake(changed={"Origin": origin}))
+                assert (await client.answer()).status == expected
+    assert set(schemes.seen) == {scheme}
+
+
 @on_each_loop
 async def test_pages_and_several_requests() -> None:
     async with behind().listening() as server, tcp(server) as client:

@@ -144,6 +144,10 @@ class Opening:
         """Whom a request comes from."""
         return proxies.client(client_address(self._protocol.transport), head)
 
+    def _scheme(self) -> str:
+        """How the client addressed the server: "http" or "https"."""
+        return scheme_of(self._protocol.transport)
+
     # ---- Upgrades ------------------------------------------------------------------------------------------------
 
     def _upgrade(self, server: WebSocketServer, head: RequestHead) -> bool:
@@ -154,18 +158,18 @@ class Opening:
             response, subprotocol, agreed = accept(head, server.subprotocols, server.hub.deflate)
             origin = head.joined(b"Origin")  # of several, a text that is none
             if origin is not None:
-                admission.check_origin(origin, head, scheme_of(transport))
+                admission.check_origin(origin, head, self._scheme())
             if admission.asks:
                 client = self._client or client_address(transport)
                 if admission.arrivals is not None:
                     admission.check_pace(admission.arrivals, client)
                 if admission.is_limited:
                     listener.seats[self._protocol] = admission.take_seat(client)
-                user = admission.ask(Request(head, client, scheme_of(transport)))
+                user = admission.ask(Request(head, client, self._scheme()))
         except HandshakeError as error:
             admission.refused[kind_of(error)] += 1
             raise
-        connection = WebSocketConnection(head.raw, self._client or transport, scheme_of(transport), subprotocol)
+        connection = WebSocketConnection(head.raw, self._client or transport, self._scheme(), subprotocol)
         if user is not None:
             if isawaitable(user):
                 self._deciding = server
@@ -233,7 +237,7 @@ class Opening:
         listener, transport = self._listener, self._protocol.transport
         result: Response | Awaitable[Response] | None
         client = self._client or client_address(transport)
-        result = listener.respond(Request(head, client, scheme_of(transport)), path)
+        result = listener.respond(Request(head, client, self._scheme()), path)
         if isinstance(result, Response):
             self._send(head, result)
             if not keeps_alive(head):

@@ -205,6 +205,30 @@ def test_the_checksum() -> None:
         assert crc32c(data) == slow_crc32c(data)
 
 
+# ---- TLS -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "tls"),
+    [
+        (binary(0x11, INET), False),
+        (binary(0x11, INET + value(0x20, b"\x01\0\0\0\0")), True),
+        (binary(0x11, INET + value(0x20, b"\x07\0\0\0\0" + value(0x21, b"TLSv1.3"))), True),
+        (binary(0x21, INET6 + value(4, b"\x20\0\x01\x01") + value(0x20, b"\x01\0\0\0\0")), True),
+        (binary(0x31, UNIX + value(0x20, b"\x01\0\0\0\0")), True),
+        (binary(0x11, INET + value(0x20, b"\x06\0\0\0\0")), False),
+        (binary(0x11, INET + value(0x20, b"")), False),
+        (binary(0x11, INET + value(0x21, b"\x01\0\0\0\0")), False),
+        (binary(0x11, INET + value(0x20, b"\x01\0\0\0\0"), 0x20), False),
+        (b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n", False),
+    ],
+)
+def test_whether_the_client_speaks_tls(data: bytes, tls: bool) -> None:
+    for chunks in ([data + PAYLOAD], [data[at : at + 1] for at in range(len(data))]):
+        header, _ = read(chunks)
+        assert header.complete and header.tls is tls
+
+
 # ---- Mutations -------------------------------------------------------------------------------------------------------
 
 

@@ -37,6 +37,9 @@ STREAM, DGRAM = 1, 2
 ADDRESSES: Final = {INET: 12, INET6: 36, UNIX: 216}
 """Bytes of both addresses and ports of each family."""
 TYPE_CRC32C: Final = 3
+TYPE_SSL: Final = 0x20
+CLIENT_SSL: Final = 1
+"""In the first byte of that value: the client speaks TLS with the proxy (section 2.2.6)."""
 
 
 class MalformedHeader(ValueError):
@@ -50,15 +53,17 @@ class ProxyHeader:
         complete: Whether it has come as a whole.
         source: Address and port of the client. None as long as it is not complete; and if the proxy names none: the
             connection is its own (a health check), or the client has no address of IP.
+        tls: Whether the client speaks TLS with the proxy, which version 2 may say.
     """
 
-    __slots__ = ("_data", "_size", "complete", "source")
+    __slots__ = ("_data", "_size", "complete", "source", "tls")
 
     def __init__(self) -> None:
         self._data = b""
         self._size: int | None = None  # of the whole header, as soon as that is known
         self.complete = False
         self.source: Source | None = None
+        self.tls = False
 
     @property
     def begun(self) -> bool:
@@ -78,7 +83,10 @@ class ProxyHeader:
         if self._size is None or len(self._data) < self._size:
             return len(data)
         self._data = self._data[: self._size]
-        self.source = _parse_binary(self._data) if self._data[:1] == SIGNATURE[:1] else _parse_line(self._data)
+        if self._data[:1] == SIGNATURE[:1]:
+            self.source, self.tls = _parse_binary(self._data)
+        else:
+            self.source = _parse_line(self._data)
         self.complete = True
         return self._size - before
 
@@ -124,7 +132,8 @@ def _parse_line(line: bytes) -> Source | None:
 # ---- Version 2 -------------------------------------------------------------------------------------------------------
 
 
-def _parse_binary(header: bytes) -> Source | None:
+def _parse_binary(header: bytes) -> tuple[Source | None, bool]:
+    """The source, and whether it speaks TLS."""
     version, command = divmod(header[12], 16)
     family, transport = divmod(header[13], 16)
     if version != VERSION:
@@ -132,22 +141,24 @@ def _parse_binary(header: bytes) -> Source | None:
     if command not in (LOCAL, PROXY):
         raise MalformedHeader(f"command {command}")
     if command == LOCAL:
-        return None  # whatever else it says
+        return None, False  # whatever else it says
     if family > UNIX or transport > DGRAM:
         raise MalformedHeader(f"family {family} and transport {transport}")
     if UNSPEC in (family, transport):
-        return None
-    _check_values(header, HEAD + ADDRESSES[family])
+        return None, False
+    tls = _check_values(header, HEAD + ADDRESSES[family])
     if transport != STREAM or family == UNIX:
-        return None
+        return None, tls
     body = header[HEAD:]
     if family == INET:
-        return str(IPv4Address(body[:4])), int.from_bytes(body[8:10], "big")
-    return _plain(IPv6Address(body[:16])), int.from_bytes(body[32:34], "big")
+        return (str(IPv4Address(body[:4])), int.from_bytes(body[8:10], "big")), tls
+    return (_plain(IPv6Address(body[:16])), int.from_bytes(body[32:34], "big")), tls
 
 
-def _check_values(header: bytes, at: int) -> None:
-    """Go through what follows the addresses: each a type, the length of a value, and the value."""
+def _check_values(header: bytes, at: int) -> bool:
+    """Go through what follows the addresses: each a type, the length of a value, and the value. Returns whether one
+    says that the client speaks TLS."""
+    tls = False
     if len(header) < at:
         raise MalformedHeader("shorter than its addresses")
     while at < len(header):
@@ -157,7 +168,10 @@ def _check_values(header: bytes, at: int) -> None:
             raise MalformedHeader("a value that is longer than the header")
         if header[at] == TYPE_CRC32C:
             _check_sum(header, value, end)
+        elif header[at] == TYPE_SSL and end > value:
+            tls = bool(header[value] & CLIENT_SSL)
         at = end
+    return tls
 
 
 def _check_sum(header: bytes, value: int, end: int) -> None:
