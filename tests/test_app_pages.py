@@ -241,9 +241,7 @@ def large() -> App:
 
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])
 @on_each_loop
-async def test_a_client_may_take_its_time_for_a_response_if_it_takes_some(
-    connection: str, direct: bool
-) -> None:
+async def test_a_client_may_take_its_time_for_a_response_if_it_takes_some(connection: str, direct: bool) -> None:
     async with large().listening(direct=direct) as server, tcp(server, receive_buffer=1 << 16) as client:
         await client.send(request("/page", {"Host": "test", "Connection": connection}))
         await client.reader.readuntil(b"\r\n\r\n")
@@ -256,9 +254,7 @@ async def test_a_client_may_take_its_time_for_a_response_if_it_takes_some(
 
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])
 @on_each_loop
-async def test_a_client_that_takes_nothing_of_a_response_is_cut_off(
-    connection: str, direct: bool
-) -> None:
+async def test_a_client_that_takes_nothing_of_a_response_is_cut_off(connection: str, direct: bool) -> None:
     async with large().listening(direct=direct) as server, tcp(server, receive_buffer=1 << 16) as client:
         await client.send(request("/page", {"Host": "test", "Connection": connection}))
         await client.reader.readuntil(b"\r\n\r\n")

@@ -245,8 +245,8 @@ class Listener:
     # ---- Stop ----------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Shut down, see shutdown.py. Whoever calls it again waits for the same end; to be cancelled hurries it, and does
-        not spare the wait for that."""
+        """Shut down, see shutdown.py. Whoever calls it again waits for the same end; to be cancelled, however often,
+        hurries it."""
         if self._stopped is None:
             self.stopping = True
             self._stopped = self.loop.create_task(self._stop())
