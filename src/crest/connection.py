@@ -45,11 +45,13 @@ class WebSocketConnection(Outbox):
     def __init__(
         self, head: bytes, peer: tuple[str, int] | Transport | None, scheme: str, subprotocol: str | None
     ) -> None:
-        # Most connections are never asked for their request or address. Until one is, it has the raw head, and crest's
-        # own transport, which knows the address also when it is closed. The loop's are not kept: those of TLS refer to
-        # the connection for ever, and the garbage collector does not look here.
+        # Most connections are never asked for their request or address. Until one is, it has the raw head, and the
+        # transport, which knows the address also when it is closed. Not one of TLS: the loop's refer to their
+        # connection for ever, and the garbage collector does not look here.
         self._request: Request | bytes = head
-        self._client = peer if isinstance(peer, tuple | StreamTransport | None) else client_address(peer)
+        if scheme == "https" and peer is not None and not isinstance(peer, tuple):
+            peer = client_address(peer)
+        self._client = peer
         self._scheme = scheme
         self._state: SimpleNamespace | None = None
         self.subprotocol = subprotocol
@@ -104,6 +106,6 @@ def client_address(transport: Transport) -> tuple[str, int] | None:
     return (peer[0], peer[1]) if isinstance(peer, tuple) else None
 
 
-def scheme_of(transport: BaseTransport) -> str:
-    """How the client addressed it: "https" over TLS, else "http"."""
-    return "http" if transport.get_extra_info("sslcontext") is None else "https"
+def scheme_of(transport: BaseTransport, tls_ended: bool) -> str:
+    """How the client addressed it: "https" over TLS, which a proxy may have ended, else "http"."""
+    return "https" if tls_ended or transport.get_extra_info("sslcontext") is not None else "http"

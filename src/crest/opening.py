@@ -50,12 +50,14 @@ class Opening:
         "_protocol",
         "_reader",
         "_source",
+        "_tls_ended",
     )
 
     def __init__(self, listener: Listener, protocol: Protocol, source: Client | None = None) -> None:
         self._listener = listener
         self._protocol = protocol
         self._source = source
+        self._tls_ended = False  # by a proxy that has said so
         self._pending = b""  # came before the response to an earlier request had gone out
         self._at_end = False
         self._answering: asyncio.Task[None] | None = None
@@ -144,32 +146,28 @@ class Opening:
         """Whom a request comes from."""
         return proxies.client(client_address(self._protocol.transport), head)
 
-    def _scheme(self) -> str:
-        """How the client addressed the server: "http" or "https"."""
-        return scheme_of(self._protocol.transport)
-
     # ---- Upgrades ------------------------------------------------------------------------------------------------
 
     def _upgrade(self, server: WebSocketServer, head: RequestHead) -> bool:
         """Decide about an upgrade request, or begin to. True when this connection's opening is over."""
         listener, admission, transport = self._listener, server.admission, self._protocol.transport
-        user = None
+        user, scheme = None, scheme_of(transport, self._tls_ended)
         try:
             response, subprotocol, agreed = accept(head, server.subprotocols, server.hub.deflate)
             origin = head.joined(b"Origin")  # of several, a text that is none
             if origin is not None:
-                admission.check_origin(origin, head, self._scheme())
+                admission.check_origin(origin, head, scheme)
             if admission.asks:
                 client = self._client or client_address(transport)
                 if admission.arrivals is not None:
                     admission.check_pace(admission.arrivals, client)
                 if admission.is_limited:
                     listener.seats[self._protocol] = admission.take_seat(client)
-                user = admission.ask(Request(head, client, self._scheme()))
+                user = admission.ask(Request(head, client, scheme))
         except HandshakeError as error:
             admission.refused[kind_of(error)] += 1
             raise
-        connection = WebSocketConnection(head.raw, self._client or transport, self._scheme(), subprotocol)
+        connection = WebSocketConnection(head.raw, self._client or transport, scheme, subprotocol)
         if user is not None:
             if isawaitable(user):
                 self._deciding = server
@@ -237,7 +235,7 @@ class Opening:
         listener, transport = self._listener, self._protocol.transport
         result: Response | Awaitable[Response] | None
         client = self._client or client_address(transport)
-        result = listener.respond(Request(head, client, self._scheme()), path)
+        result = listener.respond(Request(head, client, scheme_of(transport, self._tls_ended)), path)
         if isinstance(result, Response):
             self._send(head, result)
             if not keeps_alive(head):

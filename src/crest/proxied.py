@@ -33,12 +33,11 @@ class ProxiedOpening(Opening):
 class HeaderOpening(ProxiedOpening):
     """Reads the header first."""
 
-    __slots__ = ("_header", "_tls")
+    __slots__ = ("_header",)
 
     def __init__(self, listener: Listener, protocol: Protocol) -> None:
         super().__init__(listener, protocol)
         self._header: ProxyHeader | None = ProxyHeader()
-        self._tls = False
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
@@ -51,14 +50,11 @@ class HeaderOpening(ProxiedOpening):
             if not self._header.complete:
                 return
             self._source = self._client = self._header.source
-            self._tls = self._header.tls
+            self._tls_ended = self._header.tls
             self._header = None
             data = data[size:]
         if data:
             super().data_received(data)
-
-    def _scheme(self) -> str:
-        return "https" if self._tls else super()._scheme()
 
     def eof_received(self) -> bool:
         """The peer has closed its half. One that has sent nothing was only looking whether somebody listens."""
