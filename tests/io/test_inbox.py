@@ -345,6 +345,16 @@ def test_what_on_error_raises_is_logged_and_the_connection_closed(
     assert closed_with(link) == 1011
 
 
+def test_clients_mistakes_do_not_fill_the_log(stage: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    stage.hub.on_error = None
+    with caplog.at_level(logging.INFO, "crest"):
+        for seconds in (0, 0.4, 0.5, 0.2, 1.5):
+            stage.loop.advance(seconds)
+            stage.link().receive(frame(0x3))
+    line = "test-1: frame 1: opcode 0x3 is reserved"
+    assert [record.getMessage() for record in caplog.records] == [line, f"{line} (2 more before)", line]
+
+
 def test_what_on_close_raises_without_on_error_is_logged(stage: Scene, caplog: pytest.LogCaptureFixture) -> None:
     stage.hub.on_error, stage.hub.on_close = None, raising_later
     link = stage.link()

@@ -21,6 +21,8 @@ cdef class Hub:
     # Milliseconds: of the heartbeat (0: off), and after which handlers are named as blocking the loop.
     cdef readonly uint32_t ping_interval, ping_timeout, idle_timeout, slow_handler
     cdef uint32_t calls[6]      # of handlers, by Event, since one of the connections began to be served
+    cdef uint32_t mistake_told  # in milliseconds, when a client's mistake was logged last
+    cdef uint32_t mistakes      # ... 0: none was; else 1 and how many were not since
     cdef readonly object deflate        # Deflate; None: nothing is compressed
     cdef Crew crew              # None: nobody helps with the fan-out
     # None: no loop serves this.

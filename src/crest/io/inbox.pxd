@@ -27,6 +27,7 @@ cdef class Inbox(Owner):
     cdef uint8_t deaf           # nor are they since the application has called close()
     cdef uint8_t drain_waits    # in the queue
 
+    cdef int log_mistake(self, object text) except -1
     cdef int relieved(self) except -1
     cdef int deliver(self, Event event, object first, object second) except -1
     cdef object call(self, Event event, object first, object second)

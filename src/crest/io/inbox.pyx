@@ -15,6 +15,7 @@ from inspect import isawaitable
 import logging
 
 from crest.io.backlog cimport OPEN, Owner
+from crest.io.clock cimport milliseconds
 from crest.io.hub cimport Hub
 from crest.io.outbox cimport PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack
 from crest.io.watch cimport in_steps, watch, watched
@@ -30,6 +31,8 @@ cdef extern from *:
     PyObject* PyObject_Vectorcall(PyObject* callee, PyObject** arguments, size_t count, PyObject* names) noexcept
 
 logger = logging.getLogger("crest")
+
+cdef uint32_t PAUSE = 1000  # milliseconds after a line about a client's mistake: anyone can make as many as they like
 
 
 class ErrorText(str):
@@ -114,7 +117,7 @@ cdef class Inbox(Owner):
             handler = hub.on_error
         if handler is None:
             if event == ERROR:
-                logger.info("%s: %s", self.connection.get_id(), first)
+                self.log_mistake(first)
             return None
         hub.calls[<int>event] += 1
         arguments[0] = <PyObject*>self.connection
@@ -124,6 +127,19 @@ cdef class Inbox(Owner):
         if result == <PyObject*>None:
             return owned(result)
         return self.awaitable_of(event, handler, result)
+
+    cdef int log_mistake(self, object text) except -1:
+        """A client's mistake that no handler is told of: a line in the log, or one more in the next."""
+        cdef Hub hub = self.hub
+        cdef uint32_t now = milliseconds(self.connection.feed.turn.clock)
+        if hub.mistakes and now - hub.mistake_told < PAUSE:
+            hub.mistakes += 1
+            return 0
+        others = f" ({hub.mistakes - 1} more before)" if hub.mistakes > 1 else ""
+        logger.info("%s: %s%s", self.connection.get_id(), text, others)
+        hub.mistake_told = now
+        hub.mistakes = 1
+        return 0
 
     cdef object awaitable_of(self, Event event, object handler, PyObject* returned):
         """What a handler returned, NULL when it raised, if that has to be awaited; else None."""
