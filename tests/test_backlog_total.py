@@ -83,6 +83,7 @@ async def test_the_slowest_is_closed_with_1013_and_the_others_go_on(
                 *frames, close = await client.until_close()
                 assert (close.opcode, close.code) == (CLOSE, 1013)
                 assert 0 < len(frames) < len(sent[i]) / 2, "what waited is given up"
+                assert len(frames) + conns[i].dropped == len(sent[i])
             else:
                 frames = [await client.frame() for _ in sent[i]]
                 assert await client.frame() == Frame(TEXT, b"to all")

@@ -129,10 +129,12 @@ cdef class Backlog(Pieces):
             # Handlers run from the loop's calls for this connection.
             self.owner.call_soon(partial(self._close_shed, burden))
         self.overflowed = True  # whoever closes it meanwhile leaves it to that
+        self.stop()
+        if not closing:
+            self.make_way(0, self.begun, &self.dropped)
         if closing or self.begun > MOST_REST:
             self._cut_off()
             return
-        self.stop()
         rest = self.head(self.begun)
         self.discard()
         if rest:
