@@ -153,7 +153,7 @@ class Opening:
         listener, admission, transport = self._listener, server.admission, self._protocol.transport
         user, scheme = None, scheme_of(transport, self._tls_ended)
         try:
-            response, subprotocol, agreed = accept(head, server.subprotocols, server.hub.deflate)
+            response, subprotocol, agreed = accept(head, server.subprotocols, server.deflate)
             origin = head.joined(b"Origin")  # of several, a text that is none
             if origin is not None:
                 admission.check_origin(origin, head, scheme)

@@ -23,7 +23,7 @@ cdef class Hub:
     cdef uint32_t calls[6]      # of handlers, by Event, since one of the connections began to be served
     cdef uint32_t mistake_told  # in milliseconds, when a client's mistake was logged last
     cdef uint32_t mistakes      # ... 0: none was; else 1 and how many were not since
-    cdef readonly object deflate        # Deflate; None: nothing is compressed
+    cdef object deflate         # Deflate; None: nothing is compressed
     cdef Crew crew              # None: nobody helps with the fan-out
     # None: no loop serves this.
     cdef Fanout fanout          # of the connections that do not compress
