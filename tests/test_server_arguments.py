@@ -118,7 +118,7 @@ def test_a_server_shows_its_path_and_where_it_was_made() -> None:
     ],
 )
 def test_what_broadcasts_do_not_take(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-    with pytest.raises(TypeError, match=rf"WebSocketServer\.{name}\(\) (takes|missing|got)"):
+    with pytest.raises(TypeError, match=rf"^{name}\(\) (takes|got)"):
         getattr(WebSocketServer(), name)(*args, **options)
 
 

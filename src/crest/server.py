@@ -75,6 +75,9 @@ class WebSocketServer(Broadcaster):
         fanout_threads: Threads that send such a broadcast, the event loop's own among them: 1 to 16. Helpers start with
             the first broadcast to some hundreds of connections.
 
+    Attributes:
+        admission, deflate, hub, served_by: For the app that serves it.
+
     Raises:
         TypeError, ValueError: An argument is of the wrong type or out of range.
     """
