@@ -82,8 +82,8 @@ class WebSocketServer(Broadcaster):
         TypeError, ValueError: An argument is of the wrong type or out of range.
     """
 
-    # What is looked up for each handshake: CPython 3.11 is slow to find it in a dict, as a subclass of an extension type
-    # has it. The dict is for the application's own attributes.
+    # CPython 3.11 is slow to find attributes in the dict of an extension type's subclass, and these are looked up for
+    # each handshake. The dict is for the application's own.
     __slots__ = ("__dict__", "__weakref__", "_made_at", "admission", "deflate", "path", "served_by", "subprotocols")
 
     def __init__(
