@@ -6,6 +6,7 @@ Each case runs in a process of its own, this file as a program, in which flaky.c
 import asyncio
 import ctypes
 import errno
+import inspect
 import logging
 import os
 import random
@@ -54,7 +55,7 @@ def all_happened() -> bool:
 def case(test: Callable[[], Any]) -> Callable[[], Any]:
     """It is one of CASES; if it is async, on asyncio's loop and uvloop's."""
     name = test.__name__.removesuffix("_")
-    if not asyncio.iscoroutinefunction(test):
+    if not inspect.iscoroutinefunction(test):
         CASES[name] = test
         return test
     CASES[f"{name}-asyncio"] = lambda: run(test(), asyncio.new_event_loop)
