@@ -157,10 +157,14 @@ def test_messages_before_an_end_without_a_close_frame_are_handled(stage: Scene, 
 def test_tasks_that_begin_at_once(stage: Scene) -> None:
     """As with asyncio.eager_task_factory: a handler that does not wait has ended when its task is made."""
 
+    class Done(asyncio.Future[None]):
+        def set_name(self, name: object) -> None:
+            """Some versions of CPython name what a factory has made."""
+
     def eager(loop: asyncio.AbstractEventLoop, work: Any, **_: object) -> asyncio.Future[None]:
         with pytest.raises(StopIteration):
             work.send(None)
-        done = loop.create_future()
+        done = Done(loop=loop)
         done.set_result(None)
         return done
 
