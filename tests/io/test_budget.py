@@ -256,6 +256,7 @@ def test_one_within_a_large_message_is_cut_off(tight: Scene) -> None:
     assert link.transport.calls[-1] == "abort"
     assert [event[0] for event in tight.seen(link)] == ["error", "close"]
     assert tight.seen(link)[1][1] == 1013
+    assert link.connection.dropped == 1
     assert used(tight) == 0
 
 
@@ -271,6 +272,7 @@ def test_so_is_one_that_is_closing(tight: Scene) -> None:
     tight.end_turn(4)
     assert link.transport.calls[-1] == "abort"
     assert [event[0] for event in tight.seen(link)] == ["error", "close"]
+    assert link.connection.dropped == 1 + 18, "what had begun, and what waited for that; the close frame is no message"
     assert other.connection.is_open()
     assert used(tight) < 700_000
 
@@ -282,6 +284,7 @@ def test_so_is_one_in_the_middle_of_more_than_a_transport_has(tight: Scene) -> N
         assert link.connection.send("y" * 200_000 + f"{random.random()}")
     tight.end_turn(2)
     assert link.transport.calls[-1] == "abort"
+    assert link.connection.dropped == 1 + 19
     assert used(tight) == 0
 
 
@@ -291,10 +294,12 @@ def test_ends_are_cut_off_too_where_they_are_too_much(direct: bool) -> None:
     with scene(direct=direct, max_backlog_total=limit) as stage:
         links = [stage.link(send_buffer=SMALL_KERNEL, room=0) for _ in range(20)]
         for link in links:
-            assert link.connection.send("x" * 70_000)
+            assert link.connection.send("x" * 80_000)
         stage.end_turn(2)
         assert limit - 80_000 < used(stage) <= limit + 20 * 1024, "and a close frame for each"
-        assert 10 < sum("abort" in link.transport.calls for link in links) < 20
+        cut = ["abort" in link.transport.calls for link in links]
+        assert 10 < sum(cut) < 20
+        assert [link.connection.dropped for link in links] == cut
 
 
 def test_only_those_behind_are_looked_at(tight: Scene, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,7 @@ from crest.io.clock cimport Deadline
 from crest.io.pieces cimport Pieces
 from crest.io.turn cimport Block, Pending
 from crest.wire.frames cimport frame_size
-from crest.wire.rfc6455 cimport CLOSE_TRY_AGAIN_LATER, OPCODE_PING, OPCODE_PONG
+from crest.wire.rfc6455 cimport CLOSE_TRY_AGAIN_LATER, OPCODE_CLOSE, OPCODE_PING, OPCODE_PONG
 
 from functools import partial
 
@@ -130,8 +130,7 @@ cdef class Backlog(Pieces):
             self.owner.call_soon(partial(self._close_shed, burden))
         self.overflowed = True  # whoever closes it meanwhile leaves it to that
         self.stop()
-        if not closing:
-            self.make_way(0, self.begun, &self.dropped)
+        self.make_way(0, self.begun, &self.dropped)
         if closing or self.begun > MOST_REST:
             self._cut_off()
             return
@@ -143,9 +142,10 @@ cdef class Backlog(Pieces):
             self.own = None  # the close frame gets a small block, not one twice as large as this
 
     def _cut_off(self):
-        """Forget all that waits, and cut the connection."""
+        """Forget all that waits, the rest of what had begun, and cut the connection."""
         self.fd = -1
         self.stop()
+        self.dropped += self.begun > 0
         self.discard()
         self.forget_handed()
         if self.owner is not None:
@@ -198,7 +198,7 @@ cdef class Backlog(Pieces):
                 break
             head = head_at(&walk)
             size = frame_size(head)
-            dropped[0] += not remember(&controls, head, size)
+            dropped[0] += is_lost(&controls, head, size)
             step(&walk, size)
         self.cut(self.begun, walk.position)
         if controls.sizes[0] or controls.sizes[1]:
@@ -232,14 +232,17 @@ cdef inline void step(Walk* walk, size_t size) noexcept:
     walk.position += size
 
 
-cdef bint remember(Controls* controls, const uint8_t* frame, size_t size) noexcept:
-    """Keep a copy of a ping or a pong; False if that is in place of an older one, or it is something else."""
+cdef bint is_lost(Controls* controls, const uint8_t* frame, size_t size) noexcept:
+    """Whether dropping a frame loses anything. The newest ping and the newest pong are kept, as copies; a close frame is
+    only dropped with the connection."""
     cdef int opcode = frame[0] & 0x0F
     cdef int which = opcode == OPCODE_PONG
-    cdef bint first
-    if opcode != OPCODE_PING and opcode != OPCODE_PONG:
+    cdef bint again
+    if opcode == OPCODE_CLOSE:
         return False
-    first = controls.sizes[which] == 0
+    if opcode != OPCODE_PING and opcode != OPCODE_PONG:
+        return True
+    again = controls.sizes[which] > 0
     memcpy(controls.frames[which], frame, size)
     controls.sizes[which] = size
-    return first
+    return again
