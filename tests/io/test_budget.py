@@ -289,17 +289,32 @@ def test_so_is_one_in_the_middle_of_more_than_a_transport_has(tight: Scene) -> N
 
 
 def test_ends_are_cut_off_too_where_they_are_too_much(direct: bool) -> None:
-    """Many connections, each with nothing that can be dropped: at once, and no more than must go."""
+    """Many connections, of each of which little can be dropped: at once, and no more than must go."""
     limit = 500_000
+    with scene(direct=direct, max_backlog_total=limit) as stage:
+        links = [stage.link(send_buffer=SMALL_KERNEL, room=0) for _ in range(20)]
+        for link in links:
+            for size in (80_000, 100_000):
+                assert link.connection.send("x" * size)
+        stage.end_turn(2)
+        assert limit - 80_000 < used(stage) <= limit + 20 * 1024, "and a close frame for each"
+        cut = ["abort" in link.transport.calls for link in links]
+        assert 10 < sum(cut) < 20
+        assert [link.connection.dropped for link in links] == [1 + each for each in cut]
+
+
+def test_where_none_has_much_no_more_go_than_must(direct: bool) -> None:
+    """What waits is in the transports, or has begun: to close a connection would free nothing of that."""
+    limit = 1_000_000
     with scene(direct=direct, max_backlog_total=limit) as stage:
         links = [stage.link(send_buffer=SMALL_KERNEL, room=0) for _ in range(20)]
         for link in links:
             assert link.connection.send("x" * 80_000)
         stage.end_turn(2)
-        assert limit - 80_000 < used(stage) <= limit + 20 * 1024, "and a close frame for each"
+        assert limit * 3 / 4 < used(stage) <= limit * 15 / 16
         cut = ["abort" in link.transport.calls for link in links]
-        assert 10 < sum(cut) < 20
-        assert [link.connection.dropped for link in links] == cut
+        assert 0 < sum(cut) < 20
+        assert [link.connection.is_open() for link in links] == [not each for each in cut]
 
 
 def test_only_those_behind_are_looked_at(tight: Scene, caplog: pytest.LogCaptureFixture) -> None:

@@ -120,8 +120,8 @@ cdef class Backlog(Pieces):
 
     def _shed(self):
         """End the connection. Of what waits only the rest of a frame that has begun stays, copied, for it may be the
-        end of something large. Whom that would not free of much, or whose close frame is among what waits, is cut
-        off."""
+        end of something large. Whom that would not free of most, or whose close frame is among what waits, is cut
+        off: else everybody had to go where none has much."""
         cdef bytes rest
         cdef uint64_t burden = self._burden()
         cdef bint closing = self.state != OPEN
@@ -131,7 +131,7 @@ cdef class Backlog(Pieces):
         self.overflowed = True  # whoever closes it meanwhile leaves it to that
         self.stop()
         self.make_way(0, self.begun, &self.dropped)
-        if closing or self.begun > MOST_REST:
+        if closing or self.begun > MOST_REST or self.handed + self.begun > burden // 2:
             self._cut_off()
             return
         rest = self.head(self.begun)
