@@ -317,6 +317,23 @@ def test_where_none_has_much_no_more_go_than_must(direct: bool) -> None:
         assert [link.connection.is_open() for link in links] == [not each for each in cut]
 
 
+def test_those_that_were_shed_before_go_first(tight: Scene) -> None:
+    """They are lost, whatever little they hold: nobody else is closed for that."""
+    links, other = [stalled(tight, 70_000) for _ in range(8)], stalled(tight)
+    for link in links:
+        for _ in range(11):
+            assert link.connection.send("y" * 200_000 + f"{random.random()}")
+    tight.end_turn(2)
+    shed = [link for link in links if not link.connection.is_open()]
+    assert len(shed) == 7 and not any("abort" in link.transport.calls for link in shed)
+    while used(tight) <= LIMIT:
+        assert other.connection.send("z" * 10_000)
+    tight.end_turn(2)
+    assert 0 < sum("abort" in link.transport.calls for link in shed) < 7
+    assert [link for link in links if not link.connection.is_open()] == shed
+    assert other.connection.is_open()
+
+
 def test_only_those_behind_are_looked_at(tight: Scene, caplog: pytest.LogCaptureFixture) -> None:
     """Not who has read since, nor who has gone."""
     links = [stalled(tight) for _ in range(3)]

@@ -118,6 +118,10 @@ cdef class Backlog(Pieces):
         """Bytes that wait for the peer."""
         return self.waiting() + (self.feed.lag(self) if self.lagging else 0)
 
+    def _precedence(self):
+        """The greater goes first: those that are to be closed for their slowness anyway, then for whom most waits."""
+        return self.overflowed, self._burden()
+
     def _shed(self):
         """End the connection. Of what waits only the rest of a frame that has begun stays, copied, for it may be the
         end of something large. Whom that would not free of most, or whose close frame is among what waits, is cut

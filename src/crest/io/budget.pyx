@@ -4,8 +4,8 @@ What is counted is memory, not messages: a block of a broadcast's log counts onc
 it to send, and so does a large `str` or `bytes` that many connections wait to send. Nothing is counted while messages
 leave at once: blocks are allocated rarely, and everything else is counted when it has to wait.
 
-Past the limit the slowest go first: those for whom most waits, until a sixteenth of the limit is free. That is done
-from the loop, at most once a turn, so never within a send or a broadcast, and when what leaves at once has left.
+Past the limit the slowest go first: those that are closed for it already, then those for whom most waits, until a
+sixteenth of the limit is free. That is done from the loop, at most once a turn, so never within a send or a broadcast, and when what leaves at once has left.
 
 Who has fallen behind, an outbox, is asked by name: it is seldom, and the types of that floor are made of these.
 """
@@ -79,7 +79,7 @@ cdef class Budget:
         self.scheduled = False
         if self.used <= limit:
             return
-        slowest = sorted(self.behind, key=methodcaller("_burden"), reverse=True)
+        slowest = sorted(self.behind, key=methodcaller("_precedence"), reverse=True)
         shed = self.shed_until(limit - limit // 16, slowest, "_shed")
         cut = self.shed_until(limit, slowest, "_cut_off")  # what their ends take may be too much as well
         if shed:
