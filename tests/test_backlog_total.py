@@ -165,3 +165,18 @@ async def test_the_memory_for_two_hundred_who_never_read(policy: str, direct: bo
         opened = [conn.is_open() for conn in conns]
         assert sum(opened[:50]) > sum(opened[-50:]), "the slowest first"
     assert len(codes.seen) == STALLED + 1
+
+
+@on_each_loop
+async def test_what_waits_below_tls_counts(pair: Pair) -> None:
+    """A transport of TLS has another one below it, which keeps more than 64 KiB before the upper one says that there
+    is no room."""
+    ws = slow_server(close_timeout=60)
+    listening = App(max_backlog_total=1 << 30).listening(certfile=pair.certfile, keyfile=pair.keyfile)
+    async with listening as server, AsyncExitStack() as stack:
+        little_kernel(server)
+        client = await stack.enter_async_context(tcp(server, receive_buffer=4096, tls=pair.client()))
+        conn = await stalled(client, ws)
+        await send_parts(conn, 1_000_000, "much")
+        assert server._turn.budget.used >= conn.buffered + (1 << 16)
+        client.writer.transport.abort()

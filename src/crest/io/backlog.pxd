@@ -77,6 +77,8 @@ cdef class Backlog(Pieces):
     cdef bint drops(self) noexcept
     cdef bint has_room(self, size_t needed) except -1
     cdef int overflow(self, uint64_t messages) except -1
+    cdef size_t beneath(self) noexcept
+    cdef size_t held(self) noexcept
     cdef int forget_handed(self) except -1
 
     cdef int sent(self, size_t size) except -1

@@ -80,9 +80,17 @@ cdef class Backlog(Pieces):
     cdef Budget budget(self):
         return self.feed.turn.budget
 
+    cdef size_t beneath(self) noexcept:
+        """Bytes that another transport has, below one that has some."""
+        return 0
+
+    cdef size_t held(self) noexcept:
+        """Bytes that what was handed to the transport takes."""
+        return self.handed + self.beneath() if self.handed else 0
+
     cdef int forget_handed(self) except -1:
         """The transport has nothing of this any more."""
-        self.budget().give(self.handed)
+        self.budget().give(self.held())
         self.handed = 0
         return 0
 
@@ -135,7 +143,7 @@ cdef class Backlog(Pieces):
         self.overflowed = True  # whoever closes it meanwhile leaves it to that
         self.stop()
         self.make_way(0, self.begun, &self.dropped)
-        if closing or self.begun > MOST_REST or self.handed + self.begun > burden // 2:
+        if closing or self.begun > MOST_REST or self.held() + self.begun > burden // 2:
             self._cut_off()
             return
         rest = self.head(self.begun)

@@ -22,6 +22,7 @@ cdef class Outbox(Backlog):
     cdef object transport
     cdef Deflation deflation                # None: nothing is compressed
     cdef uint8_t limited                    # the transport's buffer limits are set
+    cdef uint8_t layered                    # it is that of TLS: another one is below it
     cdef uint8_t tell_drained               # owner.drained() is owed
     cdef uint32_t ping_serial
     cdef readonly uint64_t _number          # unique in this process

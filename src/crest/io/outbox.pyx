@@ -39,6 +39,7 @@ from crest.io.arguments import check_close
 cdef size_t COPIED = 8192           # bytes: a payload up to this is copied, a larger one is referenced
 cdef size_t FLUSHED_AT = 1 << 16    # bytes: with so many waiting, the turn's end is not waited for
 cdef size_t SLICE = 1 << 16         # bytes: the most that the transport gets at a time
+cdef size_t BENEATH = 1 << 16       # bytes that wait below a transport of TLS when it says that it has some
 cdef uint64_t made = 0              # outboxes, by this process
 
 
@@ -353,7 +354,7 @@ cdef class Outbox(Backlog):
         self.handed = len(data)
         self.transport.write(data)
         if self.blocked:
-            self.budget().take(self.handed)
+            self.budget().take(self.held())
         else:
             self.handed = 0
         return 0
@@ -363,8 +364,12 @@ cdef class Outbox(Backlog):
         if not self.limited:
             self.limited = True
             # Those of TLS, which can not write_eof, pause at the limit, all others above it.
-            self.transport.set_write_buffer_limits(0 if self.transport.can_write_eof() else 1)
+            self.layered = not self.transport.can_write_eof()
+            self.transport.set_write_buffer_limits(self.layered)
         return 0
+
+    cdef size_t beneath(self) noexcept:
+        return BENEATH if self.layered else 0
 
     cdef int pause(self) except -1:
         """The transport has something queued."""
