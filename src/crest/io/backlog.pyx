@@ -245,8 +245,8 @@ cdef inline void step(Walk* walk, size_t size) noexcept:
 
 
 cdef bint is_lost(Controls* controls, const uint8_t* frame, size_t size) noexcept:
-    """Whether dropping a frame loses anything. The newest ping and the newest pong are kept, as copies; a close frame is
-    only dropped with the connection."""
+    """Whether dropping a frame loses anything. The newest ping and the newest pong are kept, as copies; a close frame
+    is only dropped with the connection."""
     cdef int opcode = frame[0] & 0x0F
     cdef int which = opcode == OPCODE_PONG
     cdef bint again

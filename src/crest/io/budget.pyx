@@ -5,7 +5,8 @@ it to send, and so does a large `str` or `bytes` that many connections wait to s
 leave at once: blocks are allocated rarely, and everything else is counted when it has to wait.
 
 Past the limit the slowest go first: those that are closed for it already, then those for whom most waits, until a
-sixteenth of the limit is free. That is done from the loop, at most once a turn, so never within a send or a broadcast, and when what leaves at once has left.
+sixteenth of the limit is free. That is done from the loop, at most once a turn, so never within a send or a broadcast,
+and when what leaves at once has left.
 
 Who has fallen behind, an outbox, is asked by name: it is seldom, and the types of that floor are made of these.
 """
