@@ -3,6 +3,7 @@
 import gc
 import random
 import socket
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -50,6 +51,32 @@ def test_a_broadcast_goes_with_own_sends(direct: bool) -> None:
         stage.end_turn()
         got = link.read() if direct else link.transport.writes
         assert got == [b"\x81\x01a\x81\x01b\x81\x01c\x81\x01d"]
+
+
+def test_a_log_that_can_not_be_sent_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without memory for what has to wait, broadcasts say so; nothing of what was accepted before is lost."""
+    with scene(direct=False, max_backlog=1 << 30) as stage:
+        links = [stage.link() for _ in range(50)]
+        accepted = []
+        with monkeypatch.context() as patch:
+            for link in links:
+                patch.setattr(link.transport, "is_closing", no_memory)
+            for number in range(50):
+                before = len(blocks(stage))
+                with suppress(MemoryError):
+                    stage.hub.broadcast(f"{number:065536}")
+                if len(blocks(stage)) > before:
+                    accepted.append(f"{number:065536}")
+        assert len(accepted) == len(blocks(stage)) == 32
+        stage.hub.broadcast("then")
+        stage.end_turn()
+        for link in links:
+            link.read_all()
+            assert link.texts() == [*accepted, "then"]
+
+
+def no_memory() -> bool:
+    raise MemoryError
 
 
 def test_a_broadcast_by_a_handler_keeps_its_place(stage: Scene) -> None:

@@ -328,6 +328,22 @@ def test_nothing_is_sent_to_who_is_gone(stage: Scene) -> None:
     stage.end_turn()
 
 
+def test_a_transport_without_memory_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has taken of a message nobody knows: whatever came next might be read as the rest of it."""
+
+    def no_memory(data: bytes) -> None:
+        raise MemoryError
+
+    with scene(direct=False) as stage:
+        link, other = stage.link(), stage.link()
+        monkeypatch.setattr(link.transport, "write", no_memory)
+        stage.hub.broadcast("x")
+        stage.end_turn(3)
+        assert link.frames() == []
+        assert [event[:2] for event in stage.seen(link)] == [("close", 1006)]
+        assert other.taken() == ["x"]
+
+
 def test_a_broken_socket_is_closed_by_its_reading_side() -> None:
     """send(2) says EPIPE first: what the peer had sent before still counts."""
     with scene(direct=True) as stage:

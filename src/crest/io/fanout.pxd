@@ -29,6 +29,7 @@ cdef class Fanout(Feed):
     cdef Value supersede(self, object key)
 
     cdef uint32_t fill(self, uint32_t free, uint32_t slot) except? 0
+    cdef int send_all(self) except -1
     cdef bint send_until(self, uint64_t deadline) except -1
     cdef bint serve(self, uint64_t deadline) except -1
     cdef int call_crew(self, const crest_piece* pieces, size_t count, uint64_t deadline) except -1

@@ -109,6 +109,8 @@ cdef class Fanout(Feed):
         cdef size_t needed = size + MAX_SERVER_HEADER, header_size
         if not self.members:
             return 0
+        if len(self.blocks) == MOST_BLOCKS:
+            self.send_all()  # sending it has failed before, without memory
         if self.blocks:
             block = self.blocks[len(self.blocks) - 1]
         if block is None or block.room - block.used < needed:
@@ -124,10 +126,14 @@ cdef class Fanout(Feed):
         block.used += size
         self.end += size
         if self.end - self.start >= FLUSHED_AT or len(self.blocks) == MOST_BLOCKS:
-            while not self.send_until(UINT64_MAX):
-                pass
+            self.send_all()
         elif not self.interrupted:
             self.turn.add(self)
+        return 0
+
+    cdef int send_all(self) except -1:
+        while not self.send_until(UINT64_MAX):
+            pass
         return 0
 
     cdef int flush(self) except -1:

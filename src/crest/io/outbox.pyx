@@ -352,7 +352,12 @@ cdef class Outbox(Backlog):
         self.sent(len(data))
         self.limit_transport()
         self.handed = len(data)
-        self.transport.write(data)
+        try:
+            self.transport.write(data)
+        except MemoryError:  # nobody knows how much of it was taken
+            self.handed = 0
+            self.owner.abort()
+            return self.broken()
         if self.blocked:
             self.budget().take(self.held())
         else:
