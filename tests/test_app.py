@@ -286,7 +286,9 @@ def test_a_wrong_option_is_refused_by_name(option: str, value: Any, error: type[
         App(**{option: value})
 
 
-@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", "8000"), ("127.0.0.1", None), ("127.0.0.1", 80.5)])
+@pytest.mark.parametrize(
+    ("host", "port"), [("127.0.0.1", "8000"), ("127.0.0.1", None), ("127.0.0.1", 80.5), ("127.0.0.1", True)]
+)
 @on_each_loop
 async def test_a_port_that_is_no_int_is_refused_by_name(host: Any, port: Any) -> None:
     with pytest.raises(TypeError, match=r"port must be .*int"):

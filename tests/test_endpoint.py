@@ -69,9 +69,10 @@ def test_host_and_port_are_for_when_there_is_nothing_else() -> None:
     assert addresses_of("h", 1, "a:2", "/s", None) == [Address("a", 2), UnixAddress("/s", None)]
 
 
-def test_a_mode_is_a_number() -> None:
+@pytest.mark.parametrize("mode", ["660", True])
+def test_a_mode_is_a_number(mode: Any) -> None:
     with pytest.raises(TypeError, match="unix_mode must be int"):
-        addresses_of("h", 1, None, "/s", "660")  # type: ignore[arg-type]
+        addresses_of("h", 1, None, "/s", mode)
 
 
 # ---- Several ---------------------------------------------------------------------------------------------------------

@@ -1,10 +1,13 @@
 """crest.options: what an option must be, and that the error names it."""
 
 import math
+import re
+from inspect import signature
 from typing import Any
 
 import pytest
 
+from crest import App, Deflate, WebSocketServer
 from crest.options import (
     check_count,
     check_flag,
@@ -13,7 +16,16 @@ from crest.options import (
     check_path,
     check_rate,
     check_seconds,
+    check_span,
 )
+
+NUMBERS = [
+    (made, name)
+    for made in (App, WebSocketServer, Deflate)
+    for name, option in signature(made).parameters.items()
+    if re.search(r"\b(int|float|Rate)\b", str(option.annotation))
+]
+"""Every option that is a number, or may be one."""
 
 
 @pytest.mark.parametrize("path", ["/", "/ws", "/a/b c/é"])
@@ -43,7 +55,7 @@ def test_a_flag_is_bool(value: Any) -> None:
         check_flag("option", value)
 
 
-@pytest.mark.parametrize("value", [1, 7, True])
+@pytest.mark.parametrize("value", [1, 7])
 def test_a_count(value: int) -> None:
     assert check_count("limit", value, 7) == value
 
@@ -61,7 +73,7 @@ def test_a_count_from_another_least() -> None:
         check_count("limit", 4, 7, least=5)
 
 
-@pytest.mark.parametrize("value", [1.5, "1", None])
+@pytest.mark.parametrize("value", [1.5, "1", None, True])
 def test_a_count_is_int(value: Any) -> None:
     with pytest.raises(TypeError, match="limit must be int"):
         check_count("limit", value, 7)
@@ -89,7 +101,7 @@ def test_no_time_at_all_where_it_makes_sense() -> None:
     assert check_seconds("time", 0, zero=True) == 0
 
 
-@pytest.mark.parametrize("value", ["1", None, [1]])
+@pytest.mark.parametrize("value", ["1", None, [1], True, False])
 def test_seconds_are_a_number(value: Any) -> None:
     with pytest.raises(TypeError, match="time must be a number of seconds"):
         check_seconds("time", value)
@@ -106,9 +118,15 @@ def test_no_pace(value: float) -> None:
         check_pace("pace", value)
 
 
-def test_a_pace_is_a_number() -> None:
-    with pytest.raises(TypeError, match="pace must be a number a second or None, not str"):
-        check_pace("pace", "1")  # type: ignore[arg-type]
+@pytest.mark.parametrize("value", ["1", True])
+def test_a_pace_is_a_number(value: Any) -> None:
+    with pytest.raises(TypeError, match=f"pace must be a number a second or None, not {type(value).__name__}"):
+        check_pace("pace", value)
+
+
+def test_a_span_is_a_number() -> None:
+    with pytest.raises(TypeError, match="span must be a number of seconds, not bool"):
+        check_span("span", True)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +137,9 @@ def test_a_rate(value: Any, pair: tuple[float, float] | None) -> None:
     assert check_rate("rate", value) == pair
 
 
-@pytest.mark.parametrize("value", ["10", "ab", (1, 2, 3), (), (1, None), {1: 2}, b"ab", object()], ids=repr)
+@pytest.mark.parametrize(
+    "value", ["10", "ab", (1, 2, 3), (), (1, None), True, (5, True), {1: 2}, b"ab", object()], ids=repr
+)
 def test_no_rate(value: Any) -> None:
     with pytest.raises(TypeError, match=r"rate must be a number a second, or a pair \(a second, at once\), not "):
         check_rate("rate", value)
@@ -135,3 +155,16 @@ def test_a_rate_is_positive(value: Any) -> None:
 def test_at_least_one_may_come_at_once(value: Any) -> None:
     with pytest.raises(ValueError, match=r"rate must allow at least 1 at once and at most 1e\+12, not "):
         check_rate("rate", value)
+
+
+@pytest.mark.parametrize("value", [True, False])
+@pytest.mark.parametrize(("made", "name"), NUMBERS)
+def test_what_is_on_or_off_is_no_number(made: Any, name: str, value: bool) -> None:
+    with pytest.raises(TypeError, match=f"^{name} must be "):
+        made(**{name: value})
+
+
+def test_numbers_are_found_among_the_options() -> None:
+    assert {"max_connections", "max_byte_rate", "ping_interval", "max_backlog_total", "level"} <= {
+        name for _, name in NUMBERS
+    }

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from crest.exceptions import ListenError
+from crest.options import is_int
 from crest.sockets import BACKLOG, listen, shown
 from crest.systemd import passed_sockets
 from crest.unix import SocketFile, listen_unix
@@ -130,9 +131,9 @@ def addresses_of(
     """
     if host is not None and not isinstance(host, str):
         raise TypeError(f"host must be str or None, not {type(host).__name__}")
-    if not isinstance(port, int):
+    if not is_int(port):
         raise TypeError(f"port must be int, not {type(port).__name__}")
-    if unix_mode is not None and not isinstance(unix_mode, int):
+    if unix_mode is not None and not is_int(unix_mode):
         raise TypeError(f"unix_mode must be int, such as 0o660, or None, not {type(unix_mode).__name__}")
     entries = [listen] if isinstance(listen, Listen) else list(listen or ())
     addresses = [_parse(each, unix_mode) for each in entries]

@@ -16,6 +16,16 @@ Rate = float | tuple[float, float]
 """A limit over time: how many a second, or how many a second and how many at once."""
 
 
+def is_int(value: object) -> bool:
+    """Whether this is an int and no bool, which Python counts among them: `True` is no limit, but a mistake."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Whether this is an int or a float, and no bool."""
+    return isinstance(value, float) or is_int(value)
+
+
 def check_path(path: str) -> str:
     """A path as requests are routed by it: decoded, without a query."""
     if not isinstance(path, str):
@@ -34,7 +44,7 @@ def check_flag(name: str, value: bool) -> bool:
 
 def check_count(name: str, value: int, most: int, *, least: int = 1) -> int:
     """A limit that is counted: `least` to `most`."""
-    if not isinstance(value, int):
+    if not is_int(value):
         raise TypeError(f"{name} must be int, not {type(value).__name__}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
@@ -50,7 +60,7 @@ def check_optional_count(name: str, value: int | None, most: int) -> int | None:
 
 def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
     """A time-out: more than 0, or with `zero` that too."""
-    if not isinstance(value, int | float):
+    if not is_number(value):
         raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
     if not 0 <= value <= MOST_SECONDS or (value == 0 and not zero):
         raise ValueError(f"{name} must be positive and at most {MOST_SECONDS:g} s, not {value!r}")
@@ -61,7 +71,7 @@ def check_pace(name: str, value: float | None) -> float | None:
     """How many a second: more than 0, or None for any number."""
     if value is None:
         return None
-    if not isinstance(value, int | float):
+    if not is_number(value):
         raise TypeError(f"{name} must be a number a second or None, not {type(value).__name__}")
     if not 0 < value <= HIGHEST_RATE:
         raise ValueError(f"{name} must be positive and at most {HIGHEST_RATE:g}, not {value!r}")
@@ -83,7 +93,7 @@ def check_rate(name: str, value: Rate | None) -> tuple[float, float] | None:
     if value is None:
         return None
     pair = value if isinstance(value, tuple | list) else (value,)
-    if not 1 <= len(pair) <= 2 or not all(isinstance(each, int | float) for each in pair):
+    if not 1 <= len(pair) <= 2 or not all(map(is_number, pair)):
         raise TypeError(f"{name} must be a number a second, or a pair (a second, at once), not {value!r}")
     rate, burst = (*pair, max(pair[0], 1))[:2]
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
