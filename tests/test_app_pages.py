@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client import GUARD, KEY, Answer, connect, handshake, request, tcp
+from client import GUARD, KEY, Answer, connect, frame, handshake, request, tcp
 from events import KINDS, Events, Gate, of_kind, on_each_loop
 
 from crest import App, Request, Response, WebSocketServer
+from crest.opening import AT_ONCE
 
 
 async def get(app: App, path: str = "/", method: str = "GET", **headers: str) -> Answer:
@@ -204,6 +205,103 @@ async def test_pipelined_requests_are_answered_in_their_order(order: str) -> Non
     async with app.listening() as server, tcp(server) as client:
         await client.send(*(request(f"/{kind}?n={n}") for n, kind in enumerate(order)))
         assert [(await client.answer()).body for _ in order] == [b"%d" % n for n in range(len(order))]
+
+
+MANY = 1000
+"""Requests, more than are answered in one turn of the loop."""
+
+
+def counting(app: App) -> list[bytes]:
+    """Requests whose pages are their numbers."""
+    app.get("/")(lambda request: request.query["n"])
+    return [request(f"/?n={n}") for n in range(MANY)]
+
+
+@on_each_loop
+async def test_many_pipelined_requests_leave_the_loop_to_others(direct: bool) -> None:
+    app, turns, loop = App(), Events(), asyncio.get_running_loop()
+
+    def page(request: Request) -> str:
+        loop.call_soon(turns.add, "turn")
+        turns.add("page")
+        return "page"
+
+    app.get("/")(page)
+    async with app.listening(direct=direct) as server, tcp(server) as client:
+        await client.send(request("/") * MANY)
+        for _ in range(MANY):
+            assert (await client.answer()).body == b"page"
+    runs = " ".join(turns.seen).replace(" ", "").split("turn")
+    assert max(run.count("page") for run in runs) <= AT_ONCE
+
+
+@on_each_loop
+async def test_many_pipelined_requests_are_answered_in_their_order(direct: bool) -> None:
+    app = App()
+    requests = counting(app)
+    async with app.listening(direct=direct) as server, tcp(server) as client:
+        await client.send(b"".join(requests)[:-1])
+        client.writer.write(requests[-1][-1:])
+        client.writer.write_eof()
+        assert [(await client.answer()).body for _ in range(MANY)] == [b"%d" % n for n in range(MANY)]
+        assert await client.eof() == b""
+
+
+@on_each_loop
+async def test_a_handshake_may_follow_many_pipelined_requests(direct: bool) -> None:
+    app, ws = App(), WebSocketServer()
+    ws.on_message(lambda conn, message: conn.send(message))
+    requests = counting(app)
+    async with app.listening(direct=direct) as server, tcp(server) as client:
+        await client.send(b"".join(requests) + handshake() + frame(1, b"hello"))
+        for _ in range(MANY):
+            assert (await client.answer()).status == 200
+        assert (await client.answer(head_only=True)).status == 101
+        assert (await client.frame()).payload == b"hello"
+
+
+@on_each_loop
+async def test_shutdown_among_pipelined_requests_ends_behind_a_response(direct: bool) -> None:
+    app, stopping = App(), Events()
+
+    def page(request: Request) -> str:
+        if not stopping.seen:
+            stopping.add(asyncio.get_running_loop().create_task(server.stop()))
+        return "page"
+
+    app.get("/")(page)
+    async with app.listening(direct=direct) as server, tcp(server) as client:
+        await client.send(request("/") * MANY)
+        whole = await client.eof()
+    assert 0 < whole.count(b"HTTP/1.1 200 ") < MANY
+    assert whole.endswith(b"page")
+
+
+@on_each_loop
+async def test_a_client_that_resets_among_its_pipelined_requests(
+    direct: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The page is where it resets: what is written next fails, with requests left to be answered."""
+    app, pages = App(), Events()
+    async with app.listening(direct=direct) as server, tcp(server) as client:
+
+        def page(request: Request) -> str:
+            if not pages.seen:
+                client.reset()
+            pages.add("page")
+            return "page"
+
+        @app.get("/later")
+        async def later(request: Request) -> str:
+            return page(request)
+
+        app.get("/")(page)
+        await client.send((request("/") * (AT_ONCE - 1) + request("/later")) * 10)
+        async with asyncio.timeout(GUARD):
+            while not pages.seen or server.protocols:
+                await asyncio.sleep(0)
+    assert len(pages.seen) <= AT_ONCE
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("kind", KINDS)

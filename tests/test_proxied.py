@@ -124,6 +124,20 @@ async def test_pages_and_several_requests() -> None:
         assert (await client.answer()).body == b'{"client":["192.0.2.7",56324]}'
 
 
+@on_each_loop
+async def test_requests_that_wait_behind_a_page_that_is_async(direct: bool) -> None:
+    app = behind()
+
+    @app.get("/later")
+    async def later(request: Request) -> str:
+        return "later"
+
+    async with app.listening(direct=direct) as server, tcp(server) as client:
+        await client.send(V2 + request("/later") * 3)
+        for _ in range(3):
+            assert (await client.answer()).body == b"later"
+
+
 @pytest.mark.parametrize("header", [LOCAL, UNKNOWN], ids=["LOCAL", "UNKNOWN"])
 @on_each_loop
 async def test_one_that_names_nobody_is_the_proxys_own(header: bytes) -> None:

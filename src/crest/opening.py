@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("crest")
 
+AT_ONCE = 32
+"""Requests of one connection that are answered until the loop has a turn for others: less than a millisecond of it."""
+
 
 class Opening:
     """Reads the requests of one connection and answers them, one after the other.
@@ -74,8 +77,14 @@ class Opening:
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
+        head: RequestHead | None = None
+        answered = 0
         self._pending += data
         while self._pending and self._answering is None:
+            if head is not None and answered == AT_ONCE:
+                self._protocol.clear_deadline()
+                self._answer_later(head, None)
+                return
             data, self._pending = self._pending, b""
             try:
                 head = self._reader.feed(data)
@@ -87,6 +96,7 @@ class Opening:
             except HandshakeError as error:
                 self._refuse(error)
                 return
+            answered += 1
         if self._deciding is not None and self._has_much_pending():
             self._protocol.transport.pause_reading()
 
@@ -245,47 +255,60 @@ class Opening:
                 self._await_request()
                 return False
             result = None
-        transport.pause_reading()
-        self._answering = listener.loop.create_task(self._respond_later(head, result))
+        self._answer_later(head, result)
         return False
+
+    def _answer_later(self, head: RequestHead, result: Awaitable[Response] | None) -> None:
+        """Read no further request until the response to this one is there, if it is not, and the client has read it."""
+        self._protocol.transport.pause_reading()
+        self._answering = self._listener.loop.create_task(self._respond_later(head, result))
 
     def _send(self, head: RequestHead, response: Response) -> None:
         keep_alive = keeps_alive(head) and not self._listener.stopping
-        data = serialize(response, head_only=head.method == "HEAD", keep_alive=keep_alive)
-        self._protocol.transport.write(data)
+        self._write(serialize(response, head_only=head.method == "HEAD", keep_alive=keep_alive))
 
     async def _respond_later(self, head: RequestHead, result: Awaitable[Response] | None) -> None:
         """Send a response that is not there yet, a file piece by piece, and go on when the client has read it."""
-        transport = self._protocol.transport
         if result is not None:
             response = await result
             try:
                 self._send(head, response)
                 if isinstance(response, FileResponse) and head.method != "HEAD":
                     while piece := await self._listener.loop.run_in_executor(None, response.read):
-                        transport.write(piece)
+                        self._write(piece)
                         await self._read_by_client()
             except OSError as error:
                 logger.error("%s %s: %s", head.method, head.target, error)
-                transport.abort()
+                if self._is_connected():
+                    self._protocol.transport.abort()
                 return
             finally:
                 if isinstance(response, FileResponse):
                     response.close()
         await self._read_by_client()
         self._answering = None
-        if transport.is_closing():
+        if not self._is_connected():
             return
-        transport.resume_reading()
+        self._protocol.transport.resume_reading()
         if not keeps_alive(head) or self._listener.stopping or self._at_end:
             self._close()
         else:
             self._await_request()
             self.data_received(b"")
 
+    def _write(self, data: bytes) -> None:
+        """Send bytes, if there is still somebody to send them to: asyncio's transports log a warning for each write
+        when they are lost, which they can be before anyone is told."""
+        if self._is_connected():
+            self._protocol.transport.write(data)
+
+    def _is_connected(self) -> bool:
+        transport = self._protocol.transport
+        return transport is not None and not transport.is_closing()
+
     def _is_blocked(self) -> bool:
         transport = self._protocol.transport
-        return bool(transport.get_write_buffer_size() > transport.get_write_buffer_limits()[1])
+        return self._is_connected() and bool(transport.get_write_buffer_size() > transport.get_write_buffer_limits()[1])
 
     async def _read_by_client(self) -> None:
         """Wait for the client to take what the transport has, but for little of it."""
@@ -302,7 +325,7 @@ class Opening:
         kind = error.kind if isinstance(error, Refusal) else str(error.status)
         listener.refusals.add(kind, self._client or client_address(transport), error)
         listener.leave_seat(self._protocol)
-        transport.write(serialize(error_response(error), head_only=False, keep_alive=False))
+        self._write(serialize(error_response(error), head_only=False, keep_alive=False))
         self._close()
 
     def timed_out(self) -> None:

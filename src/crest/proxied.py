@@ -53,8 +53,7 @@ class HeaderOpening(ProxiedOpening):
             self._tls_ended = self._header.tls
             self._header = None
             data = data[size:]
-        if data:
-            super().data_received(data)
+        super().data_received(data)
 
     def eof_received(self) -> bool:
         """The peer has closed its half. One that has sent nothing was only looking whether somebody listens."""
