@@ -1,9 +1,9 @@
 """Frames (RFC 6455 section 5): bytes to messages, message to bytes. Sans-I/O.
 
 `FrameReader` is fed chunks of what a client sent and yields messages, control frames, or the one failure that ends it.
-How the stream was cut into chunks changes nothing. It owns the unfinished frame and message, and no other memory. It
-does not know who answers: replying to a ping or a close frame, and closing after a failure, is its caller's business.
-
+How the stream was cut into chunks changes nothing, but which of two failures comes first (see meter.pyx). It owns what
+is unfinished, and no other memory. It does not know who answers: replying to a ping or a close frame, and closing after
+a failure, is its caller's business.
 What the peer does wrong is never a Python exception here: `fail` is the one place where it becomes a close code
 (section 7.1.7) and a text that says what and where.
 """

@@ -9,6 +9,8 @@ any frame            its bytes, header included, payload as it comes: masked and
 a close frame        nothing: nothing comes after it
 
 Payload is counted as it comes, not as it is announced, so a long message may take as long as its bytes need.
+It is metered by the chunk, before it is looked at: of a text that is both not UTF-8 and past the bytes a second, where
+a chunk ends can decide whether 1007 or 1008 fails it; never whether one does.
 """
 
 cimport cython
