@@ -1,6 +1,8 @@
 """crest.server: arguments that are wrong are refused with a text that says which, and why."""
 
 import math
+import weakref
+from collections.abc import Hashable
 from typing import Any
 
 import pytest
@@ -103,6 +105,26 @@ def test_options_are_given_by_name() -> None:
 
 def test_a_server_shows_its_path_and_where_it_was_made() -> None:
     assert repr(WebSocketServer("/game")).startswith(f"<WebSocketServer '/game' made at {__file__}:")
+
+
+def test_a_server_of_ones_own() -> None:
+    """A subclass may have attributes and broadcasts of its own, and says its own name."""
+
+    class Room(WebSocketServer):
+        def __init__(self, name: str) -> None:
+            super().__init__("/room")
+            self.name = name
+            self.said: list[str] = []
+
+        def broadcast(self, text: str, *, key: Hashable = None, compress: bool = True) -> None:
+            self.said.append(text)
+            super().broadcast(f"{self.name}: {text}", key=key, compress=compress)
+
+    room = Room("lobby")
+    room.broadcast("hello")
+    assert room.said == ["hello"]
+    assert repr(room).startswith("<Room '/room' made at ")
+    assert weakref.ref(room)() is room
 
 
 @pytest.mark.parametrize("name", ["broadcast", "broadcast_binary"])

@@ -145,7 +145,7 @@ class WebSocketServer(Broadcaster):
         waiting.append(self)
 
     def __repr__(self) -> str:
-        return f"<WebSocketServer {self.path!r} made at {self._made_at}>"
+        return f"<{type(self).__name__} {self.path!r} made at {self._made_at}>"
 
     # ---- Handlers ------------------------------------------------------------------------------------------------
 
