@@ -226,6 +226,8 @@ def test_a_slow_peer_that_takes_what_waits_is_alive(beating: Scene) -> None:
         if not link.transport.buffer and not link.connection.buffered:
             break
     assert not ping_timed_out(beating, link)
+    link.read_all()
+    assert beating.turn.budget.used == 0, "it has been told, too"
 
 
 def tcp_pair(*_: int) -> tuple[socket.socket, socket.socket]:

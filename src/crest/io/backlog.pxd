@@ -79,6 +79,7 @@ cdef class Backlog(Pieces):
     cdef int overflow(self, uint64_t messages) except -1
     cdef size_t beneath(self) noexcept
     cdef size_t held(self) noexcept
+    cdef bint leaves(self, size_t unsent) except -1
     cdef int forget_handed(self) except -1
 
     cdef int sent(self, size_t size) except -1

@@ -88,6 +88,15 @@ cdef class Backlog(Pieces):
         """Bytes that what was handed to the transport takes."""
         return self.handed + self.beneath() if self.handed else 0
 
+    cdef bint leaves(self, size_t unsent) except -1:
+        """So much of what was handed to the transport is left. Whether that is less than was known."""
+        cdef size_t held = self.held()
+        if unsent >= self.handed:
+            return False
+        self.handed = unsent
+        self.budget().give(held - self.held())
+        return True
+
     cdef int forget_handed(self) except -1:
         """The transport has nothing of this any more."""
         self.budget().give(self.held())

@@ -114,9 +114,7 @@ cdef class Heartbeat(Inbox):
         """Whether the peer has taken something since the last look, of more that was sent before."""
         cdef Outbox connection = self.connection
         cdef size_t unsent = connection.transport.get_write_buffer_size()
-        cdef bint taken = unsent < connection.handed
-        connection.handed = min(unsent, connection.handed)
-        return crest_takes_output(connection.fd, &self.acknowledged) or taken
+        return connection.leaves(unsent) | crest_takes_output(descriptor_of(connection.transport), &self.acknowledged)
 
     def _ping_timed_out(self):
         if self.asked and self.connection.state == OPEN:
