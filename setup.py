@@ -51,6 +51,7 @@ MODULES = [
     "io.closing",
     "io.protocol",
     "io.stream",
+    "io.secure",
     "io.acceptor",
 ]
 HEADERS = glob("src/crest/*/*.h")

@@ -92,10 +92,11 @@ async def test_the_slowest_is_closed_with_1013_and_the_others_go_on(
 
 
 @on_each_loop
-async def test_over_tls_too(pair: Pair) -> None:
+async def test_over_tls_too(pair: Pair, direct: bool) -> None:
     ws, events = slow_server(), Events()
     ws.on_close(lambda conn, code, reason: events.add(conn, code))
-    listening = App(max_backlog_total=TOTAL).listening(certfile=pair.certfile, keyfile=pair.keyfile)
+    app = App(max_backlog_total=TOTAL)
+    listening = app.listening(certfile=pair.certfile, keyfile=pair.keyfile, direct=direct)
     async with listening as server, AsyncExitStack() as stack:
         little_kernel(server)
         clients = [
@@ -169,10 +170,11 @@ async def test_the_memory_for_two_hundred_who_never_read(policy: str, direct: bo
 
 @on_each_loop
 async def test_what_waits_below_tls_counts(pair: Pair) -> None:
-    """A transport of TLS has another one below it, which keeps more than 64 KiB before the upper one says that there
-    is no room."""
+    """The loop's transport of TLS has another one below it, which keeps more than 64 KiB before the upper one says that
+    there is no room."""
     ws = slow_server(close_timeout=60)
-    listening = App(max_backlog_total=1 << 30).listening(certfile=pair.certfile, keyfile=pair.keyfile)
+    app = App(max_backlog_total=1 << 30)
+    listening = app.listening(certfile=pair.certfile, keyfile=pair.keyfile, direct=False)
     async with listening as server, AsyncExitStack() as stack:
         little_kernel(server)
         client = await stack.enter_async_context(tcp(server, receive_buffer=4096, tls=pair.client()))

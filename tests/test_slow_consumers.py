@@ -295,8 +295,8 @@ async def test_with_little(policy: str, direct: bool, total: int) -> None:
 
 @pytest.mark.parametrize("policy", POLICIES)
 @on_each_loop
-async def test_over_tls(policy: str, pair: Pair) -> None:
+async def test_over_tls(policy: str, direct: bool, pair: Pair) -> None:
     story = Story(policy, 1, 2_000_000)
-    server = await run(story, True, pair)
+    server = await run(story, direct, pair)
     assert [len(peer.codes) for peer in story.peers] == [1] * 8
     assert server._turn.budget.used % LOG == 0

@@ -6,8 +6,10 @@ import gc
 import logging
 import os
 import re
+import shutil
 import socket
 import ssl
+from asyncio.subprocess import PIPE, STDOUT
 from contextlib import suppress
 from typing import Any
 
@@ -33,9 +35,9 @@ def echo() -> WebSocketServer:
     return ws
 
 
-def served(pair: Pair, **options: Any) -> Any:
+def served(pair: Pair, direct: bool, **options: Any) -> Any:
     """A new app, listening with TLS."""
-    return App(**options).listening(certfile=pair.certfile, keyfile=pair.keyfile)
+    return App(**options).listening(certfile=pair.certfile, keyfile=pair.keyfile, direct=direct)
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -46,10 +48,10 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @on_each_loop
-async def test_wss_echoes_and_closes(pair: Pair) -> None:
+async def test_wss_echoes_and_closes(pair: Pair, direct: bool) -> None:
     ws, events = echo(), Events()
     ws.on_close(lambda conn, code, reason: events.add(code, reason))
-    async with served(pair) as server:
+    async with served(pair, direct) as server:
         async with connect(server, ws.path, ssl=pair.client(), max_size=None) as client:
             for message in ("", "Grüße", b"\x00" * 70_000, "x" * (1 << 22)):
                 await client.send(message)
@@ -60,7 +62,9 @@ async def test_wss_echoes_and_closes(pair: Pair) -> None:
 
 
 @on_each_loop
-async def test_requests_say_https_and_where_they_come_from(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+async def test_requests_say_https_and_where_they_come_from(
+    pair: Pair, direct: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     app, ws, events = App(), WebSocketServer(), Events()
     ws.on_connect(lambda conn: events.add(conn.request.scheme, conn.remote_address))
 
@@ -69,7 +73,7 @@ async def test_requests_say_https_and_where_they_come_from(pair: Pair, caplog: p
         return request.scheme
 
     with caplog.at_level(logging.INFO, "crest"):
-        async with app.listening(certfile=pair.certfile, keyfile=pair.keyfile) as server:
+        async with app.listening(certfile=pair.certfile, keyfile=pair.keyfile, direct=direct) as server:
             where = f"127.0.0.1:{server.port}"
             assert server.urls == [f"https://{where}"]
             async with upgraded(server, tls=pair.client()) as client:
@@ -81,14 +85,14 @@ async def test_requests_say_https_and_where_they_come_from(pair: Pair, caplog: p
 
 
 @on_each_loop
-async def test_nothing_is_left_of_a_connection_that_has_ended(pair: Pair) -> None:
+async def test_nothing_is_left_of_a_connection_that_has_ended(pair: Pair, direct: bool) -> None:
     def left() -> int:
         gc.collect()
-        return sum(type(each).__name__ == "SSLProtocol" for each in gc.get_objects())
+        return sum(type(each).__name__ == ("SSLObject" if direct else "SSLProtocol") for each in gc.get_objects())
 
     before, ws, events = left(), echo(), Events()
     ws.on_close(lambda conn, code, reason: events.add(code))
-    async with served(pair) as server:
+    async with served(pair, direct) as server:
         for _ in range(3):
             async with upgraded(server, ws.path, tls=pair.client()) as client:
                 await client.send(close_frame(1000))
@@ -101,24 +105,49 @@ async def test_nothing_is_left_of_a_connection_that_has_ended(pair: Pair) -> Non
 
 
 @on_each_loop
-async def test_a_context_of_the_programs_own(pair: Pair) -> None:
+async def test_a_context_of_the_programs_own(pair: Pair, direct: bool) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair.certfile, pair.keyfile)
     ws = echo()
-    async with App().listening(ssl=context) as server, connect(server, ws.path, ssl=pair.client()) as client:
+    async with (
+        App().listening(ssl=context, direct=direct) as server,
+        connect(server, ws.path, ssl=pair.client()) as client,
+    ):
         await client.send("hello")
         assert await client.recv() == "hello"
 
 
 @on_each_loop
-async def test_alpn_offers_http_1_1(pair: Pair) -> None:
+async def test_alpn_offers_http_1_1(pair: Pair, direct: bool) -> None:
     context = pair.client()
     context.set_alpn_protocols(["h2", "http/1.1"])
-    async with served(pair) as server, tcp(server, tls=context) as client:
+    async with served(pair, direct) as server, tcp(server, tls=context) as client:
         assert client.writer.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
 
 
-def test_a_browser_speaks_wss(pair: Pair) -> None:
+@on_each_loop
+async def test_a_client_renews_the_keys(pair: Pair, direct: bool) -> None:
+    """A KeyUpdate (RFC 8446 section 4.6.3), which OpenSSL's command can send on request; `K` wants one in return."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("the openssl command is not installed")
+    echo()
+    async with served(pair, direct) as server:
+        client = await asyncio.create_subprocess_exec(
+            openssl, "s_client", "-connect", f"127.0.0.1:{server.port}", stdin=PIPE, stdout=PIPE, stderr=STDOUT
+        )
+        assert client.stdin is not None and client.stdout is not None
+        await client.stdout.readuntil(b"Verify return code")
+        for command in (b"k\n", b"K\n", b"K\n"):
+            client.stdin.write(command)
+            await client.stdout.readuntil(b"KEYUPDATE")
+        client.stdin.write(request("/nothing"))
+        assert b"404 Not Found" in await client.stdout.readuntil(b"not found\n")
+        client.kill()
+        await client.wait()
+
+
+def test_a_browser_speaks_wss(pair: Pair, direct: bool) -> None:
     require_browser()
     app, ws = App(), echo()
     app.get("/")(lambda request: "<!doctype html><title>wss</title>")
@@ -130,7 +159,7 @@ def test_a_browser_speaks_wss(pair: Pair) -> None:
     })"""
 
     async def main() -> None:
-        async with app.listening(certfile=pair.certfile, keyfile=pair.keyfile) as server:
+        async with app.listening(certfile=pair.certfile, keyfile=pair.keyfile, direct=direct) as server:
             async with browsing("--ignore-certificate-errors") as browser:
                 page = await browser.open(f"https://127.0.0.1:{server.port}/")
                 assert await page.evaluate(script % ws.path) == [4000, "hello", True]
@@ -144,8 +173,8 @@ def test_a_browser_speaks_wss(pair: Pair) -> None:
 @SNIFFS
 @pytest.mark.parametrize("data", [request("/"), b"\x80\x2e\x01\x00\x02", b"\r", b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n"])
 @on_each_loop
-async def test_what_is_not_tls_is_told_so(data: bytes, pair: Pair) -> None:
-    async with served(pair) as server, tcp(server) as client:
+async def test_what_is_not_tls_is_told_so(data: bytes, pair: Pair, direct: bool) -> None:
+    async with served(pair, direct) as server, tcp(server) as client:
         await client.send(data)
         answer = await client.answer()
         assert answer.status == 400
@@ -165,12 +194,12 @@ async def test_tls_where_none_is_spoken_is_answered_in_plain_text(pair: Pair) ->
 @SNIFFS
 @on_each_loop
 async def test_handshakes_that_fail_are_a_line_and_a_count(
-    pair: Pair, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    pair: Pair, direct: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("crest.refusals.PAUSE", 1000)
     distrustful = ssl.create_default_context()
     with caplog.at_level(logging.INFO):
-        async with served(pair) as server:
+        async with served(pair, direct) as server:
             with pytest.raises(ssl.SSLCertVerificationError):
                 async with tcp(server, tls=distrustful):
                     pass
@@ -196,10 +225,10 @@ async def test_handshakes_that_fail_are_a_line_and_a_count(
 @pytest.mark.parametrize("begun", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"])
 @on_each_loop
 async def test_a_client_that_stops_within_the_handshake_is_cut_off(
-    begun: bytes, pair: Pair, caplog: pytest.LogCaptureFixture
+    begun: bytes, pair: Pair, direct: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "crest"):
-        async with served(pair, open_timeout=0.1) as server, tcp(server) as client:
+        async with served(pair, direct, open_timeout=0.1) as server, tcp(server) as client:
             await client.send(begun)
             assert await client.eof() == b""
     assert any("no TLS handshake within 0.1 s" in line for line in lines(caplog))
@@ -208,9 +237,9 @@ async def test_a_client_that_stops_within_the_handshake_is_cut_off(
 @SNIFFS
 @pytest.mark.parametrize("begun", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"])
 @on_each_loop
-async def test_shutdown_does_not_wait_for_handshakes(begun: bytes, pair: Pair) -> None:
+async def test_shutdown_does_not_wait_for_handshakes(begun: bytes, pair: Pair, direct: bool) -> None:
     ws = echo()
-    async with asyncio.timeout(GUARD), served(pair, open_timeout=1000, shutdown_timeout=1000) as server:
+    async with asyncio.timeout(GUARD), served(pair, direct, open_timeout=1000, shutdown_timeout=1000) as server:
         async with tcp(server) as client, upgraded(server, ws.path, tls=pair.client()) as other:
             await client.send(begun)
             await other.send(frame(TEXT, "hello"))  # by now the first has been accepted
@@ -226,7 +255,7 @@ async def test_shutdown_does_not_wait_for_handshakes(begun: bytes, pair: Pair) -
 @pytest.mark.parametrize("speaks", ["plain text", "TLS"])
 @on_each_loop
 async def test_shutdown_at_the_moment_when_a_connection_is_made(
-    speaks: str, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    speaks: str, pair: Pair, direct: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = Listener.opened
 
@@ -237,7 +266,7 @@ async def test_shutdown_at_the_moment_when_a_connection_is_made(
 
     monkeypatch.setattr(Listener, "opened", stop_as_well)
     echo()
-    async with served(pair, shutdown_timeout=1000) as server:
+    async with served(pair, direct, shutdown_timeout=1000) as server:
         if speaks == "TLS":
             with suppress(OSError):
                 async with tcp(server, tls=pair.client()) as client:
@@ -252,7 +281,7 @@ async def test_shutdown_at_the_moment_when_a_connection_is_made(
 @SNIFFS
 @on_each_loop
 async def test_at_the_limit_of_descriptors_it_goes_on_later(
-    pair: Pair, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    pair: Pair, direct: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("crest.tls.PAUSE", 0.01)
     accept, failed = socket.socket.accept, []
@@ -265,7 +294,7 @@ async def test_at_the_limit_of_descriptors_it_goes_on_later(
 
     monkeypatch.setattr(socket.socket, "accept", fail_once)
     ws = echo()
-    async with served(pair) as server, upgraded(server, ws.path, tls=pair.client()) as client:
+    async with served(pair, direct) as server, upgraded(server, ws.path, tls=pair.client()) as client:
         await client.send(frame(TEXT, "hello"))
         assert (await client.frame()).payload == b"hello"
     assert len(failed) == 1
@@ -276,7 +305,7 @@ async def test_at_the_limit_of_descriptors_it_goes_on_later(
 
 
 @on_each_loop
-async def test_the_close_frame_arrives_behind_everything_that_was_sent(pair: Pair) -> None:
+async def test_the_close_frame_arrives_behind_everything_that_was_sent(pair: Pair, direct: bool) -> None:
     ws = WebSocketServer(max_backlog=1 << 26)
 
     @ws.on_message
@@ -284,7 +313,7 @@ async def test_the_close_frame_arrives_behind_everything_that_was_sent(pair: Pai
         conn.send_binary(bytes(1 << 23))
         conn.close(4001, "done")
 
-    async with served(pair) as server, upgraded(server, tls=pair.client()) as client:
+    async with served(pair, direct) as server, upgraded(server, tls=pair.client()) as client:
         await client.send(frame(TEXT, "go"))
         data, close = await client.until_close()
         assert len(data.payload) == 1 << 23
@@ -294,20 +323,22 @@ async def test_the_close_frame_arrives_behind_everything_that_was_sent(pair: Pai
 
 
 @on_each_loop
-async def test_a_client_that_goes_on_sending_gets_the_close_frame(pair: Pair) -> None:
+async def test_a_client_that_goes_on_sending_gets_the_close_frame(pair: Pair, direct: bool) -> None:
     ws = WebSocketServer(max_message_size=1000)
     ws.on_message(lambda conn, message: None)
-    async with served(pair) as server, upgraded(server, tls=pair.client()) as client:
+    async with served(pair, direct) as server, upgraded(server, tls=pair.client()) as client:
         await client.send(frame(TEXT, "x" * 1001), *[frame(BINARY, bytes(60_000))] * 20)
         assert [each.code for each in await client.until_close() if each.opcode == CLOSE] == [1009]
 
 
 @pytest.mark.parametrize("ending", ["close", "reset"])
 @on_each_loop
-async def test_the_end_without_a_close_frame_is_1006(ending: str, pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_end_without_a_close_frame_is_1006(
+    ending: str, pair: Pair, direct: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     ws, events = echo(), Events()
     ws.on_close(lambda conn, code, reason: events.add(code))
-    async with served(pair) as server:
+    async with served(pair, direct) as server:
         async with upgraded(server, ws.path, tls=pair.client()) as client:
             if ending == "reset":
                 client.reset()
@@ -316,21 +347,21 @@ async def test_the_end_without_a_close_frame_is_1006(ending: str, pair: Pair, ca
 
 
 @on_each_loop
-async def test_a_peer_that_never_answers_is_cut_off(pair: Pair) -> None:
+async def test_a_peer_that_never_answers_is_cut_off(pair: Pair, direct: bool) -> None:
     ws, events = WebSocketServer(close_timeout=0.1), Events()
     ws.on_connect(lambda conn: conn.close())
     ws.on_close(lambda conn, code, reason: events.add(code))
-    async with served(pair) as server, upgraded(server, tls=pair.client()) as client:
+    async with served(pair, direct) as server, upgraded(server, tls=pair.client()) as client:
         assert (await client.frame()).code == 1000
         assert await client.eof() == b""
         assert await events.reach(1) == [1006]
 
 
 @on_each_loop
-async def test_a_peer_that_reads_nothing_is_cut_off(pair: Pair) -> None:
+async def test_a_peer_that_reads_nothing_is_cut_off(pair: Pair, direct: bool) -> None:
     ws, events = WebSocketServer(close_timeout=0.1), Events()
     ws.on_close(lambda conn, code, reason: events.add(code))
-    async with asyncio.timeout(GUARD), served(pair, shutdown_timeout=1000) as server:
+    async with asyncio.timeout(GUARD), served(pair, direct, shutdown_timeout=1000) as server:
         async with upgraded(server, tls=pair.client()) as client:
             client.stop_reading()
             await client.send(close_frame(1000))
@@ -340,11 +371,11 @@ async def test_a_peer_that_reads_nothing_is_cut_off(pair: Pair) -> None:
 
 
 @on_each_loop
-async def test_what_a_slow_reader_does_not_take_is_bounded(pair: Pair) -> None:
+async def test_what_a_slow_reader_does_not_take_is_bounded(pair: Pair, direct: bool) -> None:
     ws, opened, closed = WebSocketServer(max_backlog=1 << 20), Events(), Events()
     ws.on_connect(opened.add)
     ws.on_close(lambda conn, code, reason: closed.add(code))
-    async with served(pair) as server, tcp(server, receive_buffer=4096, tls=pair.client()) as client:
+    async with served(pair, direct) as server, tcp(server, receive_buffer=4096, tls=pair.client()) as client:
         await client.upgrade()
         client.stop_reading()
         (conn,) = await opened.reach(1)
@@ -359,7 +390,7 @@ async def test_what_a_slow_reader_does_not_take_is_bounded(pair: Pair) -> None:
 
 
 @on_each_loop
-async def test_a_full_queue_stops_the_reading(pair: Pair) -> None:
+async def test_a_full_queue_stops_the_reading(pair: Pair, direct: bool) -> None:
     ws, begun, release, events = WebSocketServer(max_queue=2), asyncio.Event(), asyncio.Event(), Events()
 
     @ws.on_message
@@ -368,7 +399,7 @@ async def test_a_full_queue_stops_the_reading(pair: Pair) -> None:
         await release.wait()
         events.add(message)
 
-    async with served(pair) as server, upgraded(server, tls=pair.client()) as client:
+    async with served(pair, direct) as server, upgraded(server, tls=pair.client()) as client:
         await client.send(*[frame(TEXT, str(number)) for number in range(50)])
         await until(begun)
         assert events.seen == []
@@ -389,11 +420,11 @@ def shown(client: Client) -> bytes:
 @SNIFFS
 @on_each_loop
 async def test_reload_is_for_new_connections_and_keeps_the_others(
-    tmp_path: Any, caplog: pytest.LogCaptureFixture
+    tmp_path: Any, direct: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     pair, ws = Pair(tmp_path), echo()
     with caplog.at_level(logging.INFO, "crest"):
-        async with served(pair) as server, upgraded(server, ws.path, tls=pair.client()) as old:
+        async with served(pair, direct) as server, upgraded(server, ws.path, tls=pair.client()) as old:
             pair.make("rsa")
             new_context = pair.client()
             server.reload()

@@ -258,7 +258,7 @@ class App:
         """Serve while the context lasts; `host` and `port` of what it gives are the bound address.
 
         Args:
-            direct: False uses the event loop's transports, as always with TLS and on Windows, and not crest's own.
+            direct: False uses the event loop's transports, as always on Windows, and not crest's own.
             The rest is as in `run`.
 
         Raises:

@@ -81,6 +81,7 @@ def _context(certfile: str, keyfile: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     # What CPython allows at least is a choice of whoever built it; a machine's own rules may be stricter.
     context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
+    context.options |= ssl.OP_NO_RENEGOTIATION  # which costs the server more than the client; OpenSSL 3 has it anyway
     context.set_alpn_protocols(PROTOCOLS)
     _check_file(certfile, b"-----BEGIN CERTIFICATE-----", "certificate")
     _check_file(keyfile, b"PRIVATE KEY-----", "private key")

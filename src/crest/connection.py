@@ -46,10 +46,10 @@ class WebSocketConnection(Outbox):
         self, head: bytes, peer: tuple[str, int] | Transport | None, scheme: str, subprotocol: str | None
     ) -> None:
         # Most connections are never asked for their request or address. Until one is, it has the raw head, and the
-        # transport, which knows the address also when it is closed. Not one of TLS: the loop's refer to their
+        # transport, which knows the address also when it is closed. Not the loop's of TLS: they refer to their
         # connection for ever, and the garbage collector does not look here.
         self._request: Request | bytes = head
-        if scheme == "https" and peer is not None and not isinstance(peer, tuple):
+        if scheme == "https" and peer is not None and not isinstance(peer, tuple | StreamTransport):
             peer = client_address(peer)
         self._client = peer
         self._scheme = scheme

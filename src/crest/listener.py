@@ -140,7 +140,7 @@ class Listener:
     async def _accept(self, sock: socket.socket, certificate: Certificate | None) -> _Acceptor:
         """Accept connections at a socket: with transports of crest's own, or else of the loop's."""
         if certificate is not None and Poller.exists:
-            return TlsAcceptor(self, self._turn, sock, certificate)
+            return TlsAcceptor(self, self._turn, sock, certificate, self._poller)
         if certificate is None and self._poller is not None:
             return Acceptor(self._poller, sock.fileno(), self._turn, self)
         return await self.loop.create_server(

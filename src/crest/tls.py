@@ -1,7 +1,8 @@
 """Connections as they come in at a listening socket that speaks TLS.
 
 The first byte that a client sends says whether it speaks TLS as well; it is looked at without being taken. TLS goes to
-the event loop's own transports. Anything else, a browser that was sent to `http:` above all, is told its mistake.
+a `SecureTransport`, or to the event loop's. Anything else, a browser that was sent to `http:` above all, is told its
+mistake.
 Until that byte has come a connection costs no TLS state. A header of the PROXY protocol comes before it, not encrypted.
 """
 
@@ -17,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from crest.certificate import Certificate
 from crest.exceptions import HandshakeError
+from crest.io.poller import Poller
 from crest.io.protocol import Protocol, ServerProtocol
+from crest.io.secure import SecureTransport
 from crest.io.turn import Turn
 from crest.opening import Opening
 from crest.proxied import ProxiedOpening
@@ -33,6 +36,9 @@ HANDSHAKE = b"\x16"
 """The content type of the record that a TLS client begins with (RFC 8446 section 5.1)."""
 
 ACCEPTED_AT_ONCE = 64
+ROOM = 1 << 16
+"""Bytes of the buffer that all connections receive into."""
+
 PAUSE = 1.0
 """Seconds without accepting, when the process or the system is at a limit."""
 
@@ -43,10 +49,15 @@ class TlsAcceptor:
     Args:
         sock: Listens and does not block; whoever made it closes it, after `close`.
         certificate: Shown to the clients; each handshake takes the context that it has at that time.
+        poller: Of crest's own transports; None: connections get the loop's.
     """
 
-    def __init__(self, listener: Listener, turn: Turn, sock: socket.socket, certificate: Certificate) -> None:
+    def __init__(
+        self, listener: Listener, turn: Turn, sock: socket.socket, certificate: Certificate, poller: Poller | None
+    ) -> None:
         self._listener = listener
+        self._poller = poller
+        self._room = bytearray(ROOM)
         self._turn = turn
         self._sock = sock
         self._certificate = certificate
@@ -100,13 +111,16 @@ class TlsAcceptor:
                     client = source or client
                 if await self._peek(sock, 1) == HANDSHAKE:
                     taken = True
-                    await self._loop.connect_accepted_socket(
-                        lambda: ServerProtocol(self._turn, site),
-                        sock,
-                        ssl=self._certificate.context,
-                        ssl_handshake_timeout=seconds,
-                        ssl_shutdown_timeout=seconds,
-                    )
+                    if self._poller is None:
+                        await self._loop.connect_accepted_socket(
+                            lambda: ServerProtocol(self._turn, site),
+                            sock,
+                            ssl=self._certificate.context,
+                            ssl_handshake_timeout=seconds,
+                            ssl_shutdown_timeout=seconds,
+                        )
+                    else:
+                        await self._secure(self._poller, ServerProtocol(self._turn, site), sock)
                     return
             taken = True
             site = Site(self._listener, partial(PlainOpening, source=client))
@@ -125,6 +139,14 @@ class TlsAcceptor:
         finally:
             if not taken:
                 sock.close()
+
+    async def _secure(self, poller: Poller, protocol: Protocol, sock: socket.socket) -> None:
+        transport = SecureTransport(poller, protocol, sock.detach())
+        try:
+            await transport.shake_hands(self._certificate.context, self._room)
+        except BaseException:
+            transport.abort()
+            raise
 
     def _refuse(self, client: Any, reason: str) -> None:
         self._listener.refusals.add_connection("TLS", client, reason)

@@ -1,13 +1,16 @@
 """Makes the modules beside this importable by the tests, and gives them a scene in each of the two ways to write."""
 
+import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from certificates import Pair
 
 sys.path.append(str(Path(__file__).parent))
 
+from ends import LOOP, PLAIN, Whose
 from link import Scene, scene
 
 
@@ -18,7 +21,24 @@ def stage(direct: bool) -> Iterator[Scene]:
         yield made
 
 
-@pytest.fixture(params=[True, False], ids=["own", "loop"])
-def own(request: pytest.FixtureRequest) -> bool:
-    """For `ends`: StreamTransports, and the loop's transports to compare them with."""
-    return bool(request.param)
+def _whose(name: str, request: pytest.FixtureRequest) -> Whose:
+    if name == "loop":
+        return LOOP
+    if name == "plain":
+        return PLAIN
+    pair: Pair = request.getfixturevalue("pair")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certfile, pair.keyfile)
+    return Whose(context=context)
+
+
+@pytest.fixture(params=["plain", "tls", "loop"])
+def whose(request: pytest.FixtureRequest) -> Whose:
+    """For `ends`: crest's own transports, and the loop's to compare them with."""
+    return _whose(request.param, request)
+
+
+@pytest.fixture(params=["plain", "tls"])
+def ours(request: pytest.FixtureRequest) -> Whose:
+    """Likewise, crest's only."""
+    return _whose(request.param, request)

@@ -10,8 +10,10 @@ import asyncio
 import os
 import select
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -21,6 +23,7 @@ from events import turns
 
 from crest.io.poller import Poller
 from crest.io.protocol import ServerProtocol
+from crest.io.secure import SecureTransport
 from crest.io.stream import StreamTransport
 from crest.io.turn import Turn
 
@@ -31,6 +34,22 @@ MUCH = 1 << 20
 """Bytes that no socket pair takes at once."""
 
 Does = Callable[["End"], object]
+
+
+@dataclass(frozen=True)
+class Whose:
+    """Whose transports the server ends are.
+
+    Attributes:
+        own: crest's, or, for comparison, the loop's.
+        context: The server's, if crest's speak TLS.
+    """
+
+    own: bool = True
+    context: ssl.SSLContext | None = None
+
+
+PLAIN, LOOP = Whose(), Whose(own=False)
 
 
 class WatchedLoop:
@@ -84,8 +103,109 @@ class Recorded(ServerProtocol):
         self.end.called("lost")
 
 
+class SecurePeer:
+    """A socket that speaks TLS, as a client.
+
+    Args:
+        sock: Does not block.
+        version: Of TLS, the only one that is spoken; None: any.
+        piece: How many bytes are sent at a time, asked anew each time.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        version: ssl.TLSVersion | None = None,
+        piece: Callable[[], int] | None = None,
+    ) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if version is not None:
+            context.minimum_version = context.maximum_version = version
+        self.sock = sock
+        self.piece = piece
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing)
+        self.unread = self.unsent = b""
+        self.at_end = False
+
+    def shake_hands(self) -> bool:
+        """Go on with the handshake; whether it is over."""
+        self.receive()
+        try:
+            self.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        finally:
+            self.flush()
+        return True
+
+    def receive(self, size: int = 1 << 20) -> bool:
+        """Take what has come; whether there was anything."""
+        try:
+            data = self.sock.recv(size)
+        except BlockingIOError:
+            return False
+        if data:
+            self.incoming.write(data)
+        self.at_end = not data
+        return True
+
+    def flush(self) -> bool:
+        """Send records, or one piece of them; whether the kernel has taken them all."""
+        self.unsent += self.outgoing.read()
+        try:
+            if self.piece is not None:
+                self.unsent = self.unsent[self.sock.send(self.unsent[: self.piece()]) :]
+                return not self.unsent
+            while self.unsent:
+                self.unsent = self.unsent[self.sock.send(self.unsent) :]
+        except BlockingIOError:
+            return False
+        return True
+
+    def send(self, data: bytes) -> int:
+        if not self.flush():
+            raise BlockingIOError
+        size = self.tls.write(data)
+        self.flush()
+        return size
+
+    def recv(self, size: int) -> bytes:
+        if self.unread:
+            data, self.unread = self.unread[:size], self.unread[size:]
+            return data
+        while True:
+            try:
+                return self.tls.read(size)
+            except ssl.SSLZeroReturnError:
+                return b""
+            except ssl.SSLWantReadError:
+                if not self.at_end and not self.receive(size):
+                    raise BlockingIOError from None
+            if self.at_end:
+                return b""
+
+    def shutdown(self, how: int) -> None:
+        assert how == socket.SHUT_WR
+        with suppress(ssl.SSLError):  # OpenSSL can not say close_notify while it has something
+            while data := self.tls.read(1 << 20):
+                self.unread += data
+        with suppress(ssl.SSLError):  # that the server has not said close_notify as well
+            self.tls.unwrap()
+        with suppress(OSError):
+            self.flush()
+        self.sock.shutdown(how)
+
+    def close(self) -> None:
+        self.sock.close()
+
+
 class End:
     """One connection.
+
+    Args:
+        secure: Makes the peer of its socket, if TLS is spoken.
 
     Attributes:
         transport: The server's end, from `made` on.
@@ -95,11 +215,14 @@ class End:
         does: By such a name, what happens in that call; `eof` keeps the connection open if that returns true.
     """
 
-    def __init__(self, turn: Turn, does: dict[str, Does]) -> None:
-        self.accepted, self.peer = socket.socketpair()  # `accepted` is handed to the transport
+    def __init__(
+        self, turn: Turn, does: dict[str, Does], secure: Callable[[socket.socket], SecurePeer] | None = None
+    ) -> None:
+        self.accepted, peer = socket.socketpair()  # `accepted` is handed to the transport
         self.fd = self.accepted.fileno()
         self.accepted.setblocking(False)
-        self.peer.setblocking(False)
+        peer.setblocking(False)
+        self.peer = secure(peer) if secure else peer
         self.does = does
         self.calls: list[str] = []
         self.data = b""
@@ -149,6 +272,17 @@ class End:
             pass
         return found
 
+    async def send(self, data: bytes) -> None:
+        """Have the peer send it all, however long that takes."""
+        loop = asyncio.get_running_loop()
+        if isinstance(self.peer, socket.socket):
+            await loop.sock_sendall(self.peer, data)
+            return
+        async with asyncio.timeout(GUARD):
+            self.peer.tls.write(data)
+            while not self.peer.flush():
+                await asyncio.sleep(0)
+
     async def read_to_end(self) -> bytes:
         """Read until the stream ends."""
         found = b""
@@ -194,22 +328,33 @@ class Ends:
     """The connections of one loop.
 
     Args:
-        own: Whether their server ends are StreamTransports; else they are the loop's own transports, for comparison.
+        whose: Transports their server ends are.
     """
 
-    def __init__(self, own: bool = True) -> None:
+    def __init__(self, whose: Whose = PLAIN) -> None:
         self.loop = WatchedLoop(asyncio.get_running_loop())
         self.turn = Turn(self.loop)
-        self.poller = Poller(self.loop) if own else None
+        self.poller = Poller(self.loop) if whose.own else None
+        self.context = whose.context
+        self.room = bytearray(1 << 16)
         self.made: list[End] = []
         self.errors: list[dict[str, Any]] = []
 
     async def connect(self, **does: Does) -> End:
         """A new connection, already made."""
-        end = End(self.turn, does)
+        end = End(self.turn, does, SecurePeer if self.context else None)
         self.made.append(end)
         if self.poller is None:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: end.protocol, end.accepted)
+        elif isinstance(end.peer, SecurePeer):
+            shaking = SecureTransport(self.poller, end.protocol, end.accepted.detach()).shake_hands(
+                self.context, self.room
+            )
+            while not shaking.done() or not end.peer.shake_hands():
+                end.peer.shake_hands()
+                await asyncio.sleep(0)
+            await shaking
+            end.peer.receive()  # the session's tickets
         else:
             StreamTransport(self.poller, end.protocol, end.accepted.detach()).start()
         return end
@@ -235,9 +380,9 @@ class Ends:
 
 
 @asynccontextmanager
-async def ends(own: bool = True) -> AsyncIterator[Ends]:
+async def ends(whose: Whose = PLAIN) -> AsyncIterator[Ends]:
     """Connections that are cleaned up."""
-    made = Ends(own)
+    made = Ends(whose)
     try:
         yield made
     finally:
@@ -266,7 +411,13 @@ def is_open(fd: int) -> bool:
     return True
 
 
-def skip_uvloop(own: bool, why: str) -> None:
+def skip_uvloop(whose: Whose, why: str) -> None:
     """Its transports differ from asyncio's here, so StreamTransport is compared with asyncio's only."""
-    if not own and type(asyncio.get_running_loop()).__module__.startswith("uvloop"):
+    if not whose.own and type(asyncio.get_running_loop()).__module__.startswith("uvloop"):
         pytest.skip(f"uvloop's transports {why}")
+
+
+def skip_tls(whose: Whose, why: str) -> None:
+    """It can not be the same there."""
+    if whose.context is not None:
+        pytest.skip(f"with TLS {why}")

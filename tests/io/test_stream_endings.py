@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 from conftest import LoopFactory
-from ends import MUCH, End, Ends, abort, close, ends, is_open, settled
+from ends import MUCH, End, Ends, Whose, abort, close, ends, is_open, settled
 from events import on_each_loop
 
 from crest.io.poller import Poller
@@ -26,9 +26,9 @@ pytestmark = pytest.mark.skipif(not Poller.exists, reason="sockets are served by
 @pytest.mark.parametrize("first", [close, abort], ids=["close", "abort"])
 @on_each_loop
 async def test_ending_twice_loses_the_connection_once(
-    own: bool, first: Callable[[End], None], second: Callable[[End], None]
+    whose: Whose, first: Callable[[End], None], second: Callable[[End], None]
 ) -> None:
-    async with ends(own) as made:
+    async with ends(whose) as made:
         end = await made.connect(lost=second)
         first(end)
         assert end.transport.is_closing()
@@ -46,8 +46,8 @@ async def test_ending_twice_loses_the_connection_once(
 @pytest.mark.parametrize("ending", [close, abort], ids=["close", "abort"])
 @pytest.mark.parametrize("at", ["made", "data", "eof"])
 @on_each_loop
-async def test_ending_within_a_callback(own: bool, at: str, ending: Callable[[End], None]) -> None:
-    async with ends(own) as made:
+async def test_ending_within_a_callback(whose: Whose, at: str, ending: Callable[[End], None]) -> None:
+    async with ends(whose) as made:
         end = await made.connect(**{at: ending})
         if at != "made":
             end.peer.send(b"x" * 1000)
@@ -60,8 +60,8 @@ async def test_ending_within_a_callback(own: bool, at: str, ending: Callable[[En
 
 
 @on_each_loop
-async def test_one_that_is_closing_reads_no_more(own: bool) -> None:
-    async with ends(own) as made:
+async def test_one_that_is_closing_reads_no_more(whose: Whose) -> None:
+    async with ends(whose) as made:
         end = await made.connect()
         end.transport.write(bytes(MUCH))
         end.transport.close()
@@ -78,8 +78,8 @@ async def test_one_that_is_closing_reads_no_more(own: bool) -> None:
 
 
 @on_each_loop
-async def test_abort_throws_away_what_waits(own: bool) -> None:
-    async with ends(own) as made:
+async def test_abort_throws_away_what_waits(whose: Whose) -> None:
+    async with ends(whose) as made:
         end = await made.connect()
         end.transport.write(bytes(MUCH))
         await settled()
@@ -90,9 +90,9 @@ async def test_abort_throws_away_what_waits(own: bool) -> None:
 
 
 @on_each_loop
-async def test_nothing_is_written_any_more_once_it_was_aborted(own: bool) -> None:
+async def test_nothing_is_written_any_more_once_it_was_aborted(whose: Whose) -> None:
     """Nor before the protocol has been told."""
-    async with ends(own) as made:
+    async with ends(whose) as made:
         end = await made.connect()
         end.transport.write(b"before")
         await settled()
@@ -103,9 +103,9 @@ async def test_nothing_is_written_any_more_once_it_was_aborted(own: bool) -> Non
 
 
 @on_each_loop
-async def test_after_the_loss_every_call_is_harmless() -> None:
+async def test_after_the_loss_every_call_is_harmless(ours: Whose) -> None:
     """A task may still have the transport: of a page that is being sent, say."""
-    async with ends() as made:
+    async with ends(ours) as made:
         end = await made.connect()
         end.fill()
         end.transport.write(bytes(MUCH))
@@ -125,8 +125,8 @@ async def test_after_the_loss_every_call_is_harmless() -> None:
 
 
 @on_each_loop
-async def test_the_descriptor_is_closed_after_the_protocol_was_told(own: bool) -> None:
-    async with ends(own) as made:
+async def test_the_descriptor_is_closed_after_the_protocol_was_told(whose: Whose) -> None:
+    async with ends(whose) as made:
         open_then: list[bool] = []
         end = await made.connect(lost=lambda end: open_then.append(is_open(end.fd)))
         end.transport.close()
@@ -154,11 +154,11 @@ def bang(end: End) -> None:
 @pytest.mark.parametrize("error", [Bang, BigBang, OSError, asyncio.CancelledError])
 @pytest.mark.parametrize("at", ["made", "data", "eof", "resume"])
 @on_each_loop
-async def test_an_exception_ends_its_connection_and_no_other(at: str, error: type[BaseException]) -> None:
+async def test_an_exception_ends_its_connection_and_no_other(ours: Whose, at: str, error: type[BaseException]) -> None:
     def fail(end: End) -> None:
         raise error(at)
 
-    async with ends() as made:
+    async with ends(ours) as made:
         errors = made.catch_errors()
         before, end, behind = await made.connect(), await made.connect(**{at: fail}), await made.connect()
         if at == "resume":
@@ -185,8 +185,8 @@ async def test_an_exception_ends_its_connection_and_no_other(at: str, error: typ
 
 
 @on_each_loop
-async def test_an_exception_of_connection_lost_closes_the_descriptor_all_the_same() -> None:
-    async with ends() as made:
+async def test_an_exception_of_connection_lost_closes_the_descriptor_all_the_same(ours: Whose) -> None:
+    async with ends(ours) as made:
         errors = made.catch_errors()
         end = await made.connect(lost=bang)
         end.transport.abort()
@@ -196,12 +196,12 @@ async def test_an_exception_of_connection_lost_closes_the_descriptor_all_the_sam
 
 
 @on_each_loop
-async def test_an_exception_while_closing_loses_the_connection_once() -> None:
+async def test_an_exception_while_closing_loses_the_connection_once(ours: Whose) -> None:
     def fail(end: End) -> None:
         end.transport.abort()
         raise Bang
 
-    async with ends() as made:
+    async with ends(ours) as made:
         errors = made.catch_errors()
         end = await made.connect(data=fail)
         end.peer.send(b"x")
@@ -246,8 +246,8 @@ WAIT = "import sys; sys.stdout.write('up'); sys.stdout.flush(); sys.stdin.read()
 
 
 @on_each_loop
-async def test_a_process_that_is_started_meanwhile_does_not_keep_the_poller_open() -> None:
-    async with ends() as made:
+async def test_a_process_that_is_started_meanwhile_does_not_keep_the_poller_open(ours: Whose) -> None:
+    async with ends(ours) as made:
         fds = {made.loop.fd}
         command = [sys.executable, "-c", WAIT]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False) as child:
@@ -261,9 +261,9 @@ async def test_a_process_that_is_started_meanwhile_does_not_keep_the_poller_open
 
 
 @on_each_loop
-async def test_a_connection_that_a_fork_has_too_is_forgotten_when_it_ends() -> None:
+async def test_a_connection_that_a_fork_has_too_is_forgotten_when_it_ends(ours: Whose) -> None:
     """The kernel goes on watching a descriptor until the last process has closed it, unless it is told not to."""
-    async with ends() as made:
+    async with ends(ours) as made:
         end = await made.connect()
         with end.server():  # as a process that was forked would
             end.transport.abort()
@@ -300,7 +300,7 @@ ENDINGS = [close, abort, end_by_peer, end_by_reset, end_by_exception, end_with_m
 
 @pytest.mark.parametrize("ending", ENDINGS, ids=[each.__name__ for each in ENDINGS])
 @on_each_loop
-async def test_every_ending_frees_transport_and_protocol(ending: Callable[[End], None]) -> None:
+async def test_every_ending_frees_transport_and_protocol(ours: Whose, ending: Callable[[End], None]) -> None:
     """Without the garbage collector: transports are none of its business."""
 
     async def come_and_go(made: Ends) -> None:
@@ -320,7 +320,7 @@ async def test_every_ending_frees_transport_and_protocol(ending: Callable[[End],
             end.transport = end.protocol = None  # type: ignore[assignment]
         assert not any(protocol() for protocol in protocols)
 
-    async with ends() as made:
+    async with ends(ours) as made:
         made.catch_errors()
         gc.disable()
         try:
@@ -367,8 +367,8 @@ def test_a_loop_that_is_closed_leaves_no_descriptors(loop_factory: LoopFactory) 
 
 
 @on_each_loop
-async def test_a_poller_that_is_closed_ends_its_connections() -> None:
-    async with ends() as made:
+async def test_a_poller_that_is_closed_ends_its_connections(ours: Whose) -> None:
+    async with ends(ours) as made:
         many = [await made.connect() for _ in range(3)]
         many[0].transport.pause_reading()
         many[1].transport.write(bytes(MUCH))
@@ -382,9 +382,9 @@ async def test_a_poller_that_is_closed_ends_its_connections() -> None:
 
 
 @on_each_loop
-async def test_a_connection_closes_the_poller_that_tells_it() -> None:
+async def test_a_connection_closes_the_poller_that_tells_it(ours: Whose) -> None:
     """What was found ready together with it is not told any more."""
-    async with ends() as made:
+    async with ends(ours) as made:
         poller = made.poller
         assert poller is not None
         many = [await made.connect(data=lambda end: poller.close()) for _ in range(5)]

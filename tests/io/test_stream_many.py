@@ -7,7 +7,7 @@ from contextvars import ContextVar
 
 import pytest
 from client import GUARD
-from ends import End, Ends, ends, settled
+from ends import End, Ends, Whose, ends, settled
 from events import on_each_loop
 
 from crest.io.poller import Poller
@@ -179,11 +179,11 @@ async def test_the_loss_is_told_in_the_connections_context_whoever_brings_it_abo
 
 @pytest.mark.parametrize("seed", range(20))
 @on_each_loop
-async def test_any_sequence_of_calls_keeps_the_rules(seed: int, own: bool) -> None:
+async def test_any_sequence_of_calls_keeps_the_rules(seed: int, whose: Whose) -> None:
     """Of asyncio's protocols: made first, lost once and last, an end of stream once at most, pauses and resumptions in
     turn; what one side sends the other gets, in order, without a gap."""
     chance = random.Random(seed)
-    async with ends(own) as made:
+    async with ends(whose) as made:
         for _ in range(15):
             await live_a_life(made, chance)
 

@@ -93,7 +93,7 @@ cdef class Closing(Heartbeat):
             return
         try:
             self.transport.write_eof()
-        except OSError:  # reset by the peer, which the transport has not noticed yet
+        except OSError:  # reset by the peer, which a transport of the loop has not noticed yet
             self.transport.abort()
 
     cpdef bint is_taking(self) except -1:

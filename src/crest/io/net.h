@@ -74,6 +74,10 @@ static inline int crest_accept(int fd, crest_address *peer) {
     return CREST_BROKEN;
 }
 
+static inline void crest_peer(int fd, crest_address *peer) {
+    (void)fd, (void)peer;
+}
+
 static inline int crest_address_text(const crest_address *address, char *text) {
     (void)address, (void)text;
     return 0;
@@ -220,18 +224,32 @@ static inline int crest_not_accepted(int error) {
     }
 }
 
+typedef union crest_sockaddr {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    struct sockaddr_storage room;
+} crest_sockaddr;
+
+static inline void crest_set_address(crest_address *address, const crest_sockaddr *from) {
+    memset(address, 0, sizeof *address);
+    if (from->any.sa_family == AF_INET) {
+        address->version = 4;
+        address->port = ntohs(from->v4.sin_port);
+        memcpy(address->bytes, &from->v4.sin_addr, 4);
+    } else if (from->any.sa_family == AF_INET6) {
+        address->version = 6;
+        address->port = ntohs(from->v6.sin6_port);
+        memcpy(address->bytes, &from->v6.sin6_addr, 16);
+    }
+}
+
 /* A connection that was waiting, not blocking and closed on exec; or one of the three codes above, with errno. */
 static inline int crest_accept(int fd, crest_address *peer) {
-    union {
-        struct sockaddr any;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-        struct sockaddr_storage room;
-    } from;
+    crest_sockaddr from;
     socklen_t size = sizeof from;
     int accepted;
     memset(&from, 0, sizeof from); /* macOS leaves it alone when the peer has gone again */
-    memset(peer, 0, sizeof *peer);
 #ifdef SOCK_CLOEXEC
     accepted = accept4(fd, &from.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 #else
@@ -242,16 +260,17 @@ static inline int crest_accept(int fd, crest_address *peer) {
     }
 #endif
     if (accepted < 0) return crest_not_accepted(errno);
-    if (from.any.sa_family == AF_INET) {
-        peer->version = 4;
-        peer->port = ntohs(from.v4.sin_port);
-        memcpy(peer->bytes, &from.v4.sin_addr, 4);
-    } else if (from.any.sa_family == AF_INET6) {
-        peer->version = 6;
-        peer->port = ntohs(from.v6.sin6_port);
-        memcpy(peer->bytes, &from.v6.sin6_addr, 16);
-    }
+    crest_set_address(peer, &from);
     return accepted;
+}
+
+/* Who is at the other end of a connected socket; nobody, if it has gone. */
+static inline void crest_peer(int fd, crest_address *peer) {
+    crest_sockaddr from;
+    socklen_t size = sizeof from;
+    memset(&from, 0, sizeof from);
+    if (getpeername(fd, &from.any, &size) < 0) from.any.sa_family = AF_UNSPEC;
+    crest_set_address(peer, &from);
 }
 
 /* Write the address without its port to `text`, which has room for CREST_ADDRESS_TEXT; 0 if there is none. */

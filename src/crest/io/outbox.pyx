@@ -407,7 +407,7 @@ cdef class Outbox(Backlog):
         if transport.get_write_buffer_size():
             self.pause()  # perhaps it has said so long ago, to the opening
             self.limit_transport()
-        if isinstance(transport, Pollable):
+        if isinstance(transport, Pollable) and not (<Pollable>transport).encrypts:
             self.fd = (<Pollable>transport).fd
         return 0
 

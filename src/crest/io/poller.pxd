@@ -19,6 +19,7 @@ cdef extern from "poll.h" nogil:
 cdef class Pollable:
     cdef public int fd              # -1: closed
     cdef uint8_t watched            # for which events: CREST_READABLE | CREST_WRITABLE; the poller's to change
+    cdef uint8_t encrypts           # nobody but itself may send to the descriptor
     cdef int ready(self, int events) except -1
     cdef int abandoned(self) except -1
 

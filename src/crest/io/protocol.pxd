@@ -13,6 +13,7 @@ cdef class Protocol(Closing):
     cdef public uint32_t slot           # for the site's use
 
     cdef int buffer(self, char** where, size_t* room) except -1
+    cdef object view(self, char* where, size_t room)
     cdef int received(self, size_t size) except -1
     cdef int loop_closed(self) except -1
     cdef int take(self, size_t size) except -1

@@ -71,6 +71,12 @@ cdef class Protocol(Closing):
         cdef size_t room
         self.buffer(&where, &room)
         # A view: over TLS asyncio writes to slices of it, which of a bytearray would be copies.
+        return self.view(where, room)
+
+    cdef object view(self, char* where, size_t room):
+        """Of what `buffer` said, or of the end of it."""
+        if room == <size_t>len(self.turn.read_buffer) and not self.into_body:
+            return self.turn.read_view
         return PyMemoryView_FromMemory(where, room, PyBUF_WRITE)
 
     cdef int buffer(self, char** where, size_t* room) except -1:

@@ -10,6 +10,8 @@ cdef extern from "net.h" nogil:
         uint8_t bytes[16]
         uint16_t port
         uint8_t version
+    ptrdiff_t crest_recv(int fd, char* data, size_t room)
+    void crest_peer(int fd, crest_address* peer)
 
 
 cdef class StreamTransport(Pollable):
@@ -30,8 +32,11 @@ cdef class StreamTransport(Pollable):
     cdef int call(self, int events) except -1
     cdef int watch(self) except -1
     cdef int read(self) except -1
+    cdef int ended_by_peer(self) except -1
     cdef int push(self, const char* data, size_t size) except -1
     cdef int write_pending(self) except -1
     cdef int pace(self) except -1
+    cdef int all_sent(self) except -1
     cdef int fail(self, object error) except -1
     cdef int end(self) except -1
+    cdef int lost(self, Protocol protocol) except -1

@@ -1,11 +1,11 @@
-from typing import Any, final
+from typing import Any
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 from crest.io.poller import Pollable, Poller
 from crest.io.protocol import Protocol
 
-@final
+@disjoint_base
 class StreamTransport(Pollable):
     def __new__(cls, poller: Poller, protocol: Protocol, fd: int) -> StreamTransport: ...
     def start(self) -> None: ...

@@ -22,7 +22,6 @@ What must hold:
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize, PyByteArray_Resize
-from cpython.exc cimport PyErr_SetFromErrno
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
@@ -39,7 +38,6 @@ cdef extern from "Python.h":
 cdef extern from "net.h" nogil:
     enum:
         CREST_ADDRESS_TEXT
-    ptrdiff_t crest_recv(int fd, char* data, size_t room)
     int crest_address_text(const crest_address* address, char* text)
     int crest_shut_down_writing(int fd)
     void crest_close(int fd)
@@ -51,7 +49,6 @@ cdef int MADE = 0   # the event that nothing is ready, but the connection is new
 # Not for the garbage collector, which costs a connection 16 bytes. Instead every ending breaks the cycle of transport
 # and protocol: `_lose`, and, where the loop does not turn any more, `abandoned`.
 @cython.no_gc
-@cython.final
 cdef class StreamTransport(Pollable):
     """The transport of one connection.
 
@@ -136,12 +133,17 @@ cdef class StreamTransport(Pollable):
         if size > 0:
             protocol.received(size)
         elif size == 0:
-            self.at_end = True
-            self.watch()
-            if not protocol.eof_received():
-                self.close()
+            self.ended_by_peer()
         elif size == CREST_BROKEN:
             self.end()
+        return 0
+
+    cdef int ended_by_peer(self) except -1:
+        """The peer has closed its half."""
+        self.at_end = True
+        self.watch()
+        if not self.protocol.eof_received():
+            self.close()
         return 0
 
     def pause_reading(self):
@@ -210,10 +212,8 @@ cdef class StreamTransport(Pollable):
             self.pace()
         if self.pending is None and not self.ended:
             self.watch()
-            if self.closing:
-                self.end()
-            elif self.eof_due:
-                crest_shut_down_writing(self.fd)
+            if self.closing or self.eof_due:
+                self.all_sent()
         return 0
 
     cdef int pace(self) except -1:
@@ -244,16 +244,11 @@ cdef class StreamTransport(Pollable):
         return True
 
     def write_eof(self):
-        """Shut the writing half down, when all is sent.
-
-        Raises:
-            OSError: the connection is broken.
-        """
-        if self.eof_due or self.closing:
-            return
-        self.eof_due = True
-        if self.pending is None and crest_shut_down_writing(self.fd) < 0:
-            PyErr_SetFromErrno(OSError)
+        """Shut the writing half down, when all is sent."""
+        if not (self.eof_due or self.closing):
+            self.eof_due = True
+            if self.pending is None:
+                self.all_sent()
 
     # ---- The end -------------------------------------------------------------------------------------------------
 
@@ -266,7 +261,14 @@ cdef class StreamTransport(Pollable):
             self.closing = True
             self.watch()
             if self.pending is None:
-                self.end()
+                self.all_sent()
+
+    cdef int all_sent(self) except -1:
+        """What was awaited to close the connection, or to shut its writing half down."""
+        if self.closing:
+            return self.end()
+        crest_shut_down_writing(self.fd)  # if that fails the connection is broken, and reading will tell
+        return 0
 
     def abort(self):
         """Close the connection now."""
@@ -292,12 +294,16 @@ cdef class StreamTransport(Pollable):
         cdef Protocol protocol = self.protocol
         self.protocol = None
         try:
-            protocol.connection_lost(None)
+            self.lost(protocol)
         finally:
             self.poller.release(self)
             self.context = None
             crest_close(self.fd)
             self.fd = -1
+
+    cdef int lost(self, Protocol protocol) except -1:
+        protocol.connection_lost(None)
+        return 0
 
     cdef int abandoned(self) except -1:
         cdef Protocol protocol = self.protocol

@@ -24,6 +24,7 @@ cdef class Turn:
     cdef readonly Clock clock
     cdef readonly Budget budget  # of what waits
     cdef readonly bytearray read_buffer
+    cdef object read_view       # of all of it
     cdef void* thread           # the loop's own, as CPython knows it
     cdef list due
     cdef bint scheduled

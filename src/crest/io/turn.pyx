@@ -74,6 +74,7 @@ cdef class Turn:
         self.clock = Clock(loop) if clock is None else clock
         self.thread = PyThreadState_Get()
         self.read_buffer = bytearray(READ_BUFFER)
+        self.read_view = memoryview(self.read_buffer)
         self.budget = Budget(loop, max_backlog_total, self.run)
         self.arena = Block(ARENA, None)  # for what does not wait
         self.due = []

@@ -1,0 +1,26 @@
+# One TLS connection; see secure.pyx.
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from crest.io.protocol cimport Protocol
+from crest.io.stream cimport StreamTransport
+
+
+cdef class SecureTransport(StreamTransport):
+    cdef object tls             # ssl.SSLObject; None: not begun, or all is over
+    cdef object engine          # what that calls
+    cdef object incoming        # ssl.MemoryBIO: what came from the peer, never more than one record of it
+    cdef object outgoing        # likewise, what goes to it
+    cdef bytearray room         # what comes is received here first; shared by the connections of one loop
+    cdef object handshake       # its future; None: it has ended well
+    cdef uint32_t missing       # bytes of the record that has begun and are still to come
+    cdef uint8_t header[5]      # of the record that has begun
+    cdef uint8_t header_size    # bytes of that
+    cdef uint8_t notified       # close_notify was said: nothing can be written any more
+
+    cdef bint feed(self, const char** data, size_t* size) except -1
+    cdef int shake(self) except -1
+    cdef int decrypt(self, const char* data, size_t size) except -1
+    cdef ptrdiff_t decrypt_record(self, char* where, size_t room) except? -9
+    cdef int flush(self) except -1
+    cdef int forget(self) except -1

@@ -1,0 +1,255 @@
+"""A transport of crest's own for TLS, in place of the event loop's.
+
+`SecureTransport` is a `StreamTransport` with Python's `ssl` between the socket and the protocol: an `SSLObject` and its
+two `MemoryBIO`. What comes is cut into records (RFC 8446 section 5.1), so that OpenSSL is asked for plaintext only when
+there is some, and so that a BIO, whose memory never shrinks, never has more than one of them. What waits for the kernel
+is ciphertext, all of which `get_write_buffer_size` knows.
+
+The end is that of TCP, with a close_notify (section 6.1) before it: each half is closed by itself. A stream that ends
+without the peer's close_notify has ended all the same: a WebSocket has a closing handshake of its own, and an HTTP
+request says how long it is.
+
+What must hold beside what stream.pyx says: until the handshake has ended well the protocol has not been told of
+anything, and is not told of the end either.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.bytearray cimport PyByteArray_AS_STRING
+from libc.stdint cimport uint8_t
+
+import ssl
+
+from crest.io.outbox cimport CREST_BROKEN
+from crest.io.protocol cimport Protocol
+from crest.io.stream cimport StreamTransport, crest_peer, crest_recv
+
+cdef extern from "Python.h":
+    object PyMemoryView_FromMemory(char* memory, Py_ssize_t size, int flags)
+    const int PyBUF_READ
+
+cdef size_t RECORD_HEADER = 5                   # bytes: type, major and minor version, length
+cdef uint8_t FIRST_TYPE = 20, LAST_TYPE = 24    # of content: change_cipher_spec ... heartbeat
+cdef uint8_t MAJOR_VERSION = 3                  # of every TLS
+cdef size_t MAX_PLAINTEXT = 1 << 14             # bytes of a record, before it is encrypted
+cdef size_t MAX_CIPHERTEXT = MAX_PLAINTEXT + 2048   # and after, in any version (RFC 5246 section 6.2.3)
+
+cdef enum:
+    END_OF_DATA = -3    # beside CREST_BROKEN: the peer has said close_notify
+
+cdef size_t COPIED = 2048                       # bytes: a copy of so few costs less than a view of them
+
+_WantRead = ssl.SSLWantReadError
+_ZeroReturn = ssl.SSLZeroReturnError
+_Error = ssl.SSLError
+
+
+cdef inline object readable(const char* data, size_t size):
+    """An object with these bytes, for a call that keeps nothing of it."""
+    return data[:size] if size <= COPIED else PyMemoryView_FromMemory(<char*>data, size, PyBUF_READ)
+
+
+@cython.no_gc  # as StreamTransport; whatever else this refers to does not refer to it once the handshake has ended
+@cython.final
+cdef class SecureTransport(StreamTransport):
+    """The transport of one connection with TLS, of which this is the server; arguments as for a `StreamTransport`."""
+
+    def shake_hands(self, context, bytearray room not None):
+        """Begin; in place of `start`.
+
+        Args:
+            context: the `ssl.SSLContext`.
+            room: where all connections of this loop receive what comes.
+
+        Returns:
+            A future; awaited, it raises an OSError (an `ssl.SSLError` above all) when the handshake has failed.
+        """
+        crest_peer(self.fd, &self.peer)
+        self.encrypts = True
+        self.room = room
+        self.handshake = self.poller.loop.create_future()
+        self.poller.keep(self)
+        self.incoming = ssl.MemoryBIO()
+        self.outgoing = ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        # What SSLObject itself calls, with the same arguments. Its own methods, in Python, are a tenth of a message.
+        self.engine = getattr(self.tls, "_sslobj", self.tls)
+        self.watch()
+        return self.handshake
+
+    def get_extra_info(self, name, default=None):
+        """As of a `StreamTransport`; `sslcontext` and `ssl_object` beside that."""
+        if name == "ssl_object" and self.tls is not None:
+            return self.tls
+        if name == "sslcontext" and self.tls is not None:
+            return self.tls.context
+        return StreamTransport.get_extra_info(self, name, default)
+
+    # ---- Reading -------------------------------------------------------------------------------------------------
+
+    cdef int read(self) except -1:
+        cdef const char* data = PyByteArray_AS_STRING(self.room)
+        cdef ptrdiff_t received = crest_recv(self.fd, <char*>data, len(self.room))
+        cdef size_t size
+        if received == CREST_BROKEN or (received == 0 and self.handshake is not None):
+            return self.end()
+        if received == 0:
+            return self.ended_by_peer()
+        if received < 0:
+            return 0
+        size = received
+        while self.handshake is not None:
+            if self.ended or not self.feed(&data, &size):
+                return 0
+            self.shake()
+        return self.decrypt(data, size)
+
+    cdef bint feed(self, const char** data, size_t* size) except -1:
+        """Give OpenSSL what there is of one record, and take it from `data`. Whether it is for OpenSSL to read now: the
+        record is whole, or is none at all."""
+        cdef size_t taken = 0
+        while self.header_size < RECORD_HEADER and taken < size[0]:
+            self.header[self.header_size] = <uint8_t>data[0][taken]
+            self.header_size += 1
+            taken += 1
+            if self.header_size == RECORD_HEADER:
+                self.missing = (self.header[3] << 8) | self.header[4]
+        if self.header_size == RECORD_HEADER:
+            if self.missing > MAX_CIPHERTEXT or self.header[1] != MAJOR_VERSION \
+                    or not FIRST_TYPE <= self.header[0] <= LAST_TYPE:
+                self.missing = 0
+            if self.missing > size[0] - taken:
+                self.missing -= size[0] - taken
+                taken = size[0]
+            else:
+                taken += self.missing
+                self.missing = self.header_size = 0
+        if taken:
+            self.incoming.write(readable(data[0], taken))
+        data[0] += taken
+        size[0] -= taken
+        return taken and not self.header_size
+
+    cdef int shake(self) except -1:
+        """Go on with the handshake."""
+        try:
+            self.tls.do_handshake()
+        except _WantRead:
+            self.flush()
+        except _Error as error:
+            self.flush()  # an alert, that tells the peer why
+            if not self.handshake.done():
+                self.handshake.set_exception(error)
+            self.end()
+        else:
+            if not self.handshake.done():
+                self.handshake.set_result(None)
+            self.handshake = None
+            self.flush()
+            if not self.ended:
+                self.protocol.connection_made(self)
+                self.watch()
+        return 0
+
+    cdef int decrypt(self, const char* data, size_t size) except -1:
+        """Give the protocol what `data` has, all that it has room for in one go."""
+        cdef Protocol protocol = self.protocol
+        cdef char* where
+        cdef size_t room, filled = 0
+        cdef ptrdiff_t got = 0
+        cdef bint whole
+        if not size:
+            return 0
+        protocol.buffer(&where, &room)
+        while got >= 0 and self.feed(&data, &size):
+            while True:
+                whole = room - filled >= MAX_PLAINTEXT
+                got = self.decrypt_record(where + filled, room - filled)
+                if got <= 0:
+                    break
+                filled += got
+                if filled == room:
+                    filled = 0
+                    protocol.received(room)
+                    if self.closing:
+                        return 0
+                    protocol.buffer(&where, &room)
+                if whole or not self.engine.pending():
+                    break
+        if filled:
+            protocol.received(filled)
+        if self.closing:
+            return 0
+        if got == END_OF_DATA:
+            return self.ended_by_peer()
+        if got == CREST_BROKEN:
+            return self.end()
+        return 0
+
+    cdef ptrdiff_t decrypt_record(self, char* where, size_t room) except? -9:
+        """Bytes of plaintext, at most those of one record; 0: it was for OpenSSL itself; or one of the codes."""
+        cdef ptrdiff_t got
+        try:
+            got = self.engine.read(room, self.protocol.view(where, room))
+        except _WantRead:
+            self.flush()  # perhaps it has an answer
+            return 0
+        except _ZeroReturn:
+            return END_OF_DATA
+        except _Error:  # the peer does not speak TLS any more, or somebody else has spoken
+            self.flush()
+            return CREST_BROKEN
+        return got or END_OF_DATA
+
+    # ---- Writing -------------------------------------------------------------------------------------------------
+
+    cdef int push(self, const char* data, size_t size) except -1:
+        cdef size_t taken
+        while size and not self.ended:
+            try:
+                taken = self.engine.write(readable(data, min(size, MAX_PLAINTEXT)))
+            except _Error as error:
+                return self.fail(error)
+            data += taken
+            size -= taken
+            self.flush()
+        return 0
+
+    cdef int flush(self) except -1:
+        """Send what OpenSSL has for the peer."""
+        cdef bytes records = self.outgoing.read()
+        if records:
+            StreamTransport.push(self, PyBytes_AS_STRING(records), len(records))
+        return 0
+
+    # ---- The end -------------------------------------------------------------------------------------------------
+
+    cdef int all_sent(self) except -1:
+        if self.handshake is None and not self.notified:
+            self.notified = True
+            try:
+                self.tls.unwrap()
+            except _Error:  # most often, that the peer has not said close_notify as well
+                pass
+            self.flush()
+        if self.pending is None and not self.ended:
+            StreamTransport.all_sent(self)
+        return 0
+
+    cdef int lost(self, Protocol protocol) except -1:
+        handshake = self.handshake
+        self.forget()
+        if handshake is None:
+            protocol.connection_lost(None)
+        elif not handshake.done():
+            handshake.set_exception(ConnectionResetError())
+        return 0
+
+    cdef int abandoned(self) except -1:
+        if self.poller.loop.is_closed():
+            self.forget()
+        return StreamTransport.abandoned(self)
+
+    cdef int forget(self) except -1:
+        self.handshake = self.tls = self.engine = self.incoming = self.outgoing = None
+        return 0
