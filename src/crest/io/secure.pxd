@@ -22,5 +22,6 @@ cdef class SecureTransport(StreamTransport):
     cdef int shake(self) except -1
     cdef int decrypt(self, const char* data, size_t size) except -1
     cdef ptrdiff_t decrypt_record(self, char* where, size_t room) except? -9
+    cdef int push_records(self, list records) except -1
     cdef int flush(self) except -1
     cdef int forget(self) except -1

@@ -22,6 +22,7 @@ import ssl
 
 from crest.io.outbox cimport CREST_BROKEN
 from crest.io.protocol cimport Protocol
+from crest.io.pieces cimport crest_piece
 from crest.io.stream cimport StreamTransport, crest_peer, crest_recv
 
 cdef extern from "Python.h":
@@ -35,6 +36,7 @@ cdef size_t MAX_PLAINTEXT = 1 << 14             # bytes of a record, before it i
 cdef size_t MAX_CIPHERTEXT = MAX_PLAINTEXT + 2048   # and after, in any version (RFC 5246 section 6.2.3)
 
 cdef enum:
+    RECORDS_A_CALL = 8
     END_OF_DATA = -3    # beside CREST_BROKEN: the peer has said close_notify
 
 cdef size_t COPIED = 2048                       # bytes: a copy of so few costs less than a view of them
@@ -205,22 +207,34 @@ cdef class SecureTransport(StreamTransport):
 
     cdef int push(self, const char* data, size_t size) except -1:
         cdef size_t taken
-        while size and not self.ended:
+        cdef list records = []
+        while size:
             try:
                 taken = self.engine.write(readable(data, min(size, MAX_PLAINTEXT)))
             except _Error as error:
                 return self.fail(error)
             data += taken
             size -= taken
-            self.flush()
+            records.append(self.outgoing.read())
+            if len(records) == RECORDS_A_CALL or not size:
+                self.push_records(records)
+                if self.ended:
+                    break
+                records = []
         return 0
+
+    cdef int push_records(self, list records) except -1:
+        cdef crest_piece pieces[RECORDS_A_CALL]
+        cdef size_t i, count = len(records)
+        for i in range(count):
+            pieces[i].data = PyBytes_AS_STRING(records[i])
+            pieces[i].size = len(<bytes>records[i])
+        return self.push_pieces(pieces, count)
 
     cdef int flush(self) except -1:
         """Send what OpenSSL has for the peer."""
         cdef bytes records = self.outgoing.read()
-        if records:
-            StreamTransport.push(self, PyBytes_AS_STRING(records), len(records))
-        return 0
+        return self.push_records([records]) if records else 0
 
     # ---- The end -------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
+from crest.io.pieces cimport crest_piece
 from crest.io.poller cimport Pollable, Poller
 from crest.io.protocol cimport Protocol
 
@@ -34,6 +35,8 @@ cdef class StreamTransport(Pollable):
     cdef int read(self) except -1
     cdef int ended_by_peer(self) except -1
     cdef int push(self, const char* data, size_t size) except -1
+    cdef int push_pieces(self, const crest_piece* pieces, size_t count) except -1
+    cdef int queue(self, const char* data, size_t size) except -1
     cdef int write_pending(self) except -1
     cdef int pace(self) except -1
     cdef int all_sent(self) except -1

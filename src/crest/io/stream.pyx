@@ -26,7 +26,6 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
 from crest.io.outbox cimport CREST_BROKEN, crest_send
-from crest.io.pieces cimport crest_piece
 from crest.io.poller cimport CREST_READABLE, CREST_WRITABLE, Pollable, Poller
 from crest.io.protocol cimport Protocol
 
@@ -177,23 +176,32 @@ cdef class StreamTransport(Pollable):
 
     cdef int push(self, const char* data, size_t size) except -1:
         cdef crest_piece piece
-        cdef ptrdiff_t sent
-        cdef size_t before
-        if self.pending is not None:
-            before = len(self.pending)
-            PyByteArray_Resize(self.pending, before + size)
-            memcpy(PyByteArray_AS_STRING(self.pending) + before, data, size)
-            return self.pace()
         piece.data = data
         piece.size = size
-        sent = crest_send(self.fd, &piece, 1)
-        if sent == CREST_BROKEN:
-            return self.end()
-        sent = max(sent, 0)
-        if <size_t>sent < size:
-            self.pending = PyByteArray_FromStringAndSize(data + sent, size - sent)
-            self.watch()
-            self.pace()
+        return self.push_pieces(&piece, 1)
+
+    cdef int push_pieces(self, const crest_piece* pieces, size_t count) except -1:
+        cdef ptrdiff_t sent = 0
+        cdef size_t i
+        if self.pending is None:
+            sent = crest_send(self.fd, pieces, count)
+            if sent == CREST_BROKEN:
+                return self.end()
+            sent = max(sent, 0)
+        for i in range(count):
+            if <size_t>sent < pieces[i].size:
+                self.queue(pieces[i].data + sent, pieces[i].size - sent)
+            sent = max(sent - <ptrdiff_t>pieces[i].size, 0)
+        return self.pace() if self.pending is not None else 0
+
+    cdef int queue(self, const char* data, size_t size) except -1:
+        cdef size_t before
+        if self.pending is None:
+            self.pending = PyByteArray_FromStringAndSize(data, size)
+            return self.watch()
+        before = len(self.pending)
+        PyByteArray_Resize(self.pending, before + size)
+        memcpy(PyByteArray_AS_STRING(self.pending) + before, data, size)
         return 0
 
     cdef int write_pending(self) except -1:
