@@ -1,11 +1,19 @@
-"""An aiohttp server for `load`: `aiohttp_server.py PORT MODE`. On uvloop, with aiohttp's C extensions."""
+"""An aiohttp server for `load`: `aiohttp_server.py PORT MODE [CERTIFICATE KEY]`.
 
+On uvloop, with aiohttp's C extensions.
+"""
+
+import ssl
 import sys
 
 import uvloop
 from aiohttp import WSMsgType, web
 
 port, mode = int(sys.argv[1]), sys.argv[2]
+context = None
+if sys.argv[3:]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*sys.argv[3:5])
 connections: set[web.WebSocketResponse] = set()
 
 
@@ -35,4 +43,5 @@ async def send_to_all(request: web.Request) -> web.WebSocketResponse:
 
 app = web.Application()
 app.router.add_get("/ws", send_to_all if mode == "bcast" else echo)
-web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=None, loop=uvloop.new_event_loop())
+loop = uvloop.new_event_loop()
+web.run_app(app, host="127.0.0.1", port=port, ssl_context=context, print=None, access_log=None, loop=loop)

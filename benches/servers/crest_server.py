@@ -1,16 +1,21 @@
-"""A crest server for the load generators: `crest_server.py PORT MODE`.
+"""A crest server for the load generators: `crest_server.py PORT MODE [CERTIFICATE KEY]`.
 
 MODE: echo (text and binary), bcast (each text message to every connection), async (echo by `async def` handlers);
-with "-deflate" behind it, the same with every message compressed that becomes shorter, for clients that can.
+with "-deflate" behind it, the same with every message compressed that becomes shorter, for clients that can; with
+"-loop", on the event loop's transports. With a certificate, over TLS.
 """
 
+import asyncio
 import sys
+
+import uvloop
 
 from crest import App, Deflate, WebSocketServer
 
-port, (mode, _, deflate) = int(sys.argv[1]), sys.argv[2].partition("-")
+port, (mode, _, how) = int(sys.argv[1]), sys.argv[2].partition("-")
+tls = dict(zip(("certfile", "keyfile"), sys.argv[3:5], strict=False))
 app = App()
-ws = WebSocketServer(max_message_size=64 << 20, compression=Deflate(threshold=0) if deflate else None)
+ws = WebSocketServer(max_message_size=64 << 20, compression=Deflate(threshold=0) if how == "deflate" else None)
 
 if mode == "bcast":
 
@@ -39,4 +44,12 @@ else:
         conn.send_binary(data)
 
 
-app.run("127.0.0.1", port)
+async def serve_on_the_loop_s_transports():
+    async with app.listening("127.0.0.1", port, direct=False, **tls):
+        await asyncio.Event().wait()
+
+
+if how == "loop":
+    uvloop.run(serve_on_the_loop_s_transports())
+else:
+    app.run("127.0.0.1", port, **tls)

@@ -1,14 +1,20 @@
-"""A picows server for `load`: `picows_server.py PORT MODE`.
+"""A picows server for `load`: `picows_server.py PORT MODE [CERTIFICATE KEY]`.
 
-A C transport and parser on uvloop. Handlers see frames, as is usual with picows: text is neither decoded nor validated.
+A C transport (aiofastnet, which does TLS itself) and parser on uvloop. Handlers see frames, as is usual with picows:
+text is neither decoded nor validated.
 """
 
+import ssl
 import sys
 
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
 port, mode = int(sys.argv[1]), sys.argv[2]
+context = None
+if sys.argv[3:]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*sys.argv[3:5])
 transports: set[WSTransport] = set()
 
 
@@ -40,7 +46,7 @@ class Broadcast(WSListener):
 
 async def main() -> None:
     listener = Broadcast if mode == "bcast" else Echo
-    server = await ws_create_server(lambda request: listener(), "127.0.0.1", port, max_frame_size=64 << 20)
+    server = await ws_create_server(lambda request: listener(), "127.0.0.1", port, ssl=context, max_frame_size=64 << 20)
     await server.serve_forever()
 
 
