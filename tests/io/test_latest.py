@@ -158,6 +158,30 @@ def test_broadcasts_to_who_lags_take_no_memory(latest: Scene) -> None:
         assert behind(link) == [f"{i:01000}" for i in range(9990, 10_000)]
 
 
+def test_what_each_lacks_is_the_newest_of_each_key_since_it_lags(latest: Scene) -> None:
+    """Asked in between, more often than it changes."""
+    rng = random.Random(5)
+    lacked: dict[Link, dict[int, int]] = {}
+    bases: dict[Link, int] = {}
+    for i in range(600):
+        if i % 60 == 0:
+            link = stalled(latest)
+            lacked[link], bases[link] = {}, link.connection.buffered
+        key, size = rng.randrange(i // 6 + 1), rng.randrange(126, 400)
+        latest.hub.broadcast("x" * size, key)
+        for sizes in lacked.values():
+            sizes[key] = size + 4
+        latest.end_turn()
+        if i == 500:
+            leaving = next(iter(lacked))
+            leaving.transport.abort()
+            latest.end_turn(3)
+            del lacked[leaving]
+        if i % 3:
+            for each, sizes in lacked.items():
+                assert each.connection.buffered - bases[each] == sum(sizes.values())
+
+
 def test_keys_of_nobody_who_lags_are_forgotten(latest: Scene) -> None:
     link = latest.link()
     tracemalloc.start()

@@ -14,6 +14,7 @@ cdef class Value:
     cdef uint64_t size
     cdef Value older            # what it supersedes, until it is in the log
     cdef uint64_t number        # of keyed messages
+    cdef uint64_t ahead         # bytes of the newest from here on, where Latest.summed
 
 
 cdef class Latest:
@@ -24,6 +25,7 @@ cdef class Latest:
     cdef dict behind            # of each outbox that lags: the number of the first that it lacks
     cdef uint64_t count         # keyed messages so far
     cdef uint64_t size          # bytes of the newest
+    cdef bint summed            # nothing was recorded since `ahead` was summed up
 
     cdef Value supersede(self, object key)
     cdef int record(self, Value value, uint64_t position, const char* data, size_t size) except -1
@@ -36,6 +38,7 @@ cdef class Latest:
     cdef int end(self, Backlog outbox) except -1
     cdef int give_up(self, Backlog outbox) except -1
     cdef uint64_t lag(self, Backlog outbox) except? 0
+    cdef int sum_up(self) except -1
     cdef int round_over(self, uint64_t start) except -1
     cdef int forget_all(self) except -1
 

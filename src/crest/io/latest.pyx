@@ -57,6 +57,7 @@ cdef class Latest:
         memcpy(value.frame.data, data, size)
         value.position = position
         value.size = size
+        self.summed = False
         if value.older is not None:
             self.retire(value.older)
             value.older = None
@@ -146,15 +147,27 @@ cdef class Latest:
 
     cdef uint64_t lag(self, Backlog outbox) except? 0:
         """Bytes that an outbox lacks."""
-        cdef uint64_t size = 0
         cdef size_t index
+        if not outbox.lagging:
+            return 0
+        index = self.find(0, self.behind[outbox])
+        if index == <size_t>len(self.order):
+            return 0
+        self.sum_up()
+        return (<Value>self.order[index]).ahead
+
+    cdef int sum_up(self) except -1:
+        """Once for all who lag: thousands may be asked what they lack in one go, when the budget is used up. What is
+        forgotten, be it superseded or the oldest, changes no sum."""
+        cdef uint64_t size = 0
         cdef Value value
-        if outbox.lagging:
-            for index in range(self.find(0, self.behind[outbox]), <size_t>len(self.order)):
-                value = self.order[index]
+        if not self.summed:
+            for value in reversed(self.order):
                 if value.frame is not None:
                     size += value.size
-        return size
+                value.ahead = size
+            self.summed = True
+        return 0
 
     cdef int close_slowest(self) except -1:
         """Somebody may lack more than may wait for one: close those that do, and forget what nobody lacks."""
