@@ -354,7 +354,6 @@ class Ends:
                 end.peer.shake_hands()
                 await asyncio.sleep(0)
             await shaking
-            end.peer.receive()  # the session's tickets
         else:
             StreamTransport(self.poller, end.protocol, end.accepted.detach()).start()
         return end

@@ -5,9 +5,11 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from client import GUARD
 from link import SMALL_KERNEL, Link, Scene, scene
 from story import ComingAndGoing
 
@@ -50,7 +52,9 @@ def test_threads_begin_with_the_first_large_broadcast_and_end_with_the_hub() -> 
         stage.end_turn()
         assert len(list(TASKS.iterdir())) == before + 2
         stage.hub.close()
-        assert len(list(TASKS.iterdir())) == before
+        until = time.monotonic() + GUARD
+        while len(list(TASKS.iterdir())) != before:  # a thread that was joined is still listed for a moment
+            assert time.monotonic() < until
 
 
 def test_who_takes_a_part_gets_the_rest() -> None:

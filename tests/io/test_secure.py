@@ -105,6 +105,23 @@ async def test_what_comes_with_the_end_of_the_handshake_is_read(context: ssl.SSL
         assert (end.story, end.data) == ("made data", b"request")
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@on_each_loop
+async def test_tickets_leave_with_the_first_answer(version: ssl.TLSVersion, context: ssl.SSLContext) -> None:
+    """Those of TLS 1.2 are part of the handshake."""
+    context.maximum_version = version
+    async with ends(Whose(context=context)) as made:
+        end, shaking = begun(made)
+        peer = peer_of(end)
+        while not peer.shake_hands():
+            await asyncio.sleep(0)
+        await shaking
+        assert not peer.receive()
+        end.transport.write(b"answer")
+        assert peer.recv(100) == b"answer"
+        assert peer.tls.session is not None and peer.tls.session.has_ticket
+
+
 @on_each_loop
 async def test_large_writes_are_cut_into_records_and_wait_encrypted(context: ssl.SSLContext) -> None:
     async with ends(Whose(context=context)) as made:

@@ -147,7 +147,10 @@ cdef class SecureTransport(StreamTransport):
             if not self.handshake.done():
                 self.handshake.set_result(None)
             self.handshake = None
-            self.flush()
+            if self.tls.version() != "TLSv1.3":
+                self.flush()
+            # Else only tickets are left, which leave with the first answer. A client that reads in one thread and
+            # writes in another may hang for ever, in OpenSSL, when they come just as it sends its first request.
             if not self.ended:
                 self.protocol.connection_made(self)
                 self.watch()
