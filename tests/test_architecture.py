@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,8 @@ INPUT_OUTPUT = {"asyncio", "logging", "os", "selectors", "select", "socket", "ss
 TESTED_WITH = {
     "__init__.py": "test_packaging.py",
     "_version.py": "test_packaging.py",
+    "io/lists.pxd": "io/test_fanout.py",
+    "io/sender.pyx": "io/test_outbox.py",
     "wire/assembler.pyx": "wire/test_frames_memory.py",
     "wire/rfc6455.pxd": "wire/test_codes.py",
 }
@@ -111,6 +114,21 @@ def imports() -> Iterator[tuple[Path, str, bool]]:
     for path in files(".pyx", ".pxd"):
         for module in cython_imports(path):
             yield path, module, False
+
+
+def test_no_except_clause_is_left_early() -> None:
+    """What Cython makes of `return`, `break` and `continue` there lets go of a traceback. Without memory none may have
+    been made, and the process crashes."""
+    found = []
+    for path in files(".pyx"):
+        lines = path.read_text("utf-8").split("\n")
+        for number, line in enumerate(lines):
+            if match := re.match(r"( *)except\b.*:", line):
+                inside = re.compile(rf"$| {{{len(match[1]) + 1},}}")
+                body = takewhile(inside.match, lines[number + 1 :])
+                if any(re.match(r" *(return|break|continue)\b", each) for each in body):
+                    found.append(f"{shown(path)}:{number + 1}")
+    assert not found
 
 
 def test_imports_are_found() -> None:

@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from inspect import isawaitable
 from math import ceil
 from typing import Any, Final
 
@@ -130,30 +131,36 @@ class Admission:
             if self._seated_per_ip[key] >= self._most_per_ip:
                 text = f"there are too many connections from {key}"
                 raise Refusal("max_connections_per_ip", 429, text, (RETRY_AFTER,))
+        seat, seated = Seat(self, key), self._seated + 1
+        if key is not None:
             self._seated_per_ip[key] += 1
-        self._seated += 1
-        return Seat(self, key)
+        self._seated = seated  # last, as without memory nothing may have changed
+        return seat
 
     def leave_seat(self, key: str | None) -> None:
-        """Count one less."""
-        self._seated -= 1
+        """Count one less; or, without memory for that, nothing has changed."""
+        seated = self._seated - 1
         if key is not None:
-            self._seated_per_ip[key] -= 1
-            if not self._seated_per_ip[key]:
+            left = self._seated_per_ip[key] - 1
+            if left:
+                self._seated_per_ip[key] = left
+            else:
                 del self._seated_per_ip[key]
+        self._seated = seated
 
     # ---- The application's decision ------------------------------------------------------------------------------
 
-    def ask(self, request: Request) -> Any:
-        """What `on_upgrade` returns: the user, or what has to be awaited for that.
+    def ask(self, request: Request) -> tuple[Any, bool]:
+        """What `on_upgrade` returns: the user, or what has to be awaited for that; and whether it is the latter.
 
         Raises:
             Refusal: It rejects the request, or fails.
         """
         if self._on_upgrade is None:
-            return None
+            return None, False
         try:
-            return self._on_upgrade(request)
+            user = self._on_upgrade(request)
+            return user, isawaitable(user)
         except BaseException as error:  # SystemExit, too: no handler stops the server
             refusal = refusal_by(error)
             raise refusal from refusal.__cause__
@@ -168,7 +175,7 @@ class Admission:
             return await awaitable
         except BaseException as error:
             task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if task is not None and task.cancelling():
                 raise  # nobody waits for it any more
             refusal = refusal_by(error)
             raise refusal from refusal.__cause__

@@ -49,7 +49,10 @@ class Reject(HandshakeError):
             raise TypeError(f"the reason of a Reject is str, not {type(reason).__name__}")
         if not 300 <= status <= 599:
             raise ValueError(f"the status of a Reject is 300 to 599, not {status}")
-        super().__init__(status, reason, tuple(headers.items() if isinstance(headers, Mapping) else headers))
+        pairs = headers.items() if isinstance(headers, Mapping) else headers
+        # Copies that are no subclass: methods of the application could raise, or say something else later.
+        exact = tuple((str.__str__(name), str.__str__(value)) for name, value in pairs)
+        super().__init__(int(status), str.__str__(reason), exact)
 
 
 class ConfigurationError(CrestError):

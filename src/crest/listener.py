@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from inspect import isawaitable
 from typing import TYPE_CHECKING
 
-from crest.admission import Refusal, Seat
+from crest.admission import Admission, Refusal, Seat
 from crest.certificate import Certificate
 from crest.connection import client_address
 from crest.endpoint import AnyAddress, Endpoint
@@ -18,6 +18,7 @@ from crest.http import Request, Response, to_response
 from crest.io.acceptor import Acceptor
 from crest.io.poller import Poller
 from crest.io.protocol import Protocol, ServerProtocol
+from crest.io.roster import Roster
 from crest.io.turn import Turn
 from crest.opening import Opening
 from crest.proxied import HeaderOpening
@@ -80,7 +81,9 @@ class Listener:
         self._certificate: Certificate | None = None
         self._turn = Turn(self.loop, max_backlog_total=app.max_backlog_total)
         self._direct = direct and Poller.exists
-        self.protocols: list[Protocol] = []  # each at its `slot`: a set would be eight times as large
+        self._roster = Roster()
+        self.protocols = self._roster.protocols
+        self._server = asyncio.current_task()  # who stops it
         self._poller: Poller | None = None
         self._acceptors: list[tuple[Endpoint, _Acceptor]] = []
         self._accepting = True
@@ -177,28 +180,43 @@ class Listener:
             opening = Opening
             if self._proxy_protocol and self.expects_header(client_address(protocol.transport)):
                 opening = HeaderOpening
-        protocol.slot = len(self.protocols)
-        self.protocols.append(protocol)
+        self._roster.add(protocol)
         if not self._accepting:  # the loop's own servers had taken it already
             self.loop.call_soon(self.stop_openings)
         return opening(self, protocol)
 
     def ended(self, protocol: Protocol) -> None:
-        """A TCP connection is gone, and so are its handlers."""
+        """A TCP connection is gone, and so are its handlers. May be called again, if it raised MemoryError."""
+        self._roster.remove(protocol)
         if self.seats:
             self.leave_seat(protocol)
-        last = self.protocols.pop()
-        if last is not protocol:
-            self.protocols[protocol.slot] = last
-            last.slot = protocol.slot
         if self.stopping and not self.protocols:
             self._shutdown.all_ended()
 
+    def take_seat(self, protocol: Protocol, admission: Admission, client: Client | None) -> None:
+        """A TCP connection may become a WebSocket: it counts as one.
+
+        Raises:
+            Refusal: There are too many.
+        """
+        seat = admission.take_seat(client)
+        try:
+            self.seats[protocol] = seat
+        except MemoryError:
+            seat.leave()
+            raise
+
     def leave_seat(self, protocol: Protocol) -> None:
         """A TCP connection is gone, or will be no WebSocket: it counts no longer."""
-        seat = self.seats.pop(protocol, None)
+        seat = self.seats.get(protocol)
         if seat is not None:
             seat.leave()
+            del self.seats[protocol]
+
+    def farewell(self) -> tuple[int, str] | None:
+        """Code and reason to part with from a client, if this is about to end; else None."""
+        ends = self.stopping or (self._server is not None and self._server.cancelling())
+        return self._shutdown.farewell() if ends else None
 
     def refusal(self) -> Refusal:
         """What a request gets while everything ends."""
@@ -234,7 +252,7 @@ class Listener:
             return to_response(await result)
         except BaseException as error:
             task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if task is not None and task.cancelling():
                 raise  # the client has gone, or the loop
             return self._handler_failed(request, error)
 

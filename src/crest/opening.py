@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
-from inspect import isawaitable
+from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from crest.admission import RETRY_AFTER, Refusal, kind_of
@@ -28,6 +27,9 @@ if TYPE_CHECKING:
     from crest.wire.extensions import Agreement
 
 logger = logging.getLogger("crest")
+
+BEGUN = object()
+"""An answer that has no task yet."""
 
 AT_ONCE = 32
 """Requests of one connection that are answered until the loop has a turn for others: less than a millisecond of it."""
@@ -63,7 +65,7 @@ class Opening:
         self._tls_ended = False  # by a proxy that has said so
         self._pending = b""  # came before the response to an earlier request had gone out
         self._at_end = False
-        self._answering: asyncio.Task[None] | None = None
+        self._answering: asyncio.Task[None] | object | None = None
         self._deciding: WebSocketServer | None = None  # whose async on_upgrade is what answers
         self._blocked: asyncio.Future[None] | None = None  # done when the client has read what waited for it
         self._await_request()
@@ -161,7 +163,8 @@ class Opening:
     def _upgrade(self, server: WebSocketServer, head: RequestHead) -> bool:
         """Decide about an upgrade request, or begin to. True when this connection's opening is over."""
         listener, admission, transport = self._listener, server.admission, self._protocol.transport
-        user, scheme = None, scheme_of(transport, self._tls_ended)
+        user: Any = None
+        later, scheme = False, scheme_of(transport, self._tls_ended)
         try:
             response, subprotocol, agreed = accept(head, server.subprotocols, server.deflate)
             origin = head.joined(b"Origin")  # of several, a text that is none
@@ -172,18 +175,17 @@ class Opening:
                 if admission.arrivals is not None:
                     admission.check_pace(admission.arrivals, client)
                 if admission.is_limited:
-                    listener.seats[self._protocol] = admission.take_seat(client)
-                user = admission.ask(Request(head, client, scheme))
+                    listener.take_seat(self._protocol, admission, client)
+                user, later = admission.ask(Request(head, client, scheme))
         except HandshakeError as error:
             admission.refused[kind_of(error)] += 1
             raise
         connection = WebSocketConnection(head.raw, self._client or transport, scheme, subprotocol)
+        if later:
+            self._deciding = server
+            self._begin(self._upgrade_later(server, connection, response, agreed, user), user)
+            return self._protocol.opening is None
         if user is not None:
-            if isawaitable(user):
-                self._deciding = server
-                later = self._upgrade_later(server, connection, response, agreed, user)
-                self._answering = listener.loop.create_task(later)
-                return False
             connection.user = user
         self._protocol.upgrade(connection, server.hub, response, self._pending, agreed)
         return True
@@ -229,10 +231,35 @@ class Opening:
         it is, although nothing is expected: only so is it noticed when the client leaves."""
         return len(self._pending) > self._listener.max_header_size
 
+    # ---- Answers that take time -------------------------------------------------------------------------------------
+
+    def _begin(self, answer: Coroutine[Any, Any, None], awaited: Awaitable[Any] | None) -> None:
+        """Answer in a task, for which nothing else is answered. If there can be none, `awaited` will never be."""
+        self._answering = BEGUN
+        guarded = self._guard(answer)
+        try:
+            task = self._listener.loop.create_task(guarded)
+        except BaseException:
+            for each in (guarded, answer, awaited):
+                if isinstance(each, Coroutine):
+                    each.close()
+            raise
+        if self._answering is BEGUN:  # else it has ended already, as eager tasks may, and others may have begun
+            self._answering = task
+
+    async def _guard(self, answer: Coroutine[Any, Any, None]) -> None:
+        """Cut the connection if its answer fails: nothing else would ever be answered."""
+        try:
+            await answer
+        except Exception as error:
+            if self._is_connected():
+                self._protocol.transport.abort()
+            logger.error("A connection is cut off: its request could not be answered", exc_info=error)
+
     def _forget(self) -> None:
-        """Nobody waits any more for the answer that is on its way, if one is."""
+        """Cancel the pending answer, if any."""
         self._deciding = None
-        if self._answering is not None:
+        if isinstance(self._answering, asyncio.Task):
             # Not before its first step: what it was to await would never have been awaited.
             self._listener.loop.call_soon(self._answering.cancel)
 
@@ -261,7 +288,7 @@ class Opening:
     def _answer_later(self, head: RequestHead, result: Awaitable[Response] | None) -> None:
         """Read no further request until the response to this one is there, if it is not, and the client has read it."""
         self._protocol.transport.pause_reading()
-        self._answering = self._listener.loop.create_task(self._respond_later(head, result))
+        self._begin(self._respond_later(head, result), result)
 
     def _send(self, head: RequestHead, response: Response) -> None:
         keep_alive = keeps_alive(head) and not self._listener.stopping

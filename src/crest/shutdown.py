@@ -146,10 +146,10 @@ class Shutdown:
         for at, size in batches(len(clients), self._closing_time, random):
             await self._all_end(began + at)
             for _ in range(size):
-                clients.pop().stop(*self._farewell())
+                clients.pop().stop(*self.farewell())
                 await self._give_way()
 
-    def _farewell(self) -> tuple[int, str]:
+    def farewell(self) -> tuple[int, str]:
         """Code and reason for one client."""
         if self._retry_after is None:
             return CloseCode.GOING_AWAY, WHY

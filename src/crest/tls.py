@@ -141,7 +141,8 @@ class TlsAcceptor:
                 sock.close()
 
     async def _secure(self, poller: Poller, protocol: Protocol, sock: socket.socket) -> None:
-        transport = SecureTransport(poller, protocol, sock.detach())
+        transport = SecureTransport(poller, protocol, sock.fileno())
+        sock.detach()
         try:
             await transport.shake_hands(self._certificate.context, self._room)
         except BaseException:
@@ -197,6 +198,7 @@ class Site:
         self._listener = listener
         self._opening = opening
         self.ended = listener.ended
+        self.farewell = listener.farewell
 
     def opened(self, protocol: Protocol) -> Opening:
         """A TCP connection was accepted."""

@@ -250,6 +250,9 @@ class Site:
     def ended(self, protocol: ServerProtocol) -> None:
         self.gone.append(protocol)
 
+    def farewell(self) -> tuple[int, str] | None:
+        return None
+
 
 class Scene:
     """One server and its loop.

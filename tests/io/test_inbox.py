@@ -154,32 +154,30 @@ def test_messages_before_an_end_without_a_close_frame_are_handled(stage: Scene, 
     assert stage.pending() == []
 
 
-def test_tasks_that_begin_at_once(stage: Scene) -> None:
-    """As with asyncio.eager_task_factory: a handler that does not wait has ended when its task is made."""
+def test_tasks_that_can_not_be_made(stage: Scene) -> None:
+    """A task factory that raises is like a handler that does: the connection ends, and others do not notice."""
 
-    class Done(asyncio.Future[None]):
-        def set_name(self, name: object) -> None:
-            """Some versions of CPython name what a factory has made."""
+    def failing(loop: asyncio.AbstractEventLoop, work: Any, **_: object) -> Any:
+        raise MemoryError
 
-    def eager(loop: asyncio.AbstractEventLoop, work: Any, **_: object) -> asyncio.Future[None]:
-        with pytest.raises(StopIteration):
-            work.send(None)
-        done = Done(loop=loop)
-        done.set_result(None)
-        return done
+    async def handler(conn: object, *_: object) -> None:
+        calls.append(conn)
 
-    calls: list[str] = []
-
-    async def handler(conn: object, message: str) -> None:
-        calls.append(message)
-
-    stage.loop.set_task_factory(eager)
-    stage.hub.on_message = handler
-    link = stage.link()
+    calls: list[object] = []
+    link, other = stage.link(), stage.link()
+    stage.hub.on_message, stage.hub.on_error = handler, None
+    stage.loop.set_task_factory(failing)
     link.receive(text("1") + text("2"))
-    stage.end_turn()
     stage.loop.set_task_factory(None)
-    assert calls == ["1", "2"]
+    stage.end_turn()
+    assert closed_with(link) == 1011
+    assert calls == []
+    link.receive(close_frame(1011))
+    stage.end_turn(2)
+    assert stage.seen(link) == [("close", 1011, "")]
+    other.receive(text("3"))
+    stage.end_turn()
+    assert calls == [other.connection]
 
 
 # --- The bound

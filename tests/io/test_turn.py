@@ -172,7 +172,7 @@ def test_calls_from_elsewhere_keep_their_order(stage: Scene) -> None:
     called: list[int] = []
 
     def work() -> None:
-        assert all(stage.turn.call_from_elsewhere(called.append, i) for i in range(100))
+        assert all(stage.turn.call_later(called.append, i) for i in range(100))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -185,7 +185,7 @@ def test_calls_from_elsewhere_keep_their_order(stage: Scene) -> None:
 def test_a_closed_loop_is_called_no_more() -> None:
     with scene() as stage:
         link: Link = stage.link()
-    assert not stage.turn.call_from_elsewhere(link.connection.send, "x")
+    assert not stage.turn.call_later(link.connection.send, "x")
 
 
 @pytest.mark.skipif(

@@ -54,9 +54,9 @@ cdef class Acceptor(Pollable):
             self.pause(error.strerror)
 
     cdef int pause(self, object reason) except -1:
-        logger.error("Connections cannot be accepted: %s. The next attempt is in %g s.", reason, PAUSE)
-        self.poller.watch(self, 0)
         self.timer = self.poller.loop.call_later(PAUSE, self._resume)
+        self.poller.watch(self, 0)
+        logger.error("Connections cannot be accepted: %s. The next attempt is in %g s.", reason, PAUSE)
         return 0
 
     def close(self):
@@ -92,7 +92,7 @@ cdef class Acceptor(Pollable):
         cdef StreamTransport transport
         try:
             transport = StreamTransport(self.poller, Protocol(self.turn, self.site), fd)
-        except MemoryError:
+        except BaseException:
             crest_close(fd)
             raise
         transport.peer = peer[0]

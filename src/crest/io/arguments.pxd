@@ -1,21 +1,19 @@
 # What users pass; see arguments.pyx.
 
 cdef extern from "Python.h":
-    bint PyUnicode_Check(object text) noexcept
+    bint PyUnicode_CheckExact(object text) noexcept
     bint PyUnicode_IS_COMPACT_ASCII(object text) noexcept
     Py_ssize_t PyUnicode_GET_LENGTH(object text) noexcept
     void* PyUnicode_DATA(object text) noexcept
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 
 
-cdef int refuse_text(str method, object text) except -1
+cdef str as_text(str method, object text)
 cdef bytes as_bytes(str method, object data)
 
 
-cdef inline const char* utf8_of(str method, object text, Py_ssize_t* size) except NULL:
-    """The UTF-8 of a str, in memory of the str's own."""
-    if not PyUnicode_Check(text):
-        refuse_text(method, text)
+cdef inline const char* utf8_of(object text, Py_ssize_t* size) except NULL:
+    """The UTF-8 of a str that is no subclass's, in memory of its own."""
     if PyUnicode_IS_COMPACT_ASCII(text):
         size[0] = PyUnicode_GET_LENGTH(text)
         return <const char*>PyUnicode_DATA(text)

@@ -1,14 +1,28 @@
-"""What users pass to `send`, `broadcast` and `close`: the bytes of it, or an error that says what to pass instead."""
+"""What users pass to `send`, `broadcast` and `close`: the bytes of it, or an error that says what to pass instead.
+
+Of a subclass a copy is made that is none: crest keeps what waits to be sent, and an object with methods of its own
+could call crest when it is let go of, in the middle of anything.
+"""
 
 from crest.wire.rfc6455 cimport MAX_CLOSE_REASON, is_wire_close_code
 
 
-cdef int refuse_text(str method, text) except -1:
-    raise TypeError(f"{method}() takes str, not {type(text).__name__}; {method}_binary() takes bytes")
+cdef extern from "Python.h":
+    bint PyUnicode_Check(object text) noexcept
+    object PyUnicode_FromObject(object text)    # exact, whatever the subclass says
+
+
+cdef str as_text(str method, text):
+    """A text as a str that is no subclass's: itself, or a copy."""
+    if PyUnicode_CheckExact(text):
+        return text
+    if not PyUnicode_Check(text):
+        raise TypeError(f"{method}() takes str, not {type(text).__name__}; {method}_binary() takes bytes")
+    return PyUnicode_FromObject(text)
 
 
 cdef bytes as_bytes(str method, data):
-    """A bytes-like object as bytes: itself if it is bytes, else a copy."""
+    """A bytes-like object as bytes that are no subclass's: itself, or a copy."""
     if type(data) is bytes:
         return data
     try:

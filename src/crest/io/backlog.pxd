@@ -50,6 +50,7 @@ cdef class Feed(Pending):
     cdef readonly uint8_t policy            # a Policy
     cdef uint64_t start                     # up to here everyone has everything, or has it among its pieces
     cdef uint64_t end
+    cdef int join(self, Backlog outbox) except -1
     cdef int catch_up(self, Backlog outbox) except -1
     cdef int leave(self, Backlog outbox) except -1
     cdef size_t refill(self, Backlog outbox) except? 0
@@ -77,6 +78,7 @@ cdef class Backlog(Pieces):
     cdef bint drops(self) noexcept
     cdef bint has_room(self, size_t needed) except -1
     cdef int overflow(self, uint64_t messages) except -1
+    cdef int cut_short(self, BaseException error) except -1
     cdef size_t beneath(self) noexcept
     cdef size_t held(self) noexcept
     cdef bint leaves(self, size_t unsent) except -1

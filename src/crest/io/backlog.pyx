@@ -20,6 +20,9 @@ from crest.wire.frames cimport frame_size
 from crest.wire.rfc6455 cimport CLOSE_TRY_AGAIN_LATER, OPCODE_CLOSE, OPCODE_PING, OPCODE_PONG
 
 from functools import partial
+import logging
+
+logger = logging.getLogger("crest")
 
 cdef size_t MOST_REST = 1 << 16     # bytes of a frame that is still sent to its end when the connection is shed
 
@@ -47,11 +50,16 @@ cdef class Owner(Deadline):
 
 
 cdef class Feed(Pending):
+    cdef int join(self, Backlog outbox) except -1:
+        """The outbox gets what is published from now on. MemoryError: it gets nothing."""
+        raise NotImplementedError
+
     cdef int catch_up(self, Backlog outbox) except -1:
-        """Give the outbox pieces for all that it has not seen."""
+        """Give the outbox pieces for all that it has not seen, or cut it short."""
         raise NotImplementedError
 
     cdef int leave(self, Backlog outbox) except -1:
+        """The outbox gets what was published before, and nothing more. It never fails."""
         raise NotImplementedError
 
     cdef size_t refill(self, Backlog outbox) except? 0:
@@ -115,13 +123,21 @@ cdef class Backlog(Pieces):
 
     cdef int overflow(self, uint64_t messages) except -1:
         """So many messages did not fit: the backlog policy decides."""
+        if not (self.drops() or self.overflowed or self.owner is None):
+            # Handlers run from the loop, never within a send or a broadcast.
+            self.owner.call_soon(self._close_overflowed)
+            self.overflowed = True
+            self.stop()
         self.dropped += messages
-        if self.drops() or self.overflowed or self.owner is None:
-            return 0
-        self.overflowed = True
-        self.stop()
-        # Handlers run from the loop, never within a send or a broadcast.
-        self.owner.call_soon(self._close_overflowed)
+        return 0
+
+    cdef int cut_short(self, BaseException error) except -1:
+        """Cut the connection: what it is to be sent can not be, most often for want of memory."""
+        self._cut_off()
+        try:
+            logger.error("%r is cut off: what waits for it can not be sent", self, exc_info=error)
+        except MemoryError:
+            pass
         return 0
 
     def _close_overflowed(self):

@@ -21,5 +21,6 @@ cdef class Budget:
 
 cdef class Kept:
     cdef object owner
-    cdef Budget budget
+    cdef object address             # the owner's, as the budget's `kept` has it
+    cdef Budget budget              # None: it does not count
     cdef size_t size

@@ -41,8 +41,11 @@ cdef class Budget:
     cdef int take(self, uint64_t size) except -1:
         self.used += size
         if self.used > self.limit and not self.scheduled:
-            self.loop.call_soon(self._shed)
-            self.scheduled = True
+            try:
+                self.loop.call_soon(self._shed)
+                self.scheduled = True
+            except MemoryError:  # whatever is taken next asks again
+                pass
         return 0
 
     cdef int give(self, uint64_t size) except -1:
@@ -67,10 +70,11 @@ cdef class Budget:
             return <Kept><PyObject*><uintptr_t>known
         kept = Kept.__new__(Kept)
         kept.size = (str if isinstance(owner, str) else bytes).__sizeof__(owner)  # UTF-8 that a `str` keeps included
-        self.take(kept.size)
         kept.owner = owner
-        kept.budget = self
+        kept.address = address
         self.kept[address] = <uintptr_t><PyObject*>kept
+        kept.budget = self
+        self.take(kept.size)
         return kept
 
     def _shed(self):
@@ -108,5 +112,5 @@ cdef class Kept:
 
     def __dealloc__(self):
         if self.budget is not None:
-            del self.budget.kept[<uintptr_t><PyObject*>self.owner]
+            del self.budget.kept[self.address]  # which needs no memory
             self.budget.give(self.size)

@@ -17,10 +17,15 @@ cdef class Deadline:
     cpdef expired(self)
 
 
+cdef class Ring(Deadline):
+    cdef double earliest(self) noexcept
+
+
 cdef class Clock:
     cdef object loop
     cdef object time                # None: the system's monotonic clock, from compiled code
     cdef dict rings                 # Ring of each duration
+    cdef Ring again                 # of deadlines that had no memory for what they had to do
     cdef object timer               # of the loop
     cdef double timer_due           # by `time`; infinite: no timer is set
 
@@ -29,6 +34,7 @@ cdef class Clock:
 
     cdef double now(self) except? -1
     cdef int set_timer(self, double due, double now) except -1
+    cdef Ring ring_of(self, double seconds)
     cdef int expire(self, double now) except -1
     cdef double earliest(self) except? -1
 

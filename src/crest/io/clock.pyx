@@ -24,6 +24,7 @@ logger = logging.getLogger("crest")
 
 cdef double TICK = 0.05             # seconds
 cdef double ROUNDING = 0.001        # seconds: uvloop's timers count milliseconds, and round down as well as up
+cdef double AGAIN = 1               # second after which a deadline that had no memory for its work expires again
 
 
 cdef class Deadline:
@@ -68,6 +69,7 @@ cdef class Clock:
         self.loop = loop
         self.time = monotonic if time is None and not CREST_MONOTONIC else time
         self.rings = {}
+        self.again = Ring()
         self.timer_due = INFINITY
 
     cdef double now(self) except? -1:
@@ -77,14 +79,19 @@ cdef class Clock:
     cpdef start(self, Deadline deadline, double seconds):
         """Have `deadline` expire in so many seconds, whatever it was given before."""
         cdef double now = self.now()
-        cdef Ring ring = self.rings.get(seconds)
-        if ring is None:
-            ring = self.rings[seconds] = Ring()
+        cdef Ring ring = self.ring_of(seconds)
+        if now + seconds < self.timer_due:
+            self.set_timer(now + seconds, now)
         unlink(deadline)
         deadline.due = now + seconds
         link(deadline, ring)
-        if deadline.due < self.timer_due:
-            self.set_timer(deadline.due, now)
+
+    cdef Ring ring_of(self, double seconds):
+        cdef Ring ring = self.rings.get(seconds)
+        if ring is None:
+            ring = Ring()
+            self.rings[seconds] = ring
+        return ring
 
     cpdef cancel(self, Deadline deadline):
         """Have it not expire; no-op when it does not run."""
@@ -93,6 +100,7 @@ cdef class Clock:
     def stop(self):
         """Nothing waits any more, or nobody waits for it: leave nothing with the loop."""
         self.rings.clear()
+        self.again = Ring()
         self.set_timer(INFINITY, 0)
 
     def pending(self):
@@ -101,7 +109,7 @@ cdef class Clock:
         cdef PyObject* each
         cdef double now = self.now()
         found = []
-        for ring in self.rings.values():
+        for ring in [self.again, *self.rings.values()]:
             each = ring.following
             while each != <PyObject*>ring:
                 found.append((<Deadline>each).due - now)
@@ -111,41 +119,46 @@ cdef class Clock:
     # ---- The loop's timer ----------------------------------------------------------------------------------------
 
     cdef int set_timer(self, double due, double now) except -1:
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+        cdef object timer = None if due == INFINITY else self.loop.call_later(due - now + ROUNDING, self.run)
+        timer, self.timer = self.timer, timer
         self.timer_due = due
-        if due != INFINITY:
-            self.timer = self.loop.call_later(due - now + ROUNDING, self.run)
+        if timer is not None:
+            timer.cancel()
         return 0
 
     def run(self):
         """The timer fires: serve what is due, and set it again if more is to come."""
         cdef double now = self.now()
-        self.timer = None
+        if self.timer is not None:
+            self.timer.cancel()  # it may be another one
+            self.timer = None
         self.timer_due = -INFINITY  # what is started meanwhile needs no timer: it is looked for below
         try:
             self.expire(now)
         finally:
+            self.timer_due = INFINITY  # if there is no memory for a timer, whoever starts next sets one
             self.set_timer(max(self.earliest(), now + TICK), now)
 
     cdef int expire(self, double now) except -1:
         cdef Ring ring
         cdef Deadline deadline
-        for ring in list(self.rings.values()):
+        for ring in [self.again, *self.rings.values()]:
             while ring.earliest() <= now:
                 deadline = <Deadline>ring.following
                 unlink(deadline)
                 try:
                     deadline.expired()
-                except Exception:
+                except Exception as error:
+                    if isinstance(error, MemoryError) and deadline.following == NULL:
+                        deadline.due = now + AGAIN
+                        link(deadline, self.again)
                     logger.exception("What a deadline had to do failed")
         return 0
 
     cdef double earliest(self) except? -1:
         """When something is due next; forgets the rings that are empty."""
         cdef Ring ring
-        cdef double found = INFINITY, due
+        cdef double found = self.again.earliest(), due
         for seconds, ring in list(self.rings.items()):
             due = ring.earliest()
             if due == INFINITY:

@@ -33,16 +33,25 @@ cdef class Closing(Heartbeat):
         """Send the first close frame. False if it was sent before, or nobody would get it."""
         if self.close_sent or self.ended or self.lost:
             return False
+        self.set_deadline(self.hub.close_timeout)
         self.connection.stop()
         if not self.connection.overflowed:  # by the broadcasts of this turn: else fail() follows
             self.send_close(code, reason)
-            self.set_deadline(self.hub.close_timeout)
         return True
 
     cdef int send_close(self, int code, str reason) except -1:
-        cdef bytes encoded = reason.encode()[:MAX_CLOSE_REASON]
+        """Send a close frame, or cut the connection if there is no memory for it."""
+        cdef bytes encoded
         self.close_sent = True
-        return self.connection.push_close(code, encoded.decode(errors="ignore").encode())
+        if self.lost:
+            return 0
+        try:
+            encoded = reason.encode()[:MAX_CLOSE_REASON].decode(errors="ignore").encode()
+            self.connection.push_close(code, encoded)
+        except MemoryError:
+            self.connection.stop()
+            self.abort()
+        return 0
 
     cdef int peer_closed(self, int code, str reason) except -1:
         """The peer's close frame: answer it with the same code (section 5.5.1), unless this is the answer."""
@@ -56,16 +65,28 @@ cdef class Closing(Heartbeat):
             return 0
         if not self.close_sent:
             self.send_close(code, error)
-        self.deliver(ERROR, ErrorText(error), None)
-        self.finish(code, error)
-        return self.linger()
+        try:
+            try:
+                self.deliver(ERROR, ErrorText(error), None)
+            finally:
+                self.finish(code, error)
+            self.linger()
+        except BaseException:
+            self.abort()
+            raise
+        return 0
 
     cdef int finish(self, int code, str reason) except -1:
+        """Deliver on_close, once. Without memory for that it is still to be done."""
+        cdef object boxed = code
         if self.ended:
             return 0
+        if self.task is None:
+            self.ended = True  # before a handler is called
+        self.deliver(CLOSE, boxed, reason)
         self.ended = True
         self.unread = None
-        return self.deliver(CLOSE, code, reason)
+        return 0
 
     cdef int linger(self) except -1:
         """Close the TCP connection such that the peer gets all that was sent. To close the socket now, with bytes of
@@ -114,10 +135,24 @@ cdef class Closing(Heartbeat):
         return 0
 
     cdef int idle(self) except -1:
+        cdef int tries
         if self.lost:
             self.clear_deadline()
-            self.site.ended(self)
+            for tries in range(TRIES, 0, -1):
+                try:
+                    self.site.ended(self)
+                    break
+                except MemoryError:
+                    if tries == 1:
+                        raise
         return 0
+
+    cdef bint leaves_loop(self) except -1:
+        farewell = self.site.farewell()
+        if farewell is None:
+            return False
+        self.close(farewell[0], farewell[1])
+        return True
 
     cpdef set_deadline(self, double seconds):
         """Have `expired` called in so many seconds, instead of what was awaited before."""

@@ -2,8 +2,9 @@
 
 from libc.stdint cimport uint64_t
 
-from crest.io.outbox cimport Outbox, crest_send, is_ready
+from crest.io.outbox cimport Outbox, is_ready
 from crest.io.pieces cimport crest_piece
+from crest.io.sender cimport crest_send
 
 cdef extern from "crew.h" nogil:
     ctypedef struct crest_crew:

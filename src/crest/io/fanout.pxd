@@ -24,10 +24,12 @@ cdef class Fanout(Feed):
     cdef size_t tried           # and the crew has tried those before `tried`
     cdef uint8_t interrupted    # and will go on in the next turn
 
-    cdef int join(self, Outbox outbox) except -1
-    cdef int publish(self, uint8_t opcode, const char* data, size_t size, Value value) except -1
+    cdef Block prepare(self, size_t size, Value value)
+    cdef int publish(self, Block block, uint8_t opcode, const char* data, size_t size, Value value) except -1
     cdef Value supersede(self, object key)
 
+    cdef int pull(self, Backlog outbox) except -1
+    cdef int remove(self, uint32_t free) except -1
     cdef uint32_t fill(self, uint32_t free, uint32_t slot) except? 0
     cdef int send_all(self) except -1
     cdef bint send_until(self, uint64_t deadline) except -1

@@ -14,22 +14,22 @@ It owns the log and the list of members. What a member does with its pieces is t
 
 cimport cython
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from crest.io.backlog cimport DROP_OLDEST, LATEST, Backlog, Feed
 from crest.io.crew cimport CREST_MOST_THREADS, Crew, Part, offer
 from crest.io.latest cimport Latest, Value
-from crest.io.outbox cimport CREST_WOULD_BLOCK, Outbox, crest_now, crest_prefetch
+from crest.io.lists cimport PyList_GET_SIZE, PyListObject, drop_first, drop_last
+from crest.io.outbox cimport Outbox, crest_now, crest_prefetch
 from crest.io.pieces cimport crest_piece
-from crest.io.turn cimport Block, Turn
+from crest.io.sender cimport CREST_WOULD_BLOCK
+from crest.io.turn cimport Block, Turn, begin_section, end_section
 from crest.wire.frames cimport MAX_SERVER_HEADER, frame_size, write_header
 
 cdef extern from "Python.h":
-    ctypedef struct PyListObject:
-        PyObject** ob_item
     Py_ssize_t Py_REFCNT(PyObject* o) noexcept
-    Py_ssize_t PyList_GET_SIZE(list items) noexcept nogil
 
 cdef size_t BLOCK = 1 << 16             # bytes of log that are allocated at a time; a larger frame has its own
 cdef uint64_t FLUSHED_AT = 1 << 18      # bytes: with so many unsent, whoever broadcasts more waits until they are sent
@@ -63,30 +63,38 @@ cdef class Fanout(Feed):
         self.members = []
         self.blocks = []
 
-    cdef int join(self, Outbox outbox) except -1:
-        """A connection has opened: it gets what is broadcast from now on."""
-        outbox.seen = self.end
-        outbox.slot = len(self.members)
+    cdef int join(self, Backlog outbox) except -1:
         self.members.append(outbox)
+        outbox.seen = self.end
+        outbox.slot = len(self.members) - 1
         return 0
 
     cdef int leave(self, Backlog outbox) except -1:
-        """A connection is closing: it gets what was broadcast before, and nothing more."""
-        cdef uint32_t free
-        self.catch_up(outbox)
-        if outbox.lagging:
-            if outbox.overflowed:
-                self.latest.give_up(outbox)
-            elif outbox.owner is not None:
-                self.latest.refill(outbox, UINT64_MAX)
-            self.latest.end(outbox)
-            self.latest.round_over(self.start)
-        free = outbox.slot
+        begin_section(self.turn)
+        try:
+            self.catch_up(outbox)
+            if outbox.lagging:
+                try:
+                    if outbox.overflowed:
+                        self.latest.give_up(outbox)
+                    elif outbox.owner is not None:
+                        self.latest.refill(outbox, UINT64_MAX)
+                except MemoryError as error:
+                    outbox.cut_short(error)
+                self.latest.end(outbox)
+                self.latest.round_over(self.start)
+            self.remove(outbox.slot)
+        finally:
+            end_section(self.turn)
+        return 0
+
+    cdef int remove(self, uint32_t free) except -1:
+        """Take out the member at a slot."""
         if free < self.at:  # its place is for one that has had its turn too
             self.at -= 1
             free = self.fill(free, self.at)
         self.fill(free, len(self.members) - 1)
-        self.members.pop()
+        drop_last(self.members)
         if self.latest is not None and not self.members:
             self.latest.forget_all()
         return 0
@@ -103,32 +111,41 @@ cdef class Fanout(Feed):
         """What a message with this key is published with; None where keys mean nothing."""
         return self.latest.supersede(key) if self.latest is not None and self.members else None
 
-    cdef int publish(self, uint8_t opcode, const char* data, size_t size, Value value) except -1:
-        """Broadcast one message; `value` is what it supersedes others as, for members that lag. None: it does not."""
+    cdef Block prepare(self, size_t size, Value value):
+        """Make room for a message of so many bytes, before anybody has it. `value` is what it supersedes others as, for
+        members that lag; None: it does not. Returns the log's block for it; None: there are no members."""
         cdef Block block = None
-        cdef size_t needed = size + MAX_SERVER_HEADER, header_size
+        cdef size_t needed = size + MAX_SERVER_HEADER
         if not self.members:
-            return 0
+            return None
         if len(self.blocks) == MOST_BLOCKS:
-            self.send_all()  # sending it has failed before, without memory
+            self.send_all()
+        if not self.interrupted:
+            self.turn.add(self)
+        if value is not None:
+            self.latest.announce(value, self.end, needed)
         if self.blocks:
             block = self.blocks[len(self.blocks) - 1]
         if block is None or block.room - block.used < needed:
             block = Block(max(needed, BLOCK), self.turn.budget)
             self.blocks.append(block)
-        header_size = write_header(<uint8_t*>block.data + block.used, opcode, size)
+        return block
+
+    cdef int publish(self, Block block, uint8_t opcode, const char* data, size_t size, Value value) except -1:
+        """Broadcast a message that was prepared, within the same section. It gets to everyone."""
+        cdef size_t header_size = write_header(<uint8_t*>block.data + block.used, opcode, size)
         memcpy(block.data + block.used + header_size, data, size)
         size += header_size
         if value is not None:
-            self.latest.record(value, self.end, block.data + block.used, size)
+            self.latest.record(value, block.data + block.used, size)
         else:
             self.plain_end = self.end + size
         block.used += size
         self.end += size
+        if value is not None:
+            self.latest.bound()
         if self.end - self.start >= FLUSHED_AT or len(self.blocks) == MOST_BLOCKS:
             self.send_all()
-        elif not self.interrupted:
-            self.turn.add(self)
         return 0
 
     cdef int send_all(self) except -1:
@@ -137,9 +154,16 @@ cdef class Fanout(Feed):
         return 0
 
     cdef int flush(self) except -1:
-        if not self.send_until(crest_now() + self.slice) and not self.interrupted:
-            self.interrupted = True
-            self.turn.loop.call_soon(self._go_on)
+        begin_section(self.turn)
+        try:
+            if not self.send_until(crest_now() + self.slice) and not self.interrupted:
+                try:
+                    self.turn.loop.call_soon(self._go_on)
+                    self.interrupted = True
+                except MemoryError:
+                    self.send_all()
+        finally:
+            end_section(self.turn)
         return 0
 
     def _go_on(self):
@@ -189,16 +213,18 @@ cdef class Fanout(Feed):
     cdef int call_crew(self, const crest_piece* pieces, size_t count, uint64_t deadline) except -1:
         """Have the crew send to those who are ready, ahead of `at`. Whoever is left out has not seen `goal` then."""
         cdef Part parts[CREST_MOST_THREADS]
+        cdef PyObject* late[CREST_MOST_THREADS]
         cdef Outbox outbox
         cdef size_t i, n
         self.tried = max(self.tried, self.at)
         n = self.crew.serve(self.members, &self.tried, pieces, count, self.start, self.goal, deadline, parts)
-        late = []
+        for i in range(n):  # before slots change
+            late[i] = <PyObject*>self.members[parts[i].slot]
+            Py_INCREF(<object>late[i])
         for i in range(n):
-            outbox = self.members[parts[i].slot]
+            outbox = <Outbox>late[i]
+            Py_DECREF(outbox)
             self.push_rest(outbox, parts[i].sent)
-            late.append(outbox)
-        for outbox in late:  # now that slots may change
             outbox.flush()
         return 0
 
@@ -247,9 +273,15 @@ cdef class Fanout(Feed):
 
     cdef int catch_up(self, Backlog outbox) except -1:
         """Give the outbox pieces for all of the log that it has not seen, as far as its backlog allows."""
+        if outbox.seen < self.end:
+            try:
+                self.pull(outbox)
+            except MemoryError as error:
+                outbox.cut_short(error)
+        return 0
+
+    cdef int pull(self, Backlog outbox) except -1:
         cdef uint64_t position = outbox.seen, stop = self.end, refused = 0
-        if position >= stop:
-            return 0
         if self.latest is not None and (outbox.blocked or outbox.lagging):
             return self.skip_keyed(outbox)
         if outbox.blocked and outbox.waiting() + (stop - position) > self.max_backlog:
@@ -270,11 +302,14 @@ cdef class Fanout(Feed):
             while at < position and at < base + block.used:
                 at += frame_size(<const uint8_t*>block.data + (at - base))
             base += block.used
-        self.push_range(outbox, position, at)
-        outbox.begun = at - position
         outbox.seen = at
-        if self.latest is not None:
-            self.latest.begin(outbox, self.latest.find(at, 0))
+        try:
+            self.push_range(outbox, position, at)
+            outbox.begun = at - position
+            if self.latest is not None:
+                self.latest.begin(outbox, self.latest.find(at, 0))
+        except MemoryError as error:
+            outbox.cut_short(error)
         return 0
 
     cdef int skip_keyed(self, Backlog outbox) except -1:
@@ -365,12 +400,12 @@ cdef class Fanout(Feed):
             self.latest.round_over(self.start)
         while self.base + block.used <= self.start and len(self.blocks) > 1:
             self.base += block.used
-            self.blocks.pop(0)
+            drop_first(self.blocks)
             block = self.blocks[0]
         if self.start < self.end:
             return 0
         if block.room > BLOCK:
-            self.blocks.pop()
+            drop_last(self.blocks)
             self.base = self.end
         elif Py_REFCNT(<PyObject*>block) == 2:  # the list, and this function
             block.used = 0

@@ -35,4 +35,6 @@ cdef class Hub:
     cdef Fanout new_fanout(self, Turn turn)
     cdef Fanout admit(self, Outbox connection, object agreed)
     cdef FrameReader new_reader(self, object agreed, uint32_t now)
+    cdef int publish_soon(
+        self, uint8_t opcode, const char* data, size_t size, object owner, object key, bint compress) except -1
     cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1

@@ -5,13 +5,13 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from libc.math cimport ceil
 from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t
 
-from crest.io.arguments cimport as_bytes, utf8_of
+from crest.io.arguments cimport as_bytes, as_text, utf8_of
 from crest.io.crew cimport Crew
 from crest.io.deflation cimport Compression
 from crest.io.fanout cimport Fanout
 from crest.io.latest cimport Value
 from crest.io.outbox cimport Outbox
-from crest.io.turn cimport Turn, is_elsewhere
+from crest.io.turn cimport Block, Turn, begin_section, end_section, must_wait
 from crest.wire.frames cimport FrameReader
 from crest.wire.meter cimport Meter, Rates
 from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_TEXT, RSV1
@@ -103,45 +103,63 @@ cdef class Hub:
     cpdef broadcast(self, text, key=None, bint compress=True):
         """See `Broadcaster`."""
         cdef Py_ssize_t size
-        cdef const char* data = utf8_of("broadcast", text, &size)
-        cdef Fanout fanout = self.fanout
+        cdef str exact = as_text("broadcast", text)
+        cdef const char* data = utf8_of(exact, &size)
         hash(key)  # or TypeError, whatever the policy
-        if fanout is not None:
-            if is_elsewhere(fanout.turn):
-                fanout.turn.call_from_elsewhere(self.broadcast, text, key, compress)
-            else:
-                self.publish(OPCODE_TEXT, data, size, key, compress)
+        self.publish_soon(OPCODE_TEXT, data, size, exact, key, compress)
 
     cpdef broadcast_binary(self, data, key=None, bint compress=True):
         """See `Broadcaster`."""
         cdef bytes copy = as_bytes("broadcast", data)
-        cdef Fanout fanout = self.fanout
         hash(key)
-        if fanout is not None:
-            if is_elsewhere(fanout.turn):
-                fanout.turn.call_from_elsewhere(self.broadcast_binary, copy, key, compress)
-            else:
-                self.publish(OPCODE_BINARY, PyBytes_AS_STRING(copy), len(copy), key, compress)
+        self.publish_soon(OPCODE_BINARY, PyBytes_AS_STRING(copy), len(copy), copy, key, compress)
+
+    cdef int publish_soon(
+            self, uint8_t opcode, const char* data, size_t size, object owner, object key, bint compress) except -1:
+        """Broadcast now, or as soon as that may be. `owner` is the immutable object whose memory `data` is."""
+        if self.fanout is None:
+            return 0
+        if must_wait(self.fanout.turn):
+            self.fanout.turn.call_later(self._publish_posted, opcode, owner, key, compress)
+            return 0
+        return self.publish(opcode, data, size, key, compress)
+
+    def _publish_posted(self, int opcode, owner, key, bint compress):
+        cdef Py_ssize_t size = 0
+        cdef const char* data = utf8_of(owner, &size) if opcode == OPCODE_TEXT else PyBytes_AS_STRING(owner)
+        if self.fanout is not None:
+            self.publish(<uint8_t>opcode, data, size if opcode == OPCODE_TEXT else len(owner), key, compress)
 
     cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1:
-        """Broadcast to those that do not compress, and to those that do: compressed once for all, if it is worth it."""
-        cdef Fanout compressing = self.compressing
+        """Broadcast to those that do not compress, and to those that do: compressed once for all, if it is worth it.
+        What may fail comes before anyone has the message: to raise means that nobody gets it."""
+        cdef Fanout plain = self.fanout, compressing = self.compressing
+        cdef Turn turn = plain.turn
         cdef bytes payload = None
-        cdef Value value = None, other = None
-        if compressing is not None and not compressing.members:
-            compressing = None
-        if key is not None:  # whatever its methods raise, they raise it before anyone has the message
-            value = self.fanout.supersede(key)
+        cdef Block block, other = None
+        cdef Value value = None, second = None
+        begin_section(turn)
+        try:
+            if compressing is not None and not compressing.members:
+                compressing = None
+            if key is not None:
+                value = plain.supersede(key)
+                if compressing is not None:
+                    second = compressing.supersede(key)
+            if compressing is not None and compress:
+                payload = self.compression.compress_for_all(data, size)
+            block = plain.prepare(size, value)
             if compressing is not None:
-                other = compressing.supersede(key)
-        self.fanout.publish(opcode, data, size, value)
-        if compressing is None:
-            return 0
-        if compress:
-            payload = self.compression.compress_for_all(data, size)
-        if payload is None:
-            return compressing.publish(opcode, data, size, other)
-        return compressing.publish(opcode | RSV1, PyBytes_AS_STRING(payload), len(payload), other)
+                other = compressing.prepare(size if payload is None else len(payload), second)
+            if block is not None:
+                plain.publish(block, opcode, data, size, value)
+            if payload is not None:
+                compressing.publish(other, opcode | RSV1, PyBytes_AS_STRING(payload), len(payload), second)
+            elif other is not None:
+                compressing.publish(other, opcode, data, size, second)
+        finally:
+            end_section(turn)
+        return 0
 
 
 cdef list members_of(Fanout fanout):

@@ -34,10 +34,13 @@ cdef class Inbox(Owner):
     cdef object awaitable_of(self, Event event, object handler, PyObject* returned)
     cdef object handler_failed(self, Event event, str name, BaseException error)
     cdef int await_result(self, Event event, object awaitable) except -1
+    cdef int broke_off(self, Exception error) except -1
+    cdef object await_failed(self, Event event, object awaitable, BaseException error)
     cdef int look_after(self, bint collectable) except -1
     cdef int abandon(self) except -1
     cdef int has_room(self) except -1
     cdef int idle(self) except -1
+    cdef bint leaves_loop(self) except -1
 
 
 cdef inline bint is_full(Inbox inbox) noexcept:

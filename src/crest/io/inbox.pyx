@@ -6,12 +6,12 @@ too many do (`is_full`) and when there is room again (`has_room`). What a handle
 to the log, and never further: no handler can stop the server, nor reach another connection.
 """
 
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport uint32_t
 
-from asyncio import CancelledError
+from asyncio import CancelledError, current_task
 from collections import deque
-from inspect import isawaitable
+from inspect import isawaitable, iscoroutine
 import logging
 
 from crest.io.backlog cimport OPEN, Owner
@@ -64,6 +64,11 @@ cdef class Inbox(Owner):
 
     cdef int idle(self) except -1:
         """The last event that waited has been handled."""
+        raise NotImplementedError
+
+    cdef bint leaves_loop(self) except -1:
+        """True if the server is about to end, and therefore the handler's task was cancelled: then this parts from the
+        peer."""
         raise NotImplementedError
 
     cdef int relieved(self) except -1:
@@ -143,17 +148,20 @@ cdef class Inbox(Owner):
 
     cdef object awaitable_of(self, Event event, object handler, PyObject* returned):
         """What a handler returned, NULL when it raised, if that has to be awaited; else None."""
+        cdef object awaitable = None
         try:
             result = owned(returned)
-            return result if result is not True and result is not False and isawaitable(result) else None
+            if result is not True and result is not False and isawaitable(result):
+                awaitable = result
         except BaseException as error:
-            return self.handler_failed(event, name_of(handler), error)
+            awaitable = self.handler_failed(event, name_of(handler), error)
+        return awaitable
 
     cdef object handler_failed(self, Event event, str name, BaseException error):
         """A handler raised: tell on_error; without one, or when it was on_error that raised, log it and close with
         1011.
         Returns what has to be awaited, or None."""
-        text = f"handler {name} raised {type(error).__name__}: {text_of(error)}"
+        text = f"handler {name} raised {type_of(error)}: {text_of(error)}"
         if event != ERROR and self.hub.on_error is not None:
             return self.call(ERROR, ErrorText(text, error), None)
         logger.error("%s: %s", self.connection.get_id(), text, exc_info=error)
@@ -162,10 +170,26 @@ cdef class Inbox(Owner):
 
     cdef int await_result(self, Event event, object awaitable) except -1:
         """An async handler has begun: events wait until it, and those that came meanwhile, have ended."""
+        cdef object work = None, task = None, following = None
         self.begun = False
         self.task = self  # anything but None
         self.look_after(True)
-        task = self.connection.feed.turn.loop.create_task(self._work(event, awaitable))
+        try:
+            work = self._work(event, awaitable)
+            task = self.connection.feed.turn.loop.create_task(work)
+        except BaseException as error:  # a task factory's, or there is no memory
+            self.task = None
+            self.look_after(False)
+            if self.begun:  # it was eager, and is no task: nothing will wake it
+                self.abort()
+                raise
+            if work is not None:
+                work.close()
+            if iscoroutine(awaitable):
+                awaitable.close()
+            following = self.handler_failed(event, name_of(awaitable), error)
+        if following is not None:
+            return self.await_result(ERROR, following)
         if self.task is not None:  # an eager task may have come to its end already
             self.task = task
         return 0
@@ -180,25 +204,47 @@ cdef class Inbox(Owner):
                 except BaseException as error:
                     if isinstance(error, GeneratorExit) and self.connection.feed.turn.loop.is_closed():
                         raise  # not the handler's: this task is being thrown away
-                    if self.abandoned and isinstance(error, CancelledError):
-                        logger.warning("%s: handler %s was cancelled, %g s after the connection ended",
-                                       self.connection.get_id(), name_of(awaitable), self.hub.close_timeout)
-                        self.task.uncancel()
-                        awaitable = None
-                    else:
-                        awaitable = self.handler_failed(<Event>event, name_of(awaitable), error)
-                        event = ERROR
-            if self.queue is not None and len(self.queue) <= self.hub.max_queue // 2:
-                self.has_room()
-            if not self.queue:
-                break
-            event, first, second = self.queue.popleft()
-            if self.abandoned and event != CLOSE:
-                continue
-            awaitable = self.call(<Event>event, first, second)
+                    awaitable = self.await_failed(<Event>event, awaitable, error)
+                    event = ERROR
+            try:
+                if self.queue is not None and len(self.queue) <= self.hub.max_queue // 2:
+                    self.has_room()
+                if not self.queue:
+                    break
+                event, first, second = self.queue.popleft()
+                if self.abandoned and event != CLOSE:
+                    continue
+                awaitable = self.call(<Event>event, first, second)
+            except Exception as error:
+                self.broke_off(error)
         self.task = None
         self.look_after(False)
         self.idle()
+
+    cdef object await_failed(self, Event event, object awaitable, BaseException error):
+        """What an async handler returned has raised. Returns what has to be awaited next, or None."""
+        try:
+            if not isinstance(error, CancelledError):
+                return self.handler_failed(event, name_of(awaitable), error)
+            if current_task() is not None:
+                current_task().uncancel()
+            if self.abandoned:
+                logger.warning("%s: handler %s was cancelled, %g s after the connection ended",
+                               self.connection.get_id(), name_of(awaitable), self.hub.close_timeout)
+            elif not self.leaves_loop():
+                return self.handler_failed(event, name_of(awaitable), error)
+        except Exception as another:
+            self.broke_off(another)
+        return None
+
+    cdef int broke_off(self, Exception error) except -1:
+        """What crest has to do for an event has failed, for want of memory most likely: cut the connection."""
+        self.abort()
+        try:
+            logger.error("%s is cut off", self.connection.get_id(), exc_info=error)
+        except MemoryError:
+            pass
+        return 0
 
     cdef int look_after(self, bint collectable) except -1:
         """Whether the garbage collector visits this: only while a task may refer back to it; see
@@ -226,12 +272,28 @@ cdef class Inbox(Owner):
         self.abandon()
 
 
+# What the application's objects are called: they may raise anything when they are asked, or say what is no text.
+
 cdef str text_of(BaseException error):
+    cdef str text
     try:
-        return str(error)
-    except Exception as another:
-        return f"(its text raised {type(another).__name__})"
+        text = str.__str__(str(error))
+    except BaseException as another:
+        text = f"(its text raised {type_of(another)})"
+    return text
+
+
+cdef str type_of(value):
+    """The name of its type, whatever its metaclass says."""
+    cdef object kind = type(value)
+    return (<PyTypeObject*>kind).tp_name.decode(errors="replace").rpartition(".")[2]
 
 
 cdef str name_of(handler):
-    return getattr(handler, "__qualname__", None) or repr(handler)
+    cdef str name
+    try:
+        found = getattr(handler, "__qualname__", None)
+        name = str.__str__(found if type(found) is str else repr(handler))
+    except BaseException:
+        name = f"(a {type_of(handler)})"
+    return name

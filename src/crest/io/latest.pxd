@@ -10,6 +10,7 @@ from crest.io.turn cimport Block
 cdef class Value:
     cdef object key
     cdef Block frame            # None: it was superseded, or is not in the log yet
+    cdef Block announced        # what becomes the frame
     cdef uint64_t position      # in the log, like its size
     cdef uint64_t size
     cdef Value older            # what it supersedes, until it is in the log
@@ -28,8 +29,10 @@ cdef class Latest:
     cdef bint summed            # nothing was recorded since `ahead` was summed up
 
     cdef Value supersede(self, object key)
-    cdef int record(self, Value value, uint64_t position, const char* data, size_t size) except -1
+    cdef int announce(self, Value value, uint64_t position, size_t room) except -1
+    cdef int record(self, Value value, const char* data, size_t size) except -1
     cdef int retire(self, Value value) except -1
+    cdef int bound(self) except -1
     cdef uint64_t position_of(self, size_t index, uint64_t otherwise) except? 0
     cdef uint64_t end_of(self, size_t index, uint64_t otherwise) except? 0
     cdef size_t find(self, uint64_t position, uint64_t number) except? 0

@@ -51,20 +51,30 @@ cdef class Latest:
         self.newest[key] = value
         return value
 
-    cdef int record(self, Value value, uint64_t position, const char* data, size_t size) except -1:
-        """It goes into the log at this position; its frame is copied."""
-        value.frame = Block(size, self.budget)
-        memcpy(value.frame.data, data, size)
+    cdef int announce(self, Value value, uint64_t position, size_t room) except -1:
+        """It goes into the log at this position, most likely, with a frame of at most `room` bytes. It counts as
+        superseded until it is recorded."""
+        value.announced = Block(room, self.budget)
         value.position = position
+        value.number = self.count
+        self.order.append(value)
+        return 0
+
+    cdef int record(self, Value value, const char* data, size_t size) except -1:
+        """It goes into the log, where it was announced; its frame is copied."""
+        value.frame, value.announced = value.announced, None
+        memcpy(value.frame.data, data, size)
         value.size = size
         self.summed = False
         if value.older is not None:
             self.retire(value.older)
             value.older = None
-        value.number = self.count
         self.count += 1
         self.size += size
-        self.order.append(value)
+        return 0
+
+    cdef int bound(self) except -1:
+        """Something was recorded: keep no more than may wait for one outbox."""
         if self.size > self.max_backlog and self.behind:
             self.close_slowest()
         return 0
@@ -161,8 +171,11 @@ cdef class Latest:
         forgotten, be it superseded or the oldest, changes no sum."""
         cdef uint64_t size = 0
         cdef Value value
+        cdef Py_ssize_t i = len(self.order)
         if not self.summed:
-            for value in reversed(self.order):
+            while i:  # reversed() makes an object, and so might call whatever the collector does
+                i -= 1
+                value = self.order[i]
                 if value.frame is not None:
                     size += value.size
                 value.ahead = size
@@ -200,7 +213,10 @@ cdef class Latest:
             if value.position < start:
                 self.forget_all()
         elif <size_t>len(self.order) > LEAST_ORDER + 2 * <size_t>len(self.newest):
-            self.order = [value for value in self.order if value.frame is not None or value.position >= start]
+            try:
+                self.order = [value for value in self.order if value.frame is not None or value.position >= start]
+            except MemoryError:  # another round will see to it
+                pass
         return 0
 
     cdef int forget_all(self) except -1:
@@ -211,11 +227,13 @@ cdef class Latest:
         return 0
 
     cdef int forget_before(self, uint64_t number) except -1:
+        """Forget what has a smaller number. The keys' own methods come last: they may raise."""
         cdef size_t index = self.find(0, number)
         cdef Value value
-        for value in self.order[:index]:
-            if value.frame is not None:
-                self.newest.pop(value.key, None)
-                self.retire(value)
+        forgotten = [value for value in self.order[:index] if value.frame is not None]
         del self.order[:index]
+        for value in forgotten:
+            self.retire(value)
+        for value in forgotten:
+            self.newest.pop(value.key, None)
         return 0

@@ -13,7 +13,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.object cimport PyObject, PyTypeObject
 
-from crest.io.arguments cimport as_bytes, utf8_of
+from crest.io.arguments cimport PyUnicode_CheckExact, as_bytes, utf8_of
 from crest.io.hub cimport Hub
 from crest.io.outbox cimport Outbox
 from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_TEXT
@@ -38,9 +38,9 @@ cdef object send(Outbox self, PyObject* const* args, Py_ssize_t count, PyObject*
     cdef PyObject* text
     cdef Py_ssize_t size
     cdef const char* data
-    if count == 1 and names == NULL:
+    if count == 1 and names == NULL and PyUnicode_CheckExact(<object>args[0]):
         text = args[0]
-        data = utf8_of("send", <object>text, &size)
+        data = utf8_of(<object>text, &size)
         return self.push_message(OPCODE_TEXT, data, size, <object>text, True)
     return parse_text(self, args, count, names)
 

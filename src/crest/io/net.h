@@ -83,6 +83,10 @@ static inline int crest_address_text(const crest_address *address, char *text) {
     return 0;
 }
 
+static inline void crest_shut_down(int fd) {
+    (void)fd;
+}
+
 static inline int crest_shut_down_writing(int fd) {
     (void)fd;
     return -1;
@@ -277,6 +281,10 @@ static inline void crest_peer(int fd, crest_address *peer) {
 static inline int crest_address_text(const crest_address *address, char *text) {
     int family = address->version == 4 ? AF_INET : AF_INET6;
     return address->version && inet_ntop(family, address->bytes, text, CREST_ADDRESS_TEXT) != NULL;
+}
+
+static inline void crest_shut_down(int fd) {
+    shutdown(fd, SHUT_RDWR);
 }
 
 static inline int crest_shut_down_writing(int fd) {

@@ -2,56 +2,40 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from crest.io.backlog cimport Backlog, Feed, Owner
-from crest.io.deflation cimport Deflation
-from crest.io.pieces cimport crest_piece
+from crest.io.backlog cimport Feed, Owner
+from crest.io.sender cimport Sender
 
 cdef extern from "net.h" nogil:
-    ptrdiff_t crest_send(int fd, const crest_piece* pieces, size_t count)
     void crest_prefetch(const void* address)
     uint64_t crest_now()
-    const ptrdiff_t CREST_WOULD_BLOCK
-    const ptrdiff_t CREST_BROKEN
 
 cdef extern from "Python.h":
     void PyObject_GC_Track(object o)
     void PyObject_GC_UnTrack(object o)
     bint PyObject_GC_IsTracked(object o)
 
-cdef class Outbox(Backlog):
-    cdef object transport
-    cdef Deflation deflation                # None: nothing is compressed
-    cdef uint8_t limited                    # the transport's buffer limits are set
-    cdef uint8_t layered                    # it is that of TLS: another one is below it
-    cdef uint8_t tell_drained               # owner.drained() is owed
+cdef class Outbox(Sender):
     cdef uint32_t ping_serial
-    cdef readonly uint64_t _number          # unique in this process
-    cdef size_t posted                      # bytes on their way from other threads
-    cdef double pinged                      # when the last ping was sent, by the clock; 0: none awaits its pong
     cdef float pong_delay                   # seconds from a ping to its pong; negative: there was none yet
+    cdef double pinged                      # when the last ping was sent, by the clock; 0: none awaits its pong
+    cdef readonly uint64_t _number          # unique in this process
+    cdef size_t posted                      # bytes of calls that wait: from other threads, or from within sections
 
     cdef int collectable(self) except -1
-    cdef int attach(self, Owner owner, Feed feed, object transport) except -1
+    cdef int attach(self, Owner owner, Feed feed, object transport, bytes response) except -1
     cdef int detach(self) except -1
     cdef bint push_message(
         self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1
+    cdef bint push_now(self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1
     cdef bint push_compressed(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
     cdef bint extend(self, uint8_t opcode, const char* data, size_t size) noexcept
     cdef bint push_frame(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
-    cdef int push_bytes(self, const char* data, size_t size) except -1
     cdef int push_close(self, int code, bytes reason) except -1
-    cdef size_t refill(self) except? 0
-    cdef int hand_over(self) except -1
-    cdef int pause(self) except -1
-    cdef int resume(self) except -1
-    cdef int broken(self) except -1
     cdef bint push_ping(self) except -1
     cdef bint pong(self, bytes payload) except -1
 
     cdef bint post(self, uint8_t opcode, size_t size, object owner, bint compress) except -1
-    cdef int output_due(self) except -1
     cdef int append(self, const char* header, size_t header_size, const char* data, size_t size) except -1
-    cdef int limit_transport(self) except -1
 
 
 cdef inline bint is_ready(Outbox outbox) noexcept nogil:

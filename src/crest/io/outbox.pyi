@@ -1,9 +1,9 @@
 from typing_extensions import Buffer, disjoint_base
 
-from crest.io.backlog import Backlog
+from crest.io.sender import Sender
 
 @disjoint_base
-class Outbox(Backlog):
+class Outbox(Sender):
     def send(self, text: str, /, *, compress: bool = True) -> bool: ...
     def send_binary(self, data: Buffer, /, *, compress: bool = True) -> bool: ...
     def ping(self) -> bool: ...

@@ -1,15 +1,11 @@
 """The sending side of one connection: what waits to be sent, in the order of the calls.
 
-An `Outbox` is a queue with a bound on it (`Backlog`) and the way out; `connection.py` makes it what a handler
-holds. It does not read, and does not know how a connection opens or ends: its `Owner` does.
+An `Outbox` is a queue with a bound on it (`Backlog`) and the way out (`Sender`); `connection.py` makes it what a
+handler holds. It does not read, and does not know how a connection opens or ends: its `Owner` does.
 
 - Within a turn of the loop, small frames are written one behind the other into the turn's arena: one piece, however
   many.
 - A large `str` or `bytes` is not copied: its own memory is a piece.
-- `flush` writes past the transport with send(2) as long as the transport has nothing queued. What the kernel does not
-  take stays here, but for one slice that is handed to the transport: it says, by resume_writing, when there is room
-  again. Without a socket to write to (TLS, or a loop where that is not possible) the transport gets everything, slice
-  by slice.
 - Broadcasts are not here. They stand in the `Feed`, up to whose end they are pulled in (`catch_up`) before anything
   of this connection's own, so that the order of the calls is kept.
 """
@@ -20,10 +16,12 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from crest.io.arguments cimport as_bytes, utf8_of
-from crest.io.backlog cimport CLOSED, CONNECTING, DROP_NEWEST, OPEN, Backlog, Feed, Owner
+from crest.io.arguments cimport as_bytes, as_text, utf8_of
+from crest.io.backlog cimport CLOSED, CONNECTING, DROP_NEWEST, OPEN, Feed, Owner
+from crest.io.pieces cimport crest_piece
 from crest.io.poller cimport Pollable
-from crest.io.turn cimport Block, PyThreadState_Get, Turn, is_elsewhere
+from crest.io.sender cimport Sender
+from crest.io.turn cimport Block, PyThreadState_Get, Turn, begin_section, end_section, must_wait
 from crest.wire.frames cimport MAX_SERVER_HEADER, write_header
 from crest.wire.rfc6455 cimport (
     CLOSE_NO_STATUS_RECEIVED,
@@ -38,12 +36,10 @@ from crest.io.arguments import check_close
 
 cdef size_t COPIED = 8192           # bytes: a payload up to this is copied, a larger one is referenced
 cdef size_t FLUSHED_AT = 1 << 16    # bytes: with so many waiting, the turn's end is not waited for
-cdef size_t SLICE = 1 << 16         # bytes: the most that the transport gets at a time
-cdef size_t BENEATH = 1 << 16       # bytes that wait below a transport of TLS when it says that it has some
 cdef uint64_t made = 0              # outboxes, by this process
 
 
-cdef class Outbox(Backlog):
+cdef class Outbox(Sender):
     """The sending side of one connection."""
 
     def __cinit__(self):
@@ -85,8 +81,9 @@ cdef class Outbox(Backlog):
             UnicodeEncodeError: for a lone surrogate, which UTF-8 can not carry.
         """
         cdef Py_ssize_t size
-        cdef const char* data = utf8_of("send", text, &size)
-        return self.push_message(OPCODE_TEXT, data, size, text, compress)
+        cdef str exact = as_text("send", text)
+        cdef const char* data = utf8_of(exact, &size)
+        return self.push_message(OPCODE_TEXT, data, size, exact, compress)
 
     @cython.binding(False)
     def send_binary(self, data not None, /, *, bint compress=True):
@@ -113,9 +110,13 @@ cdef class Outbox(Backlog):
         """
         if self.state != OPEN:
             return False
-        if is_elsewhere(self.feed.turn):
-            return self.feed.turn.call_from_elsewhere(self.ping)
+        if must_wait(self.feed.turn):
+            return self.feed.turn.call_later(self._ping_posted)
         return self.push_ping()
+
+    def _ping_posted(self):
+        if self.state == OPEN:
+            self.push_ping()
 
     def close(self, code=1000, reason=""):
         """Start the closing handshake (RFC 6455 section 7.1.2). May be called from any thread.
@@ -133,9 +134,13 @@ cdef class Outbox(Backlog):
         reason = str.__str__(reason)  # not a subclass
         if self.state != OPEN:
             return
-        if is_elsewhere(self.feed.turn):
-            self.feed.turn.call_from_elsewhere(self.close, code, reason)
+        if must_wait(self.feed.turn):
+            self.feed.turn.call_later(self._close_posted, int(code), reason)
         else:
+            self.owner.close(code, reason)
+
+    def _close_posted(self, int code, str reason):
+        if self.state == OPEN:
             self.owner.close(code, reason)
 
     def is_open(self):
@@ -167,68 +172,91 @@ cdef class Outbox(Backlog):
             self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1:
         if self.state != OPEN:
             return False
-        if PyThreadState_Get() != self.feed.turn.thread:  # is_elsewhere(), without a reference to the turn
+        # must_wait(), without a reference to the turn
+        if PyThreadState_Get() != self.feed.turn.thread or self.feed.turn.sections:
             return self.post(opcode, size, owner, compress)
+        return self.push_now(opcode, data, size, owner, compress)
+
+    cdef inline bint push_now(
+            self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1:
         if self.deflation is not None and compress:
             return self.push_compressed(opcode, data, size, owner)
         return self.extend(opcode, data, size) or self.push_frame(opcode, data, size, owner)
 
     cdef bint push_compressed(self, uint8_t opcode, const char* data, size_t size, object owner) except -1:
         """Queue a message, compressed if it is worth it; False when it was refused."""
-        cdef bytes payload = self.deflation.compress(data, size)
-        if payload is not None:
-            owner = payload
-            opcode |= RSV1
-            data = PyBytes_AS_STRING(payload)
-            size = len(payload)
-        if self.extend(opcode, data, size) or self.push_frame(opcode, data, size, owner):
-            return True
-        self.deflation.forget()
-        return False
+        cdef Turn turn = self.feed.turn
+        cdef bytes payload
+        cdef bint pushed = False
+        begin_section(turn)  # what is compressed must be queued in the same order
+        try:
+            payload = self.deflation.compress(data, size)
+            if payload is not None:
+                owner = payload
+                opcode |= RSV1
+                data = PyBytes_AS_STRING(payload)
+                size = len(payload)
+            pushed = self.extend(opcode, data, size) or self.push_frame(opcode, data, size, owner)
+        finally:
+            if not pushed and self.deflation is not None:
+                self.deflation.forget()
+            end_section(turn)
+        return pushed
 
     cdef bint post(self, uint8_t opcode, size_t size, object owner, bint compress) except -1:
-        """Send from another thread: the loop's own does it, soon."""
+        """Send from another thread, or within a section: it is done soon."""
         cdef size_t before = self.posted
         if self.feed.policy == DROP_NEWEST:
             before += self.waiting()
         if self.blocked and before + size > self.feed.max_backlog and self.drops():
             self.dropped += 1
             return False
+        if not self.feed.turn.call_later(self._push_posted, opcode, owner, size, compress):
+            return False
         self.posted += size
-        if self.feed.turn.call_from_elsewhere(self._push_posted, opcode, owner, size, compress):
-            return True
-        self.posted -= size
-        return False
+        return True
 
     def _push_posted(self, int opcode, owner, size_t size, bint compress):
+        cdef Py_ssize_t length = size
+        cdef const char* data
         self.posted -= size
         if self.overflowed:
             self.overflow(1)
-        elif opcode == OPCODE_TEXT:
-            self.send(owner, compress=compress)
-        else:
-            self.send_binary(owner, compress=compress)
+        elif self.state == OPEN:
+            data = utf8_of(owner, &length) if opcode == OPCODE_TEXT else PyBytes_AS_STRING(owner)
+            self.push_now(<uint8_t>opcode, data, size, owner, compress)
 
     cdef bint push_frame(self, uint8_t opcode, const char* data, size_t size, object owner) except -1:
         """Queue a frame; False when it was refused. `owner` is the immutable object whose memory `data` is; without
         one, `size` is at most COPIED."""
+        cdef Turn turn = self.feed.turn
         cdef char header[MAX_SERVER_HEADER]
         cdef size_t header_size
         if self.state != OPEN:
             return False
-        if self.seen < self.feed.end:
-            self.feed.catch_up(self)  # may be too much
-        if self.state != OPEN or (self.blocked and not self.has_room(size + MAX_SERVER_HEADER)):
-            self.overflow(1)
-            return False
-        header_size = write_header(<uint8_t*>header, opcode, size)
-        if size <= COPIED:
-            self.append(header, header_size, data, size)
-        else:
-            self.append(header, header_size, NULL, 0)
-            self.push(self.budget().keep(owner) if self.blocked else owner, data, size)
-        self.output_due()
-        return True
+        begin_section(turn)
+        try:
+            if self.seen < self.feed.end:
+                self.feed.catch_up(self)  # may be too much
+            if self.state != OPEN:
+                self.dropped += 1
+                return False
+            if self.blocked and not self.has_room(size + MAX_SERVER_HEADER):
+                self.overflow(1)
+                return False
+            header_size = write_header(<uint8_t*>header, opcode, size)
+            if size <= COPIED:
+                self.append(header, header_size, data, size)
+            else:
+                if self.blocked:
+                    owner = self.budget().keep(owner)
+                self.append(header, header_size, NULL, 0)
+                self.push(owner, data, size)  # for which append() has left room
+            if self.queued >= FLUSHED_AT and not self.blocked:
+                self.flush()
+            return True
+        finally:
+            end_section(turn)
 
     cdef inline bint extend(self, uint8_t opcode, const char* data, size_t size) noexcept:
         """A short cut for a short frame right behind one that leaves with this turn: write it there. False: it is
@@ -252,49 +280,41 @@ cdef class Outbox(Backlog):
         return True
 
     cdef int append(self, const char* header, size_t header_size, const char* data, size_t size) except -1:
-        """Queue a copy of header and payload: in the turn's arena, if they may leave with this turn."""
+        """Queue a copy of header and payload: in the turn's arena, if they may leave with this turn, at its end at the
+        latest. Then there is room for one piece more. MemoryError: nothing is queued."""
         cdef Turn turn = self.feed.turn
         cdef char* target
         if not self.blocked:
             target = turn.reserve(header_size + size)
             if not self.blocked:  # reserve() may have flushed
+                turn.add(self)
+                self.make_room(2)
                 memcpy(target, header, header_size)
                 if size:
                     memcpy(target + header_size, data, size)
                 turn.arena.used += header_size + size
                 return self.push(None, target, header_size + size)
+        self.make_room(2)
         return self.push_copy(header, header_size, data, size)
-
-    cdef int output_due(self) except -1:
-        """See that what was queued goes out: at once if it is much, else at the end of the turn."""
-        if self.blocked:
-            return 0
-        if self.queued >= FLUSHED_AT:
-            self.flush()
-        else:
-            self.feed.turn.add(self)
-        return 0
-
-    cdef int push_bytes(self, const char* data, size_t size) except -1:
-        """Queue bytes that are no frame, before any that is one."""
-        self.append(data, size, NULL, 0)
-        self.begun = self.queued
-        self.output_due()
-        return 0
 
     cdef int push_close(self, int code, bytes reason) except -1:
         """Queue a close frame, the last there will be; CLOSE_NO_STATUS_RECEIVED stands for one without a code."""
+        cdef Turn turn = self.feed.turn
         cdef uint8_t frame[MAX_SERVER_HEADER + 2]
-        self.stop()
-        if code == CLOSE_NO_STATUS_RECEIVED:
-            write_header(frame, OPCODE_CLOSE, 0)
-            self.append(<char*>frame, 2, NULL, 0)
-        else:
-            write_header(frame, OPCODE_CLOSE, 2 + len(reason))
-            frame[2] = <uint8_t>(code >> 8)
-            frame[3] = <uint8_t>code
-            self.append(<char*>frame, 4, PyBytes_AS_STRING(reason), len(reason))
-        return self.output_due()
+        begin_section(turn)
+        try:
+            self.stop()
+            if code == CLOSE_NO_STATUS_RECEIVED:
+                write_header(frame, OPCODE_CLOSE, 0)
+                self.append(<char*>frame, 2, NULL, 0)
+            else:
+                write_header(frame, OPCODE_CLOSE, 2 + len(reason))
+                frame[2] = <uint8_t>(code >> 8)
+                frame[3] = <uint8_t>code
+                self.append(<char*>frame, 4, PyBytes_AS_STRING(reason), len(reason))
+        finally:
+            end_section(turn)
+        return 0
 
     cdef bint push_ping(self) except -1:
         cdef char payload[4]
@@ -312,103 +332,27 @@ cdef class Outbox(Backlog):
         self.pinged = 0
         return True
 
-    # ---- The kernel and the transport ----------------------------------------------------------------------------
-
-    cdef int flush(self) except -1:
-        cdef ptrdiff_t sent
-        if self.transport is None:
-            return self.discard()
-        if self.state == OPEN and self.seen < self.feed.end:
-            self.feed.catch_up(self)
-        while not self.blocked and (self.count or (self.lagging and self.refill())):
-            if self.fd >= 0:
-                sent = crest_send(self.fd, self.pieces + self.first, self.count)
-                if sent == CREST_BROKEN:
-                    return self.broken()
-                if sent > 0:
-                    self.sent(sent)
-                    continue
-            self.hand_over()
-        if self.count:
-            self.settle()
-        elif self.tell_drained and not self.blocked:
-            self.tell_drained = False
-            self.owner.drained()
-        return 0
-
-    cdef size_t refill(self) except? 0:
-        """Queue some of what has passed it by; returns how many bytes."""
-        if self.deflation is not None:
-            # The peer's window goes on with messages that were compressed before its last own one.
-            self.deflation.forget()
-        return self.feed.refill(self)
-
-    cdef int hand_over(self) except -1:
-        """Give the transport a slice, so that it waits for the kernel and says when there is room."""
-        cdef bytes data
-        if self.transport.is_closing():
-            return self.broken()
-        data = self.head(SLICE)
-        self.sent(len(data))
-        self.limit_transport()
-        self.handed = len(data)
-        try:
-            self.transport.write(data)
-        except MemoryError:  # nobody knows how much of it was taken
-            self.handed = 0
-            self.owner.abort()
-            return self.broken()
-        if self.blocked:
-            self.budget().take(self.held())
-        else:
-            self.handed = 0
-        return 0
-
-    cdef int limit_transport(self) except -1:
-        """Have the transport call pause_writing whenever it holds anything."""
-        if not self.limited:
-            self.limited = True
-            # Those of TLS, which can not write_eof, pause at the limit, all others above it.
-            self.layered = not self.transport.can_write_eof()
-            self.transport.set_write_buffer_limits(self.layered)
-        return 0
-
-    cdef size_t beneath(self) noexcept:
-        return BENEATH if self.layered else 0
-
-    cdef int pause(self) except -1:
-        """The transport has something queued."""
-        self.blocked = True
-        return self.budget().fell_behind(self)
-
-    cdef int resume(self) except -1:
-        """The transport has nothing queued any more."""
-        self.blocked = False
-        self.forget_handed()
-        self.flush()
-        if not self.blocked:
-            self.budget().caught_up(self)
-        return 0
-
-    cdef int broken(self) except -1:
-        """The kernel says that the connection is gone. The reading side will find out too, behind what the peer sent
-        before, perhaps a close frame."""
-        self.stop()
-        return self.discard()
-
     # ---- Life ----------------------------------------------------------------------------------------------------
 
-    cdef int attach(self, Owner owner, Feed feed, object transport) except -1:
-        """The connection is open: what is pushed goes to this transport."""
+    cdef int attach(self, Owner owner, Feed feed, object transport, bytes response) except -1:
+        """The connection is open: what is pushed goes to this transport, behind the response to its request."""
+        cdef Turn turn = feed.turn
         self.owner = owner
         self.feed = feed
         self.transport = transport
-        self.state = OPEN
-        if transport.get_write_buffer_size():
-            self.pause()  # perhaps it has said so long ago, to the opening
-            self.limit_transport()
-        if isinstance(transport, Pollable) and not (<Pollable>transport).encrypts:
-            self.fd = (<Pollable>transport).fd
+        begin_section(turn)
+        try:
+            if transport.get_write_buffer_size():
+                self.pause()  # perhaps it has said so long ago, to the opening
+                self.limit_transport()
+            self.append(PyBytes_AS_STRING(response), len(response), NULL, 0)
+            self.begun = self.queued
+            feed.join(self)
+            self.state = OPEN
+            if isinstance(transport, Pollable) and not (<Pollable>transport).encrypts:
+                self.fd = (<Pollable>transport).fd
+        finally:
+            end_section(turn)
         return 0
 
     cdef int detach(self) except -1:

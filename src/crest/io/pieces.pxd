@@ -29,7 +29,7 @@ cdef class Pieces(Pending):
     cdef int cut(self, size_t start, size_t stop) except -1
     cdef int insert(self, size_t position, object owner, const char* data, size_t size) except -1
 
-    cdef int make_room(self) except -1
+    cdef int make_room(self, uint32_t more) except -1
     cdef uint32_t open(self, uint32_t index) except? 0
     cdef uint32_t split(self, size_t position) except? 0
     cdef Block tail(self, size_t needed)

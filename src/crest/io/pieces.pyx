@@ -36,7 +36,7 @@ cdef class Pieces(Pending):
                 self.queued += size
                 return 0
         if self.first + self.count == self.room:
-            self.make_room()
+            self.make_room(1)
         last = self.pieces + self.first + self.count
         last.owner = held
         last.data = data
@@ -47,9 +47,12 @@ cdef class Pieces(Pending):
         self.queued += size
         return 0
 
-    cdef int make_room(self) except -1:
+    cdef int make_room(self, uint32_t more) except -1:
+        """Have room for so many pieces at the end."""
         cdef uint32_t room = max(LEAST_ROOM, self.room * 2)
         cdef crest_piece* grown
+        if self.first + self.count + more <= self.room:
+            return 0
         if self.first > self.room // 2:
             memmove(self.pieces, self.pieces + self.first, self.count * sizeof(crest_piece))
             self.first = 0
@@ -212,8 +215,7 @@ cdef class Pieces(Pending):
             self.first -= 1
             index -= 1
         else:
-            if self.count == self.room:
-                self.make_room()
+            self.make_room(1)
             memmove(self.pieces + index + 1, self.pieces + index, (self.count - index) * sizeof(crest_piece))
         self.count += 1
         return index

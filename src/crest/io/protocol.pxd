@@ -6,11 +6,15 @@ from crest.io.closing cimport Closing
 from crest.wire.frames cimport FrameReader
 
 
+cdef enum:
+    NO_SLOT = 0xFFFFFFFF
+
+
 cdef class Protocol(Closing):
     cdef readonly object opening        # reads the opening handshake; None once it is over
     cdef FrameReader reader
     cdef uint8_t into_body              # the transport reads straight into a message
-    cdef public uint32_t slot           # for the site's use
+    cdef readonly uint32_t slot         # in a Roster, which sets it
 
     cdef int buffer(self, char** where, size_t* room) except -1
     cdef object view(self, char* where, size_t room)
@@ -21,3 +25,5 @@ cdef class Protocol(Closing):
     cdef int read_frames(self) except -1
     cdef int hold(self) except -1
     cdef int chunk_read(self) except -1
+    cdef int read_rest(self) except -1
+    cdef int uncork(self) except -1

@@ -20,10 +20,12 @@ class _Opening(typing.Protocol):
 class _Site(typing.Protocol):
     def opened(self, protocol: Protocol) -> _Opening: ...
     def ended(self, protocol: Protocol) -> None: ...
+    def farewell(self) -> tuple[int, str] | None: ...
 
 @disjoint_base
 class Protocol(Closing):
-    slot: int
+    @property
+    def slot(self) -> int: ...  # in a Roster
     def __new__(cls, turn: Turn, site: _Site) -> Self: ...
     @property
     def opening(self) -> typing.Any: ...  # what `site.opened` returned; None once that is over

@@ -13,7 +13,7 @@ from asyncio import BufferedProtocol
 from crest.io.backlog cimport OPEN
 from crest.io.clock cimport milliseconds
 from crest.io.fanout cimport Fanout
-from crest.io.closing cimport Closing
+from crest.io.closing cimport TRIES, Closing
 from crest.io.heartbeat cimport hear
 from crest.io.hub cimport Hub
 from crest.io.inbox cimport BINARY, CONNECT, MESSAGE, is_full
@@ -53,12 +53,14 @@ cdef class Protocol(Closing):
         turn: of the loop that the connection belongs to.
         site: whom the connection reports to: `site.opened(protocol)` returns the opening, an object with
             `data_received(bytes)`, `eof_received()`, `resume_writing()`, `timed_out()` and `connection_lost()`;
-            `site.ended(protocol)` is called when the connection is gone and its handlers have ended.
+            `site.ended(protocol)` is called when the connection is gone and its handlers have ended;
+            `site.farewell()` returns the code and the reason to part with, if the server is about to end, else None.
     """
 
     def __cinit__(self, Turn turn not None, site):
         self.turn = turn
         self.site = site
+        self.slot = NO_SLOT
 
     # ---- asyncio's callbacks -------------------------------------------------------------------------------------
 
@@ -160,22 +162,34 @@ cdef class Protocol(Closing):
             self.opening.resume_writing()
 
     def connection_lost(self, error):
-        cdef uint32_t since
         self.lost = True
         self.clear_deadline()
         self.transport = None
-        if self.opening is not None:
-            self.opening.connection_lost()
-            self.opening = None
-        if self.connection is not None:
-            self.connection.detach()
-            since = watch(self.hub, self.turn.clock)
-            self.read()  # what came before counts, a close frame above all
-            watched(self.hub, self.turn.clock, self.connection, since)
-        if self.task is None:
-            self.idle()
-        else:
-            self.set_deadline(self.hub.close_timeout)
+        try:
+            if self.opening is not None:
+                opening, self.opening = self.opening, None
+                opening.connection_lost()
+            if self.connection is not None:
+                self.connection.detach()
+                self.read_rest()
+        finally:
+            if self.task is None:
+                self.idle()
+            else:
+                self.set_deadline(self.hub.close_timeout)
+
+    cdef int read_rest(self) except -1:
+        """Read what came before the end, a close frame above all; then on_close is due, whatever else goes wrong."""
+        cdef int tries
+        cdef uint32_t since = watch(self.hub, self.turn.clock)
+        for tries in range(TRIES, 0, -1):
+            try:
+                self.read()
+                break
+            except MemoryError:
+                if tries == 1:
+                    raise
+        return watched(self.hub, self.turn.clock, self.connection, since)
 
     cdef int loop_closed(self) except -1:
         """In place of connection_lost, when the loop was closed before that could be called: no handler runs any more,
@@ -203,20 +217,27 @@ cdef class Protocol(Closing):
         """
         cdef Fanout fanout = hub.admit(connection, agreed)
         cdef uint32_t since = watch(hub, self.turn.clock)
-        self.opening = None
-        self.clear_deadline()
-        self.hub = hub
-        self.connection = connection
-        self.reader = hub.new_reader(agreed, since)
-        connection.attach(self, fanout, self.transport)
-        fanout.join(connection)
+        cdef FrameReader reader = hub.new_reader(agreed, since)
         self.turn.corked = connection  # until read() has come to its end
-        connection.push_bytes(PyBytes_AS_STRING(response), len(response))
-        self.deliver(CONNECT, None, None)
-        self.begin()
-        if rest:
-            self.unread = rest
-            self.reader.attach(<uint8_t*>PyBytes_AS_STRING(rest), len(rest))
+        try:
+            try:
+                connection.attach(self, fanout, self.transport, response)
+            except BaseException:
+                connection.detach()
+                raise
+            self.opening = None
+            self.clear_deadline()
+            self.hub = hub
+            self.connection = connection
+            self.reader = reader
+            self.deliver(CONNECT, None, None)
+            self.begin()
+            if rest:
+                self.unread = rest
+                reader.attach(<uint8_t*>PyBytes_AS_STRING(rest), len(rest))
+        except BaseException:
+            self.uncork()
+            raise
         self.read()
         watched(hub, self.turn.clock, connection, since)
 
@@ -224,19 +245,24 @@ cdef class Protocol(Closing):
 
     cdef int read(self) except -1:
         """Read what the chunk has. What handlers send to this connection meanwhile leaves at the end, in one write."""
-        cdef Turn turn = self.turn
-        cdef Outbox connection = self.connection
-        turn.corked = connection
+        self.turn.corked = self.connection
         try:
             self.read_frames()
         except MemoryError:
             self.fail(CLOSE_MESSAGE_TOO_BIG, "there is no memory for the message")
         finally:
-            turn.corked = None
-            if connection.count or connection.tell_drained:
-                connection.flush()
-            if not turn.due:
-                turn.arena.used = 0
+            self.uncork()
+        return 0
+
+    cdef inline int uncork(self) except -1:
+        """What was sent since the turn was corked leaves now."""
+        cdef Turn turn = self.turn
+        cdef Outbox connection = <Outbox>turn.corked
+        turn.corked = None
+        if connection.count or connection.tell_drained:
+            connection.flush()
+        if not turn.due:
+            turn.arena.used = 0
         return 0
 
     cdef int read_frames(self) except -1:

@@ -20,10 +20,11 @@ from libc.stdint cimport uint8_t
 
 import ssl
 
-from crest.io.outbox cimport CREST_BROKEN
 from crest.io.protocol cimport Protocol
 from crest.io.pieces cimport crest_piece
+from crest.io.sender cimport CREST_BROKEN
 from crest.io.stream cimport StreamTransport, crest_peer, crest_recv
+from crest.io.turn cimport Turn, begin_section, end_section
 
 cdef extern from "Python.h":
     object PyMemoryView_FromMemory(char* memory, Py_ssize_t size, int flags)
@@ -134,6 +135,8 @@ cdef class SecureTransport(StreamTransport):
 
     cdef int shake(self) except -1:
         """Go on with the handshake."""
+        cdef Turn turn = self.protocol.turn
+        begin_section(turn)
         try:
             self.tls.do_handshake()
         except _WantRead:
@@ -154,6 +157,8 @@ cdef class SecureTransport(StreamTransport):
             if not self.ended:
                 self.protocol.connection_made(self)
                 self.watch()
+        finally:
+            end_section(turn)
         return 0
 
     cdef int decrypt(self, const char* data, size_t size) except -1:
@@ -193,37 +198,44 @@ cdef class SecureTransport(StreamTransport):
 
     cdef ptrdiff_t decrypt_record(self, char* where, size_t room) except? -9:
         """Bytes of plaintext, at most those of one record; 0: it was for OpenSSL itself; or one of the codes."""
+        cdef Turn turn = self.protocol.turn
         cdef ptrdiff_t got
+        begin_section(turn)
         try:
-            got = self.engine.read(room, self.protocol.view(where, room))
+            got = self.engine.read(room, self.protocol.view(where, room)) or END_OF_DATA
         except _WantRead:
             self.flush()  # perhaps it has an answer
-            return 0
+            got = 0
         except _ZeroReturn:
-            return END_OF_DATA
+            got = END_OF_DATA
         except _Error:  # the peer does not speak TLS any more, or somebody else has spoken
             self.flush()
-            return CREST_BROKEN
-        return got or END_OF_DATA
+            got = CREST_BROKEN
+        finally:
+            end_section(turn)
+        return got
 
     # ---- Writing -------------------------------------------------------------------------------------------------
 
     cdef int push(self, const char* data, size_t size) except -1:
+        cdef Turn turn = self.protocol.turn
         cdef size_t taken
-        cdef list records = []
-        while size:
-            try:
+        cdef list records
+        begin_section(turn)  # records must leave in the order in which they were made
+        try:
+            records = []
+            while size and not self.ended:
                 taken = self.engine.write(readable(data, min(size, MAX_PLAINTEXT)))
-            except _Error as error:
-                return self.fail(error)
-            data += taken
-            size -= taken
-            records.append(self.outgoing.read())
-            if len(records) == RECORDS_A_CALL or not size:
-                self.push_records(records)
-                if self.ended:
-                    break
-                records = []
+                data += taken
+                size -= taken
+                records.append(self.outgoing.read())
+                if len(records) == RECORDS_A_CALL or not size:
+                    self.push_records(records)
+                    records = []
+        except _Error as error:
+            self.fail(error)
+        finally:
+            end_section(turn)
         return 0
 
     cdef int push_records(self, list records) except -1:
@@ -236,18 +248,30 @@ cdef class SecureTransport(StreamTransport):
 
     cdef int flush(self) except -1:
         """Send what OpenSSL has for the peer."""
-        cdef bytes records = self.outgoing.read()
-        return self.push_records([records]) if records else 0
+        cdef Turn turn = self.protocol.turn
+        cdef bytes records
+        begin_section(turn)
+        try:
+            records = self.outgoing.read()
+            if records:
+                self.push_records([records])
+        finally:
+            end_section(turn)
+        return 0
 
     # ---- The end -------------------------------------------------------------------------------------------------
 
     cdef int all_sent(self) except -1:
+        cdef Turn turn = self.protocol.turn
         if self.handshake is None and not self.notified:
             self.notified = True
+            begin_section(turn)
             try:
                 self.tls.unwrap()
             except _Error:  # most often, that the peer has not said close_notify as well
                 pass
+            finally:
+                end_section(turn)
             self.flush()
         if self.pending is None and not self.ended:
             StreamTransport.all_sent(self)

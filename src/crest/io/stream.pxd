@@ -42,4 +42,5 @@ cdef class StreamTransport(Pollable):
     cdef int all_sent(self) except -1
     cdef int fail(self, object error) except -1
     cdef int end(self) except -1
+    cdef int lose_soon(self) except -1
     cdef int lost(self, Protocol protocol) except -1

@@ -14,7 +14,8 @@ What must hold:
   be told: it alone knows what these mean for the poller.
 - `pending` is None or not empty. While there is some, nothing is sent past it.
 - Once `ended`, nothing is called but connection_lost. Until that was, the descriptor stays open, though useless: an
-  outbox knows its number.
+  outbox knows its number. Without memory to have the loop call it, the poller is watched for that: it needs none.
+- What fails in the middle of sending ends the connection: how much of it has gone is not known.
 - The poller calls through `call`, the loop `_lose`: in the connection's context both, and no exception of a protocol
   passes the former.
 """
@@ -25,9 +26,9 @@ from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndS
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
-from crest.io.outbox cimport CREST_BROKEN, crest_send
 from crest.io.poller cimport CREST_READABLE, CREST_WRITABLE, Pollable, Poller
 from crest.io.protocol cimport Protocol
+from crest.io.sender cimport CREST_BROKEN, crest_send
 
 cdef extern from "Python.h":
     object PyContext_CopyCurrent()
@@ -38,6 +39,7 @@ cdef extern from "net.h" nogil:
     enum:
         CREST_ADDRESS_TEXT
     int crest_address_text(const crest_address* address, char* text)
+    void crest_shut_down(int fd)
     int crest_shut_down_writing(int fd)
     void crest_close(int fd)
 
@@ -88,6 +90,8 @@ cdef class StreamTransport(Pollable):
     cdef int call(self, int events) except -1:
         """Have the protocol called for what is ready, in the context of its connection. What it raises is the end of
         this connection and of no other."""
+        if self.ended:
+            return self.lose_soon()
         PyContext_Enter(self.context)
         try:
             if events == MADE:
@@ -109,11 +113,12 @@ cdef class StreamTransport(Pollable):
     cdef int watch(self) except -1:
         """Have the poller watch for what is of interest now; called whenever that may have changed."""
         cdef int events = 0
-        if not self.ended:
-            if not (self.paused or self.at_end or self.closing):
-                events |= CREST_READABLE
-            if self.pending is not None:
-                events |= CREST_WRITABLE
+        if self.ended:
+            return 0  # see lose_soon()
+        if not (self.paused or self.at_end or self.closing):
+            events |= CREST_READABLE
+        if self.pending is not None:
+            events |= CREST_WRITABLE
         try:
             self.poller.watch(self, events)
         except OSError as error:
@@ -171,6 +176,9 @@ cdef class StreamTransport(Pollable):
         try:
             if not self.ended and view.len:
                 self.push(<const char*>view.buf, view.len)
+        except BaseException:
+            self.end()
+            raise
         finally:
             PyBuffer_Release(&view)
 
@@ -294,12 +302,24 @@ cdef class StreamTransport(Pollable):
         if not self.ended:
             self.ended = self.closing = True
             self.pending = None
-            self.watch()
+            self.lose_soon()
+        return 0
+
+    cdef int lose_soon(self) except -1:
+        """Have connection_lost called by the loop; or, without memory for that, by the poller until there is some."""
+        try:
             self.poller.loop.call_soon(self._lose, context=self.context)
+        except MemoryError:
+            crest_shut_down(self.fd)  # it is readable from now on
+            self.poller.watch(self, CREST_READABLE)
+        else:
+            self.poller.watch(self, 0)
         return 0
 
     def _lose(self):
         cdef Protocol protocol = self.protocol
+        if protocol is None:
+            return
         self.protocol = None
         try:
             self.lost(protocol)

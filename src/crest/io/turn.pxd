@@ -30,12 +30,28 @@ cdef class Turn:
     cdef bint scheduled
     cdef Block arena
     cdef Pending corked         # flushed by whoever corked it, when its chunk has been read
+    cdef unsigned int sections  # entered and not left
+    cdef list held              # (callable, arguments) that were called within; None: nothing
 
     cdef int add(self, Pending pending) except -1
     cdef int flush_all(self) except -1
     cdef char* reserve(self, size_t size) except NULL
+    cdef int make_up(self) except -1
 
 
-cdef inline bint is_elsewhere(Turn turn) noexcept:
-    """Whether the caller runs in another thread than the loop."""
-    return PyThreadState_Get() != turn.thread
+cdef inline bint must_wait(Turn turn) noexcept:
+    """True if the caller may not touch what connections send now: `Turn.call_later` carries its call out."""
+    return PyThreadState_Get() != turn.thread or turn.sections
+
+
+cdef inline void begin_section(Turn turn) noexcept:
+    """Begin a section; `end_section` must follow, whatever happens in between."""
+    turn.sections += 1
+
+
+cdef inline int end_section(Turn turn) except -1:
+    """End a section; behind the outermost one, carry out what was called within."""
+    if turn.sections == 1 and turn.held is not None:
+        turn.make_up()
+    turn.sections -= 1
+    return 0

@@ -5,6 +5,15 @@ those with output due. Everything sent within one turn to one connection leaves 
 called once for each that was added. It does not know what is flushed, nor to whom.
 
 Memory in the arena lasts until the end of the turn only; what the kernel did not take by then, its sender copies aside.
+
+Code of the application may run in the middle of anything that crest does. The garbage collector may call a finalizer
+or a weakref's callback; wherever crest calls Python, a signal's handler or one of the log may run. That code may send,
+close and broadcast. So whatever leaves the sending side half done for a while does it within a section
+(`begin_section`, `end_section`). A call that comes within one is held, and carried out behind the outermost: in the
+order of the calls, before anything that is called later. No handler is called within a section.
+
+Nor may a failed allocation leave anything half done: allocate first, then change what others see. Where that can not
+be, and bytes would be lost or mixed up, the connection is cut.
 """
 
 cimport cython
@@ -79,23 +88,31 @@ cdef class Turn:
         self.arena = Block(ARENA, None)  # for what does not wait
         self.due = []
 
-    def call_from_elsewhere(self, callback, *args):
-        """Have the loop's own thread call it; calls of one thread keep their order. False when the loop is closed."""
+    def call_later(self, callback, *args):
+        """Have it called where it need not wait (see `must_wait`): behind the section, or by the loop's own thread.
+        Calls of one thread keep their order. False when the loop is closed."""
+        cdef bint asked = False
+        if self.sections and PyThreadState_Get() == self.thread:
+            if self.held is None:
+                self.held = []
+            self.held.append((callback, args))
+            return True
         try:
             self.loop.call_soon_threadsafe(callback, *args)
+            asked = True
         except RuntimeError:
-            return False
-        return True
+            pass
+        return asked
 
     cdef int add(self, Pending pending) except -1:
         """Flush it at the end of this turn; once, however often it is added."""
         if pending.due or pending is self.corked:
             return 0
-        pending.due = True
-        self.due.append(pending)
         if not self.scheduled:
-            self.scheduled = True
             self.loop.call_soon(self.run)
+            self.scheduled = True
+        self.due.append(pending)
+        pending.due = True
         return 0
 
     def run(self):
@@ -105,23 +122,51 @@ cdef class Turn:
 
     cdef int flush_all(self) except -1:
         cdef Pending pending
-        due, self.due = self.due, []
-        for pending in due:
-            pending.due = False
-            try:
-                pending.flush()
-            except Exception:
-                logger.exception("Output could not be flushed")
-        if not self.due and self.corked is None:
-            self.arena.used = 0
+        cdef Py_ssize_t i, count = len(self.due)
+        begin_section(self)
+        try:
+            for i in range(count):
+                pending = self.due[i]
+                pending.due = False
+                try:
+                    pending.flush()
+                except Exception:
+                    logger.exception("Output could not be flushed")
+            if len(self.due) == count:
+                self.due.clear()  # which needs no memory
+            else:
+                del self.due[:count]
+            if not self.due and self.corked is None:
+                self.arena.used = 0
+        finally:
+            end_section(self)
         return 0
 
     cdef char* reserve(self, size_t size) except NULL:
         """Room for `size` bytes, at most half the arena, until the end of the turn. The caller adds to arena.used what
         it wrote. May flush everything that is due, the corked one too."""
         if self.arena.room - self.arena.used < size:
-            self.flush_all()
+            while self.due:
+                self.flush_all()
             if self.corked is not None:
                 self.corked.flush()
             self.arena.used = 0
         return self.arena.data + self.arena.used
+
+    # ---- Sections ------------------------------------------------------------------------------------------------
+
+    cdef int make_up(self) except -1:
+        """Carry out what was called within a section, and what is called meanwhile."""
+        cdef Py_ssize_t at = 0
+        held = self.held
+        try:
+            while at < len(held):
+                callback, args = held[at]
+                at += 1
+                try:
+                    callback(*args)
+                except Exception:
+                    logger.exception("What was called while crest was busy could not be carried out")
+        finally:
+            self.held = None if at == len(held) else held[at:]
+        return 0

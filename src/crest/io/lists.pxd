@@ -1,0 +1,29 @@
+# Lists that become shorter without asking for memory: list.pop may have to move the rest, and fail.
+
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
+
+cdef extern from "Python.h":
+    ctypedef struct PyListObject:
+        PyObject** ob_item
+    Py_ssize_t PyList_GET_SIZE(list items) noexcept nogil
+    void Py_SET_SIZE(list items, Py_ssize_t size) noexcept
+
+
+cdef inline int drop_last(list items) except -1:
+    """Take the last item out. It is let go of when the list is whole."""
+    cdef PyObject* last = (<PyListObject*>items).ob_item[PyList_GET_SIZE(items) - 1]
+    Py_SET_SIZE(items, PyList_GET_SIZE(items) - 1)
+    Py_DECREF(<object>last)
+    return 0
+
+
+cdef inline int drop_first(list items) except -1:
+    """Take the first item out; the others move up."""
+    cdef PyObject** item = (<PyListObject*>items).ob_item
+    cdef Py_ssize_t i, last = PyList_GET_SIZE(items) - 1
+    cdef PyObject* first = item[0]
+    for i in range(last):
+        item[i] = item[i + 1]
+    item[last] = first
+    return drop_last(items)

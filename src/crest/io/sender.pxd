@@ -1,0 +1,28 @@
+# The way out of one connection's queue; see sender.pyx.
+
+from libc.stdint cimport uint8_t
+
+from crest.io.backlog cimport Backlog
+from crest.io.deflation cimport Deflation
+from crest.io.pieces cimport crest_piece
+
+cdef extern from "net.h" nogil:
+    ptrdiff_t crest_send(int fd, const crest_piece* pieces, size_t count)
+    const ptrdiff_t CREST_WOULD_BLOCK
+    const ptrdiff_t CREST_BROKEN
+
+
+cdef class Sender(Backlog):
+    cdef object transport
+    cdef Deflation deflation                # None: nothing is compressed
+    cdef uint8_t limited                    # the transport's buffer limits are set
+    cdef uint8_t layered                    # it is that of TLS: another one is below it
+    cdef uint8_t tell_drained               # owner.drained() is owed
+
+    cdef size_t refill(self) except? 0
+    cdef int flush_pieces(self, ptrdiff_t sent) except -1
+    cdef int hand_over(self) except -1
+    cdef int pause(self) except -1
+    cdef int resume(self) except -1
+    cdef int broken(self) except -1
+    cdef int limit_transport(self) except -1

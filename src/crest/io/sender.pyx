@@ -1,0 +1,123 @@
+"""The way out of one connection's queue: to the kernel, or to the transport.
+
+- `flush` writes past the transport with send(2) as long as the transport has nothing queued. What the kernel does not
+  take stays in the queue, but for one slice that is handed to the transport: it says, by resume_writing, when there is
+  room again.
+- Without a socket to write to (TLS, or a loop where that is not possible) the transport gets everything, slice by
+  slice.
+
+A `Sender` knows no message; what it sends is a `Backlog`'s.
+"""
+
+from crest.io.backlog cimport OPEN
+from crest.io.turn cimport Turn, begin_section, end_section
+
+cdef size_t SLICE = 1 << 16         # bytes: the most that the transport gets at a time
+cdef size_t BENEATH = 1 << 16       # bytes that wait below a transport of TLS when it says that it has some
+
+
+cdef class Sender(Backlog):
+    """A queue whose bytes leave by a transport, or past it."""
+
+    cdef int flush(self) except -1:
+        """Send what the kernel or the transport takes. When that fails the connection is cut: what lies in the arena is
+        not safe there any longer."""
+        cdef Turn turn
+        cdef ptrdiff_t sent = 0
+        if self.count and not self.blocked and self.fd >= 0 and self.seen >= self.feed.end:
+            # Most often the kernel takes everything at once. Nothing in that needs memory, or calls anything.
+            sent = crest_send(self.fd, self.pieces + self.first, self.count)
+            if sent == <ptrdiff_t>self.queued and not self.lagging and not self.tell_drained:
+                self.begun = 0
+                return self.consume(sent)
+        turn = self.feed.turn
+        begin_section(turn)
+        try:
+            self.flush_pieces(sent)
+        except BaseException as error:
+            self.cut_short(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            end_section(turn)
+        return 0
+
+    cdef int flush_pieces(self, ptrdiff_t sent) except -1:
+        """Send pieces, of which the first `sent` bytes are with the kernel already; or what crest_send() has said."""
+        if self.transport is None:
+            return self.discard()
+        if self.state == OPEN and self.seen < self.feed.end:
+            self.feed.catch_up(self)
+        while not self.blocked and (self.count or (self.lagging and self.refill())):
+            if self.fd >= 0:
+                if sent == 0:
+                    sent = crest_send(self.fd, self.pieces + self.first, self.count)
+                if sent == CREST_BROKEN:
+                    return self.broken()
+                if sent > 0:
+                    self.sent(sent)
+                    sent = 0
+                    continue
+            self.hand_over()
+            sent = 0
+        if self.count:
+            self.settle()
+        elif self.tell_drained and not self.blocked:
+            self.tell_drained = False
+            self.owner.drained()
+        return 0
+
+    cdef size_t refill(self) except? 0:
+        """Queue some of what has passed it by; returns how many bytes."""
+        if self.deflation is not None:
+            # The peer's window goes on with messages that were compressed before its last own one.
+            self.deflation.forget()
+        return self.feed.refill(self)
+
+    cdef int hand_over(self) except -1:
+        """Give the transport a slice, so that it waits for the kernel and says when there is room."""
+        cdef bytes data
+        if self.transport.is_closing():
+            return self.broken()
+        data = self.head(SLICE)
+        self.sent(len(data))
+        self.limit_transport()
+        self.handed = len(data)
+        self.transport.write(data)
+        if self.blocked:
+            self.budget().take(self.held())
+        else:
+            self.handed = 0
+        return 0
+
+    cdef int limit_transport(self) except -1:
+        """Have the transport call pause_writing whenever it holds anything."""
+        if not self.limited:
+            self.limited = True
+            # Those of TLS, which can not write_eof, pause at the limit, all others above it.
+            self.layered = not self.transport.can_write_eof()
+            self.transport.set_write_buffer_limits(self.layered)
+        return 0
+
+    cdef size_t beneath(self) noexcept:
+        return BENEATH if self.layered else 0
+
+    cdef int pause(self) except -1:
+        """The transport has something queued."""
+        self.blocked = True
+        return self.budget().fell_behind(self)
+
+    cdef int resume(self) except -1:
+        """The transport has nothing queued any more."""
+        self.blocked = False
+        self.forget_handed()
+        self.flush()
+        if not self.blocked:
+            self.budget().caught_up(self)
+        return 0
+
+    cdef int broken(self) except -1:
+        """The kernel says that the connection is gone. The reading side will find out too, behind what the peer sent
+        before, perhaps a close frame."""
+        self.stop()
+        return self.discard()
