@@ -19,14 +19,13 @@ from crest.endpoint import Listen, addresses_of
 from crest.exceptions import ConfigurationError, ListenError
 from crest.http import Request
 from crest.listener import Listener
+from crest.log import logger
 from crest.options import check_count, check_flag, check_optional_count, check_pace, check_path, check_seconds
 from crest.proxies import Address, Network, TrustedProxies
 from crest.server import MOST_BYTES, WebSocketServer, waiting
 from crest.static import StaticFiles
 
 Page = TypeVar("Page", bound=Callable[[Request], Any])
-
-logger = logging.getLogger("crest")
 
 MOST_HEADER = 1 << 20
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from inspect import isawaitable
@@ -19,6 +18,7 @@ from crest.io.acceptor import Acceptor
 from crest.io.poller import Poller
 from crest.io.protocol import Protocol, ServerProtocol
 from crest.io.turn import Turn
+from crest.log import logger
 from crest.opening import Opening
 from crest.proxied import HeaderOpening
 from crest.proxies import Client
@@ -30,8 +30,6 @@ from crest.tls import TlsAcceptor
 if TYPE_CHECKING:
     from crest.app import App
     from crest.server import WebSocketServer
-
-logger = logging.getLogger("crest")
 
 _Acceptor = Acceptor | TlsAcceptor | asyncio.Server
 OpeningFactory = Callable[["Listener", Protocol], Opening]

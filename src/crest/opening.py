@@ -8,7 +8,6 @@ handshake are wire/handshake.pyx's, who may open one is admission.py's, what HTT
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from crest.connection import WebSocketConnection, client_address, scheme_of
 from crest.exceptions import HandshakeError
 from crest.http import FileResponse, Request, Response, error_response, keeps_alive, serialize
 from crest.io.protocol import Protocol
+from crest.log import logger
 from crest.proxies import Client, TrustedProxies
 from crest.wire.handshake import accept, check_host, wants_upgrade
 from crest.wire.head import HeadReader, RequestHead, path_of
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from crest.listener import Listener
     from crest.server import WebSocketServer
     from crest.wire.extensions import Agreement
-
-logger = logging.getLogger("crest")
 
 AT_ONCE = 32
 """Requests of one connection that are answered until the loop has a turn for others: less than a millisecond of it."""

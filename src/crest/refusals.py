@@ -7,9 +7,7 @@ import asyncio
 import logging
 
 from crest.exceptions import HandshakeError
-from crest.wire.head import shown
-
-logger = logging.getLogger("crest")
+from crest.log import logger
 
 PAUSE = 1.0
 """Seconds after a line about one kind of refusal in which others of that kind are only counted."""
@@ -31,8 +29,8 @@ class RefusalLog:
         """A request was refused. An error that has a cause is the server's own, and logged with that traceback."""
         if self._is_first(kind):
             level = logging.INFO if error.__cause__ is None else logging.ERROR
-            reason = error.reason if error.reason.isprintable() else shown(error.reason)
-            logger.log(level, "Refused a request of %s: %d, %s", client, error.status, reason, exc_info=error.__cause__)
+            text = "Refused a request of %s: %d, %s"
+            logger.log(level, text, client, error.status, error.reason, exc_info=error.__cause__)
 
     def add_connection(self, kind: str, client: object, reason: str) -> None:
         """A connection was refused before there was a request, and without a response."""

@@ -9,7 +9,6 @@ Until that byte has come a connection costs no TLS state. A header of the PROXY 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import ssl
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from crest.io.poller import Poller
 from crest.io.protocol import Protocol, ServerProtocol
 from crest.io.secure import SecureTransport
 from crest.io.turn import Turn
+from crest.log import logger
 from crest.opening import Opening
 from crest.proxied import ProxiedOpening
 from crest.proxies import Client
@@ -29,8 +29,6 @@ from crest.wire.proxy import LONGEST, MalformedHeader, ProxyHeader
 
 if TYPE_CHECKING:
     from crest.listener import Listener
-
-logger = logging.getLogger("crest")
 
 HANDSHAKE = b"\x16"
 """The content type of the record that a TLS client begins with (RFC 8446 section 5.1)."""
