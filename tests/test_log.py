@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from client import TEXT, frame, handshake, request, tcp, upgraded
+from client import TEXT, close_frame, frame, handshake, request, tcp, upgraded
 from events import Events, on_each_loop
 
 import crest
@@ -140,6 +140,8 @@ async def test_what_a_peer_says_and_an_exception_repeats(kind: str, output: io.S
         if kind == "handler":
             async with upgraded(server) as client:
                 await client.send(frame(TEXT, EVIL))
+                await client.until_close()
+                await client.send(close_frame(1011))
                 await closed.reach(1)
         else:
             if kind == "on_upgrade":
