@@ -124,7 +124,6 @@ def test_an_error_is_written_with_its_traceback(output: io.StringIO) -> None:
 @on_each_loop
 async def test_what_a_peer_says_and_an_exception_repeats(kind: str, output: io.StringIO) -> None:
     app, ws, closed = App(), WebSocketServer(), Events()
-    app.mount("/ws", ws)
     ws.on_close(lambda conn, code, reason: closed.add(code))
 
     @ws.on_message

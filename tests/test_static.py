@@ -315,6 +315,7 @@ ETAG = f'"{MODIFIED * 10**9:x}-a"'.encode()
         (b"If-Modified-Since:", 200),
         (b"If-Modified-Since: Sun, 99 Sep 99999 12:26:40 GMT", 200),
         (b"If-Modified-Since: \xff", 200),
+        (b"If-Modified-Since: Sun, 13 Sep 2_030 12:26:40 GMT", 200),
     ],
 )
 def test_conditional_requests(root: Path, header: bytes, status: int) -> None:

@@ -91,8 +91,7 @@ def _is_same(origin: Origin, host: str, scheme: str) -> bool:
 
 
 def parse_authority(text: str) -> tuple[str, int | None] | None:
-    """Split a host in small letters from its port (RFC 3986 section 3.2); None if it is not that, or no such port
-    exists."""
+    """Split a host from its port (RFC 3986 section 3.2), in small letters; None if there is no such port."""
     match = _AUTHORITY.fullmatch(text.lower())
     if match is None:
         return None

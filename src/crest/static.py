@@ -48,6 +48,9 @@ _OF_WINDOWS: Final = re.compile(
     re.IGNORECASE,
 )
 
+# What a date of RFC 9110 section 5.6.7 consists of. Python's parser takes more for a number, "2_020" for one.
+_DATE: Final = re.compile(r"[A-Za-z0-9 ,:\-]++")
+
 # More digits than a file can have bytes are not worth converting: such a range is ignored.
 _RANGE: Final = re.compile(r"bytes=[ \t]*+([0-9]{0,18})-([0-9]{0,18})[ \t]*+", re.ASCII | re.IGNORECASE)
 
@@ -182,7 +185,7 @@ def _is_fresh(request: Request, etag: str, modified: int) -> bool:
         tags = [tag.strip(WHITESPACE).removeprefix("W/") for tag in ",".join(known).split(",")]
         return etag in tags or tags == ["*"]
     since = request.headers.get("If-Modified-Since")
-    if since is None:
+    if since is None or _DATE.fullmatch(since) is None:
         return False
     try:
         return modified <= parsedate_to_datetime(since).replace(tzinfo=UTC).timestamp()  # HTTP dates are GMT
