@@ -7,7 +7,7 @@ import pytest
 from client import request
 
 from crest import HandshakeError
-from crest.proxies import TrustedProxies, parse_forwarded, parse_node, plain_address
+from crest.proxies import TrustedProxies, key_of, parse_forwarded, parse_node, plain_address
 from crest.wire.head import parse_head
 
 PROXY = ("10.0.0.1", 5000)
@@ -131,6 +131,25 @@ def test_a_translated_address_is_the_ipv4_address() -> None:
     assert str(plain_address("64:ff9b::192.0.2.33")) == "192.0.2.33"
     for other in ("64:ff9b:0:0:0:1:c000:221", "64:ff9b:1::c000:221", "65:ff9b::c000:221"):
         assert plain_address(other) == ip_address(other)
+
+
+# ---- Addresses to count by -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "key"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("64:ff9b::192.0.2.7", "192.0.2.7"),
+        ("64:ff9b:1::192.0.2.7", "64:ff9b:1::/64"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("no address", "no address"),
+    ],
+)
+def test_clients_are_counted_by_address_or_network(host: str, key: str) -> None:
+    assert key_of((host, 1)) == key
 
 
 # ---- Arguments -------------------------------------------------------------------------------------------------------

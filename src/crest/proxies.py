@@ -25,6 +25,9 @@ UNIX: Final = "unix"
 
 UNKNOWN_PORT: Final = 0
 
+IPV6_HOST_BITS: Final = 64
+"""What one network of IPv6 leaves to the hosts in it (RFC 4291 section 2.5.1): they are all one's own to choose."""
+
 NAT64: Final = int(IPv6Address("64:ff9b::")) >> 32
 """The first 96 bits of addresses that translators make of IPv4 addresses (RFC 6052 section 2.1). The last 32 bits are
 the IPv4 address: all of IPv4 is one network of 64 bits there."""
@@ -132,6 +135,15 @@ def plain_address(host: str) -> Address | None:
     if int(address) >> 32 == NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address
+
+
+def key_of(client: Client) -> str:
+    """Name what a client is counted by: the address, of IPv6 the network, as otherwise anyone has 2**64 of them."""
+    address = plain_address(client[0])
+    if address is None or address.version == 4:
+        return client[0] if address is None else str(address)
+    network = int(address) >> IPV6_HOST_BITS << IPV6_HOST_BITS
+    return f"{IPv6Address(network)}/{IPV6_HOST_BITS}"
 
 
 def parse_node(text: str) -> Client | None:
