@@ -1,6 +1,8 @@
 """crest.app: plain GET and HEAD requests beside the WebSocket, over real sockets."""
 
 import asyncio
+import gc
+import io
 import json
 import logging
 from pathlib import Path
@@ -8,9 +10,10 @@ from typing import Any
 
 import pytest
 from client import GUARD, KEY, Answer, connect, frame, handshake, request, tcp
-from events import KINDS, Events, Gate, of_kind, on_each_loop
+from events import KINDS, Events, Gate, of_kind, on_each_loop, until
 
 from crest import App, Request, Response, WebSocketServer
+from crest.http import FileResponse
 from crest.opening import AT_ONCE
 
 
@@ -515,3 +518,102 @@ async def test_an_upgrade_request_for_a_page_is_answered_with_the_page() -> None
         await client.send(handshake("/page"))
         answer = await client.answer()
         assert (answer.status, answer.body) == (200, KEY.encode())
+
+
+# ---- Pages that take too long ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@on_each_loop
+async def test_a_page_that_takes_too_long_is_cancelled_and_the_client_gets_503(
+    method: str, direct: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, cancelled = App(page_timeout=0.1), asyncio.Event()
+
+    @app.get("/slow")
+    async def slow(request: Request) -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return "late"
+
+    with caplog.at_level(logging.INFO, "crest"):
+        async with app.listening(direct=direct) as server, tcp(server) as client:
+            await client.send(request("/slow?a=1", method=method))
+            answer = await client.answer(head_only=method == "HEAD")
+            assert (answer.status, answer.headers["connection"], answer.headers["retry-after"]) == (503, "close", "5")
+            if method == "GET":
+                assert answer.body == b"'/slow?a=1' has had no response within 0.1 s\n"
+            assert await client.eof() == b""
+            await until(cancelled)
+    assert app.refused == {"page_timeout": 1}
+    assert any("503, '/slow?a=1' has had no response within 0.1 s" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("late", ["page", "file", "error"])
+@on_each_loop
+async def test_a_page_that_ignores_its_cancellation_comes_too_late(late: str, direct: bool, tmp_path: Path) -> None:
+    app, release, ended = App(page_timeout=0.1), asyncio.Event(), asyncio.Event()
+    (tmp_path / "file").write_bytes(b"late")
+    file = io.FileIO(tmp_path / "file")
+
+    @app.get("/slow")
+    async def slow(request: Request) -> Response:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await until(release)
+        ended.set()
+        if late == "error":
+            raise ValueError("late")
+        return FileResponse(file, 4, "file") if late == "file" else Response("late")
+
+    unhandled: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context["exception"]))
+    async with app.listening(direct=direct) as server, tcp(server) as client:
+        await client.send(request("/slow"))
+        assert (await client.answer()).status == 503
+        release.set()
+        await until(ended)
+        assert await client.eof() == b""
+    gc.collect()
+    assert file.closed or late != "file"
+    assert [str(each) for each in unhandled] == (["late"] if late == "error" else [])
+    file.close()
+
+
+@on_each_loop
+async def test_the_time_of_a_page_is_its_own(direct: bool) -> None:
+    """A page that comes in time is sent in whatever time the client takes, and the next request has its own."""
+    app, gate = App(page_timeout=0.2, open_timeout=1000), Gate()
+    app.get("/")(gate.before(lambda request: "page"))
+    async with app.listening(direct=direct) as server, tcp(server) as client:
+        await client.send(request("/"))
+        await gate.reached()
+        gate.open()
+        assert (await client.answer()).body == b"page"
+        (protocol,) = server.protocols
+        await asyncio.sleep(0.4)  # nothing can be waited for: nothing happens
+        await client.send(request("/"))
+        assert (await client.answer()).body == b"page"
+        assert server.protocols == [protocol]
+    assert app.refused == {}
+
+
+@on_each_loop
+async def test_without_page_timeout_a_page_may_take_any_time(direct: bool) -> None:
+    app, gate = App(page_timeout=None, open_timeout=0.1), Gate()
+    app.get("/")(gate.before(lambda request: "page"))
+    async with app.listening(direct=direct) as server, tcp(server) as client:
+        await client.send(request("/"))
+        await gate.reached()
+        await asyncio.sleep(0.3)  # longer than any time limit there is
+        gate.open()
+        assert (await client.answer()).body == b"page"
+
+
+@pytest.mark.parametrize("wrong", [0, -1, float("nan"), "60"])
+def test_page_timeout_is_a_time(wrong: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="page_timeout must be"):
+        App(page_timeout=wrong)

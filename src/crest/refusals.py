@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 
 from crest.exceptions import HandshakeError
 from crest.log import logger
@@ -18,10 +19,12 @@ class RefusalLog:
 
     Args:
         loop: Whose timers are used.
+        refused: Where refused connections are counted, by kind.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, refused: Counter[str]) -> None:
         self._loop = loop
+        self._refused = refused
         self._suppressed: dict[str, int] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
@@ -33,7 +36,8 @@ class RefusalLog:
             logger.log(level, text, client, error.status, error.reason, exc_info=error.__cause__)
 
     def add_connection(self, kind: str, client: object, reason: str) -> None:
-        """A connection was refused before there was a request, and without a response."""
+        """A connection was refused before there was a request, or cut off within a response."""
+        self._refused[kind] += 1
         if self._is_first(kind):
             logger.info("Refused a connection of %s: %s", client, reason)
 

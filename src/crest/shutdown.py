@@ -127,6 +127,7 @@ class Shutdown:
             opening.stop_deciding()
         await self._close(clients, began)
         listener.stop_accepting()
+        await listener.settled()
         for each in list(listener.protocols):
             if each.opening is not None:
                 each.opening.stop()
