@@ -120,6 +120,16 @@ async def test_a_task_that_can_not_be_made(
             raise MemoryError("no task")
         return asyncio.Task(coroutine, loop=loop, **options)
 
+    receive, kept = Reception.receive, []
+
+    def watched(self: Reception, fd: int, *args: Any) -> None:
+        try:
+            receive(self, fd, *args)
+        except MemoryError:
+            kept.append(os.fstat(fd))  # it is still the acceptor's to close
+            raise
+
+    monkeypatch.setattr(Reception, "receive", watched)
     async with served(tls, pair, direct) as server:
         async with tcp(server):
             pass
@@ -131,6 +141,7 @@ async def test_a_task_that_can_not_be_made(
         async with tcp(server) as client:
             assert await client.eof() == b""
         assert [str(each) for each in errors] == ["no task"]
+        assert len(kept) == 1
         async with asyncio.timeout(GUARD):
             while open_descriptors() > before:
                 await asyncio.sleep(0)
