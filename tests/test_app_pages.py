@@ -14,6 +14,7 @@ from events import KINDS, Events, Gate, of_kind, on_each_loop, until
 
 from crest import App, Request, Response, WebSocketServer
 from crest.http import FileResponse
+from crest.io.protocol import ServerProtocol
 from crest.opening import AT_ONCE
 
 
@@ -583,34 +584,37 @@ async def test_a_page_that_ignores_its_cancellation_comes_too_late(late: str, di
     file.close()
 
 
+@pytest.mark.parametrize("page_timeout", [None, 77.0])
 @on_each_loop
-async def test_the_time_of_a_page_is_its_own(direct: bool) -> None:
-    """A page that comes in time is sent in whatever time the client takes, and the next request has its own."""
-    app, gate = App(page_timeout=0.2, open_timeout=1000), Gate()
+async def test_the_time_of_a_page_is_its_own(page_timeout: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins with the request, and is over with the response; that of the next request follows."""
+    app, gate, deadlines = App(page_timeout=page_timeout, open_timeout=55.0), Gate(), list[float]()
     app.get("/")(gate.before(lambda request: "page"))
-    async with app.listening(direct=direct) as server, tcp(server) as client:
-        await client.send(request("/"))
-        await gate.reached()
-        gate.open()
-        assert (await client.answer()).body == b"page"
-        (protocol,) = server.protocols
-        await asyncio.sleep(0.4)  # nothing can be waited for: nothing happens
-        await client.send(request("/"))
-        assert (await client.answer()).body == b"page"
-        assert server.protocols == [protocol]
+    app.get("/plain")(lambda request: "page")
+    set_deadline, clear_deadline = ServerProtocol.set_deadline, ServerProtocol.clear_deadline
+
+    def set_and_note(self: ServerProtocol, seconds: float) -> None:
+        deadlines.append(seconds)
+        set_deadline(self, seconds)
+
+    def clear_and_note(self: ServerProtocol) -> None:
+        deadlines.append(0)
+        clear_deadline(self)
+
+    monkeypatch.setattr(ServerProtocol, "set_deadline", set_and_note)
+    monkeypatch.setattr(ServerProtocol, "clear_deadline", clear_and_note)
+    async with app.listening(direct=False) as server, tcp(server) as client:
+        for path, expected in (("/plain", []), ("/", [] if page_timeout is None else [page_timeout, 0])):
+            deadlines.clear()
+            gate.open()
+            await client.send(request(path))
+            assert (await client.answer()).body == b"page"
+            async with asyncio.timeout(GUARD):
+                while deadlines[-1:] != [55.0]:
+                    await asyncio.sleep(0)
+            before_request = [55.0] if deadlines[0] else []
+            assert deadlines == [*before_request, 0, *expected, 55.0]
     assert app.refused == {}
-
-
-@on_each_loop
-async def test_without_page_timeout_a_page_may_take_any_time(direct: bool) -> None:
-    app, gate = App(page_timeout=None, open_timeout=0.1), Gate()
-    app.get("/")(gate.before(lambda request: "page"))
-    async with app.listening(direct=direct) as server, tcp(server) as client:
-        await client.send(request("/"))
-        await gate.reached()
-        await asyncio.sleep(0.3)  # longer than any time limit there is
-        gate.open()
-        assert (await client.answer()).body == b"page"
 
 
 @pytest.mark.parametrize("wrong", [0, -1, float("nan"), "60"])

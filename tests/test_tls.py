@@ -292,7 +292,7 @@ async def test_more_handshakes_at_a_time_are_cut_off(
     options: dict[str, int], kind: str, pair: Pair, direct: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Before they cost any TLS state; whoever has shaken hands, or has said nothing, does not count."""
-    app = App(**options)
+    app = App(open_timeout=1000, **options)  # type: ignore[arg-type]
     made: list[ssl.SSLObject] = []
 
     class Counting(ssl.SSLContext):
@@ -337,7 +337,7 @@ async def begun(server: Listener) -> AsyncIterator[None]:
 @SNIFFS
 @on_each_loop
 async def test_handshakes_by_way_of_a_trusted_proxy_are_no_addresss(pair: Pair, direct: bool) -> None:
-    app = App(max_tls_handshakes_per_ip=1, trusted_proxies=["127.0.0.1"])
+    app = App(max_tls_handshakes_per_ip=1, trusted_proxies=["127.0.0.1"], open_timeout=1000)
     async with app.listening(certfile=pair.certfile, keyfile=pair.keyfile, direct=direct) as server:
         async with begun(server), begun(server), tcp(server, tls=pair.client()) as client:
             await client.send(request("/"))
