@@ -1,10 +1,14 @@
 """Who it is, known before the WebSocket is accepted: by a bearer token, a signed cookie, or a one-time ticket.
 
 Programs send the token. Browsers can not send headers of their own with a WebSocket: the page at / has a cookie, which
-/login gives, and pages of other origins get a ticket from /ticket first, and open ws://.../ws?ticket=...
+/login gives. A page of another origin has none here. Its own server, a program that has the token, fetches a ticket for
+its user from /ticket?user=bob and puts it into the page, which opens ws://.../ws?ticket=... within half a minute.
 
-TOKEN, PASSWORD and SECRET in the environment are the program's token, alice's password, and what cookies are signed
-with; without them they are made up, and the first two printed. HOST and PORT say where it listens.
+ORIGINS in the environment lists the other origins whose pages may connect, "https://a.example https://b.example".
+Without it only this server's own may: browsers say from which page they come, and a ticket does not change that.
+
+TOKEN, PASSWORD and SECRET are the program's token, alice's password, and what cookies are signed with; without them
+they are made up, and the first two printed. HOST and PORT say where it listens.
 """
 
 import hashlib
@@ -21,6 +25,8 @@ PASSWORD = os.environ.get("PASSWORD") or secrets.token_urlsafe(16)
 SECRET = os.environ.get("SECRET", "").encode() or secrets.token_bytes(32)
 BASIC = "Basic " + b64encode(f"alice:{PASSWORD}".encode()).decode()
 
+PROGRAM = "program"
+
 SESSION_LASTS = 8 * 3600  # seconds
 TICKET_LASTS = 30
 
@@ -35,7 +41,7 @@ ws.onmessage = (event) => { document.getElementById('status').textContent = even
 """
 
 app = App()
-ws = WebSocketServer()
+ws = WebSocketServer(origins=["same", *os.environ.get("ORIGINS", "").split()])
 tickets = {}  # ticket -> (user, when it expires), the oldest first
 
 
@@ -88,7 +94,7 @@ def user_of_ticket(ticket):
 
 def user_of(request):
     if same(request.headers.get("Authorization", ""), f"Bearer {TOKEN}"):
-        return "program"
+        return PROGRAM
     return user_of_session(request.cookies.get("session", ""))
 
 
@@ -119,6 +125,8 @@ def ticket(request):
     user = user_of(request)
     if user is None:
         return Response("sign in first\n", 401, {"WWW-Authenticate": "Bearer"}, "text/plain")
+    if user == PROGRAM:  # which answers for its own users
+        user = request.query.get("user", PROGRAM)
     return Response(ticket_for(user), headers={"Cache-Control": "no-store"}, content_type="text/plain")
 
 

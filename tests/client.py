@@ -247,19 +247,26 @@ class Client:
 
 @asynccontextmanager
 async def tcp(
-    server: Server, *, receive_buffer: int | None = None, tls: ssl.SSLContext | None = None
+    server: Server,
+    *,
+    receive_buffer: int | None = None,
+    tls: ssl.SSLContext | None = None,
+    source: str | None = None,
 ) -> AsyncIterator[Client]:
     """A client that has only connected.
 
     Args:
         receive_buffer: Bytes of the kernel's receive buffer (SO_RCVBUF), for a client that reads slowly.
         tls: For a client that has shaken hands as TLS wants it, too.
+        source: Address that the client has; on Linux any of 127.0.0.0/8.
     """
     sock = socket.socket(socket.AF_INET6 if ":" in server.host else socket.AF_INET)
     if receive_buffer is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.setblocking(False)
     try:
+        if source is not None:
+            sock.bind((source, 0))
         async with asyncio.timeout(GUARD):
             await asyncio.get_running_loop().sock_connect(sock, (server.host, server.port))
             name = None if tls is None else server.host

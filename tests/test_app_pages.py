@@ -1,6 +1,8 @@
 """crest.app: plain GET and HEAD requests beside the WebSocket, over real sockets."""
 
 import asyncio
+import gc
+import io
 import json
 import logging
 from pathlib import Path
@@ -8,9 +10,11 @@ from typing import Any
 
 import pytest
 from client import GUARD, KEY, Answer, connect, frame, handshake, request, tcp
-from events import KINDS, Events, Gate, of_kind, on_each_loop
+from events import KINDS, Events, Gate, of_kind, on_each_loop, until
 
 from crest import App, Request, Response, WebSocketServer
+from crest.http import FileResponse
+from crest.io.protocol import ServerProtocol
 from crest.opening import AT_ONCE
 
 
@@ -515,3 +519,106 @@ async def test_an_upgrade_request_for_a_page_is_answered_with_the_page() -> None
         await client.send(handshake("/page"))
         answer = await client.answer()
         assert (answer.status, answer.body) == (200, KEY.encode())
+
+
+# ---- Pages that take too long ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@on_each_loop
+async def test_a_page_that_takes_too_long_is_cancelled_and_the_client_gets_503(
+    method: str, direct: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, cancelled = App(page_timeout=0.1), asyncio.Event()
+
+    @app.get("/slow")
+    async def slow(request: Request) -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return "late"
+
+    with caplog.at_level(logging.INFO, "crest"):
+        async with app.listening(direct=direct) as server, tcp(server) as client:
+            await client.send(request("/slow?a=1", method=method))
+            answer = await client.answer(head_only=method == "HEAD")
+            assert (answer.status, answer.headers["connection"], answer.headers["retry-after"]) == (503, "close", "5")
+            if method == "GET":
+                assert answer.body == b"'/slow?a=1' has had no response within 0.1 s\n"
+            assert await client.eof() == b""
+            await until(cancelled)
+    assert app.refused == {"page_timeout": 1}
+    assert any("503, '/slow?a=1' has had no response within 0.1 s" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("late", ["page", "file", "error"])
+@on_each_loop
+async def test_a_page_that_ignores_its_cancellation_comes_too_late(
+    late: str, direct: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, release, ended = App(page_timeout=0.1), asyncio.Event(), asyncio.Event()
+    (tmp_path / "file").write_bytes(b"late")
+    file = io.FileIO(tmp_path / "file")
+
+    @app.get("/slow")
+    async def slow(request: Request) -> Response:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await until(release)
+        ended.set()
+        if late == "error":
+            raise ValueError("late")
+        return FileResponse(file, 4, "file") if late == "file" else Response("late")
+
+    async with app.listening(direct=direct) as server, tcp(server) as client:
+        await client.send(request("/slow"))
+        assert (await client.answer()).status == 503
+        release.set()
+        await until(ended)
+        assert await client.eof() == b""
+    gc.collect()
+    assert file.closed or late != "file"
+    raised = [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
+    assert raised == (["late"] if late == "error" else [])
+    file.close()
+
+
+@pytest.mark.parametrize("page_timeout", [None, 77.0])
+@on_each_loop
+async def test_the_time_of_a_page_is_its_own(page_timeout: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins with the request, and is over with the response; that of the next request follows."""
+    app, gate, deadlines = App(page_timeout=page_timeout, open_timeout=55.0), Gate(), list[float]()
+    app.get("/")(gate.before(lambda request: "page"))
+    app.get("/plain")(lambda request: "page")
+    set_deadline, clear_deadline = ServerProtocol.set_deadline, ServerProtocol.clear_deadline
+
+    def set_and_note(self: ServerProtocol, seconds: float) -> None:
+        deadlines.append(seconds)
+        set_deadline(self, seconds)
+
+    def clear_and_note(self: ServerProtocol) -> None:
+        deadlines.append(0)
+        clear_deadline(self)
+
+    monkeypatch.setattr(ServerProtocol, "set_deadline", set_and_note)
+    monkeypatch.setattr(ServerProtocol, "clear_deadline", clear_and_note)
+    async with app.listening(direct=False) as server, tcp(server) as client:
+        for path, expected in (("/plain", []), ("/", [] if page_timeout is None else [page_timeout, 0])):
+            deadlines.clear()
+            gate.open()
+            await client.send(request(path))
+            assert (await client.answer()).body == b"page"
+            async with asyncio.timeout(GUARD):
+                while deadlines[-1:] != [55.0]:
+                    await asyncio.sleep(0)
+            before_request = [55.0] if deadlines[0] else []
+            assert deadlines == [*before_request, 0, *expected, 55.0]
+    assert app.refused == {}
+
+
+@pytest.mark.parametrize("wrong", [0, -1, float("nan"), "60"])
+def test_page_timeout_is_a_time(wrong: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="page_timeout must be"):
+        App(page_timeout=wrong)

@@ -744,6 +744,35 @@ def origins(stage: Stage) -> None:
     stage.serve(stage.execute()["app"], scenario)
 
 
+@check("admission#hosts")
+def hosts(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        for host in ("chat.example", "a.chat.example", "localhost:8000", "127.0.0.1:8000"):
+            async with upgraded(server, changed={"Host": host}):
+                pass
+        for host in ("evil.example", "localhost:8001"):
+            status, reason = await refusal(server, {"Host": host})
+            assert status == 421 and b"hosts" in reason
+
+    stage.serve(stage.execute()["app"], scenario)
+
+
+@check("admission#before-the-websocket")
+def before_the_websocket(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        assert (await get(server, "/report")).body == b"rendered"
+        async with AsyncExitStack() as clients:
+            for _ in range(20):
+                await clients.enter_async_context(upgraded(server))
+            async with tcp(server) as client:
+                assert await client.eof() == b""
+
+    async def rendered_report() -> str:
+        return "rendered"
+
+    stage.serve(stage.execute({"rendered_report": rendered_report})["app"], scenario)
+
+
 @check("admission#how-many")
 def how_many(stage: Stage) -> None:
     async def scenario(server: Server) -> None:
@@ -815,7 +844,7 @@ def proxy_protocol(stage: Stage) -> None:
 def what_was_refused(stage: Stage) -> None:
     async def scenario(server: Server) -> None:
         assert (await refusal(server, {"Origin": "null"}))[0] == 403
-        assert (await get(server, "/metrics")).body == b'{"open":0,"refused":{"origin":1}}'
+        assert (await get(server, "/metrics")).body == b'{"open":0,"refused":{"origin":1},"before":{}}'
 
     stage.serve(stage.fragment()["app"], scenario)
 

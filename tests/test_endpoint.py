@@ -47,7 +47,19 @@ def test_addresses(entry: str, address: Any) -> None:
 
 @pytest.mark.parametrize(
     "entry",
-    ["", "8000", "localhost", "localhost:", "localhost:x", "::1:8000", "ftp://x:1", "http://x", "x:1/path", "unix:"],
+    [
+        "",
+        "8000",
+        "localhost",
+        "localhost:",
+        "localhost:x",
+        "localhost:\uff18",
+        "::1:8000",
+        "ftp://x:1",
+        "http://x",
+        "x:1/path",
+        "unix:",
+    ],
 )
 def test_what_is_no_address(entry: str) -> None:
     with pytest.raises(ListenError) as raised:

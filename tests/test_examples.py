@@ -294,6 +294,31 @@ def test_authentication_by_ticket(keys: None) -> None:
     play(scenario)
 
 
+def test_authentication_of_a_page_of_another_origin(keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the example's text says: its server gets the ticket, and ORIGINS lets the page in."""
+
+    async def scenario() -> None:
+        async def ticket(example: Example, path: str = "/ticket?user=bob") -> str:
+            answer = await at(example, path, Authorization="Bearer t0ken")
+            assert answer.status == 200
+            return f"/ws?ticket={answer.body.decode()}"
+
+        page = "https://b.example"
+        async with running("authentication") as example:
+            assert await status(example, await ticket(example), Origin=page) == 403
+        monkeypatch.setenv("ORIGINS", "https://a.example https://b.example")
+        async with running("authentication") as example:
+            assert await greeting(example, await ticket(example), Origin=page) == "Hello, bob!"
+            assert await greeting(example, await ticket(example, "/ticket")) == "Hello, program!"
+            assert await status(example, await ticket(example), Origin="https://evil.example") == 403
+            assert await status(example, Origin=page) == 401
+            answer = await at(example, "/ticket?user=bob", Cookie=signed("alice.9999999999"))
+            own = f"http://127.0.0.1:{example.port}"
+            assert await greeting(example, f"/ws?ticket={answer.body.decode()}", Origin=own) == "Hello, alice!"
+
+    play(scenario)
+
+
 def test_authentication_makes_up_what_it_is_not_told() -> None:
     async def scenario() -> None:
         async with running("authentication") as example:

@@ -86,6 +86,9 @@ def test_an_absolute_target_has_a_query_too() -> None:
         ("a[]{}=1; b=x,y", {"a[]{}": "1", "b": "x,y"}),
         ("expires=x; path=/; A=1; a=2", {"expires": "x", "path": "/", "A": "1", "a": "2"}),
         ("a=\xff; b=1", {"a": "\xff", "b": "1"}),
+        ("\ta\t=\t1\t; \t b=2", {"a": "1", "b": "2"}),
+        ("\xa0__Host-x=1; a=\x85 1\xa0", {"\xa0__Host-x": "1", "a": "\x85 1\xa0"}),
+        ("\x1ca\x1f=\x0b1\x0c", {"\x1ca\x1f": "\x0b1\x0c"}),
     ],
 )
 def test_parse_cookies(value: str, cookies: dict[str, str]) -> None:

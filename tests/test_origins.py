@@ -32,6 +32,8 @@ OTHERS = [
     ("ftp://chat.example", "chat.example"),
     ("chrome-extension://chat.example", "chat.example"),
     ("http://chat.example", ""),
+    ("http://chat.example:65536", "chat.example:65536"),
+    ("http://chat.example", "chat.example:65616"),  # 80 in 16 bits
 ]
 NO_ORIGINS = [
     "",
@@ -45,6 +47,9 @@ NO_ORIGINS = [
     "http://evil.example@chat.example",
     "http://chat.example:",
     "http://chat.example:80:80",
+    "http://chat.example:65536",
+    "http://chat.example:99999",
+    "http://chat.example:\xb2",
     "http://chat.example, http://chat.example",
     "http://chat.example http://chat.example",
     "http://chat.example,http://chat.example",
@@ -71,6 +76,10 @@ def test_what_is_no_origin_is_nobodys(origin: str) -> None:
         origin, "chat.example", "http"
     )
     assert Origins("*").allow(origin, "chat.example", "http")
+
+
+def test_the_last_port_is_one() -> None:
+    assert Origins("same").allow("http://chat.example:65535", "chat.example:65535", "http")
 
 
 def test_a_page_that_came_in_the_clear_may_not_connect_to_a_server_with_tls() -> None:
@@ -123,7 +132,10 @@ def test_an_origin_is_a_str(wrong: Any) -> None:
         Origins([wrong])
 
 
-@pytest.mark.parametrize("wrong", ["chat.example", "https://chat.example/", "https://*.chat.example:x", "", "self"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["chat.example", "https://chat.example/", "https://*.chat.example:x", "https://chat.example:65536", "", "self"],
+)
 def test_what_no_browser_sends_can_not_be_listed(wrong: str) -> None:
     with pytest.raises(ValueError, match=r"an origin looks like 'https://example\.com'"):
         Origins([wrong])

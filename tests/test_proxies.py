@@ -7,7 +7,7 @@ import pytest
 from client import request
 
 from crest import HandshakeError
-from crest.proxies import TrustedProxies, parse_forwarded, parse_node
+from crest.proxies import TrustedProxies, key_of, parse_forwarded, parse_node, plain_address
 from crest.wire.head import parse_head
 
 PROXY = ("10.0.0.1", 5000)
@@ -62,7 +62,7 @@ def test_nobody_else_is_believed(peer: tuple[str, int] | None) -> None:
     assert client(peer, X_Forwarded_For="198.51.100.1", Forwarded="for=198.51.100.1") == peer
 
 
-@pytest.mark.parametrize("peer", ["::ffff:10.0.0.1", "10.255.255.255", "fe80::1%eth0"])
+@pytest.mark.parametrize("peer", ["::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "10.255.255.255", "fe80::1%eth0"])
 def test_a_trusted_address_is_one_however_it_is_written(peer: str) -> None:
     assert client((peer, 1), ["10.0.0.0/8", "fe80::/64"], X_Forwarded_For="192.0.2.7") == ("192.0.2.7", 0)
 
@@ -114,6 +114,42 @@ def test_a_long_forwarded_is_read_in_time_that_grows_with_it() -> None:
 
 def test_a_node_without_an_address_is_none() -> None:
     assert parse_node("_hidden") is parse_node("") is parse_node("[::1") is parse_node("1.2.3.4:99999999") is None
+    assert parse_node("\u0661.2.3.4") is parse_node("1.2.3.4:\u0661") is None
+
+
+@pytest.mark.parametrize("host", ["192.0.2.7", "[2001:db8::1]"])
+def test_a_port_that_can_not_be_is_not_known(host: str) -> None:
+    """The address is: without it the client would be taken for the proxy."""
+    address = host.strip("[]")
+    for port, expected in (("65535", 65535), ("65536", 0), ("99999", 0), ("00080", 80)):
+        assert parse_node(f"{host}:{port}") == (address, expected)
+    assert client(PROXY, X_Forwarded_For=f"{host}:65536") == (address, 0)
+
+
+def test_a_translated_address_is_the_ipv4_address() -> None:
+    """RFC 6052 section 2.4 has this example; the bits before must all be those of the prefix."""
+    assert str(plain_address("64:ff9b::192.0.2.33")) == "192.0.2.33"
+    for other in ("64:ff9b:0:0:0:1:c000:221", "64:ff9b:1::c000:221", "65:ff9b::c000:221"):
+        assert plain_address(other) == ip_address(other)
+
+
+# ---- Addresses to count by -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "key"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("64:ff9b::192.0.2.7", "192.0.2.7"),
+        ("64:ff9b:1::192.0.2.7", "64:ff9b:1::/64"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("no address", "no address"),
+    ],
+)
+def test_clients_are_counted_by_address_or_network(host: str, key: str) -> None:
+    assert key_of((host, 1)) == key
 
 
 # ---- Arguments -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +50,7 @@ def loop() -> Any:
 @pytest.fixture
 def log(loop: Any, caplog: pytest.LogCaptureFixture) -> RefusalLog:
     caplog.set_level(logging.INFO, "crest")
-    return RefusalLog(loop)
+    return RefusalLog(loop, Counter())
 
 
 def test_one_line_a_second(log: RefusalLog, loop: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -66,6 +67,19 @@ def test_one_line_a_second(log: RefusalLog, loop: Any, caplog: pytest.LogCapture
     assert loop.timers == []
     log.add("origin", None, ERROR)
     assert len(caplog.messages) == 4
+
+
+def test_connections_are_counted_by_kind(loop: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Those that are not logged, too; requests are counted by whoever refuses them."""
+    caplog.set_level(logging.INFO, "crest")
+    counter: Counter[str] = Counter()
+    log = RefusalLog(loop, counter)
+    for _ in range(3):
+        log.add_connection("tls", ("192.0.2.7", 1), "no")
+    log.add_connection("response", None, "no")
+    log.add("origin", None, ERROR)
+    assert counter == {"tls": 3, "response": 1}
+    assert caplog.messages[0] == "Refused a connection of ('192.0.2.7', 1): no"
 
 
 def test_each_kind_for_itself(log: RefusalLog, caplog: pytest.LogCaptureFixture) -> None:
@@ -95,12 +109,12 @@ def test_an_error_of_the_server_is_logged_with_its_traceback(log: RefusalLog, ca
 
 def test_a_reason_does_not_forge_a_line(log: RefusalLog, caplog: pytest.LogCaptureFixture) -> None:
     log.add("on_upgrade", None, HandshakeError(401, "no\nINFO forged"))
-    assert caplog.messages == [r"Refused a request of None: 401, 'no\nINFO forged'"]
+    assert caplog.messages == [r"Refused a request of None: 401, no\nINFO forged"]
 
 
 def test_on_a_loop() -> None:
     async def main() -> None:
-        log = RefusalLog(asyncio.get_running_loop())
+        log = RefusalLog(asyncio.get_running_loop(), Counter())
         log.add("origin", None, ERROR)
         log.close()
 

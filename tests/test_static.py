@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -174,9 +175,44 @@ def test_a_symlink_inside_is_followed(root: Path) -> None:
     assert response.headers["Content-Type"] == "text/css; charset=utf-8"
 
 
-def test_a_hidden_file_may_be_behind_a_symlink(root: Path) -> None:
+def test_a_hidden_file_is_not_served_by_another_name(root: Path) -> None:
+    """Nor what is in a hidden directory, nor by way of a directory that has a name to serve."""
+    (root / "env").symlink_to(".env")
     (root / "config.txt").symlink_to(".git/config")
-    assert get(root, "/static/config.txt")[0].status == 200
+    (root / "git").symlink_to(".git")
+    (root / "top").symlink_to(".")
+    (root / "bare" / "index.html").symlink_to("../.env")
+    for path in ("env", "config.txt", "git/config", "git/", "top/env", "top/git/config", "bare/", "bare"):
+        assert get(root, f"/static/{path}")[0].status == 404, path
+    assert get(root, "/static/top/index.html")[1] == b"<h1>home</h1>"
+
+
+def test_a_directory_below_a_hidden_one_may_be_served(root: Path) -> None:
+    (root / ".git" / "site").mkdir()
+    (root / ".git" / "site" / "a.txt").write_bytes(b"x")
+    assert get(root / ".git" / "site", "/static/a.txt")[1] == b"x"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the names are none there")
+@pytest.mark.parametrize(
+    "name",
+    ["HTACCE~1", "a~1.txt", "a.txt::$DATA", "a.txt:b", "C:a", "con", "CON.txt", "nul.tar.gz", "COM1", "lpt\u00b9.x"]
+    + ["aux .txt", "CONIN$", "a.txt.", "a.txt ", "a...", "a?b", "a*", "a|b", "<a>", 'a"', "a\x01"],
+)
+def test_names_that_mean_something_else_on_windows(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / name).write_bytes(b"x")
+    assert get(root, f"/static/{quote(name)}")[1] == b"x"
+    monkeypatch.setattr("crest.static.WINDOWS", True)
+    assert get(root, f"/static/{quote(name)}")[0].status == 404
+    (root / "link").symlink_to(name)
+    assert get(root, "/static/link")[0].status == 404
+
+
+@pytest.mark.parametrize("name", ["a~.txt", "a~b1", "console.txt", "com.txt", "com10", "a.con", "conin", "a b.c d"])
+def test_names_that_are_names_on_windows_too(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crest.static.WINDOWS", True)
+    (root / name).write_bytes(b"x")
+    assert get(root, f"/static/{quote(name)}")[1] == b"x"
 
 
 @pytest.mark.parametrize("outside", ["../secret.txt", "../site-secret.txt", "/etc/passwd"])
@@ -279,6 +315,7 @@ ETAG = f'"{MODIFIED * 10**9:x}-a"'.encode()
         (b"If-Modified-Since:", 200),
         (b"If-Modified-Since: Sun, 99 Sep 99999 12:26:40 GMT", 200),
         (b"If-Modified-Since: \xff", 200),
+        (b"If-Modified-Since: Sun, 13 Sep 2_030 12:26:40 GMT", 200),
     ],
 )
 def test_conditional_requests(root: Path, header: bytes, status: int) -> None:

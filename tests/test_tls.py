@@ -1,16 +1,14 @@
 """crest.tls: WebSockets and pages over TLS, what does not speak it, and how connections end."""
 
 import asyncio
-import errno
 import gc
 import logging
-import os
 import re
 import shutil
-import socket
 import ssl
 from asyncio.subprocess import PIPE, STDOUT
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -218,7 +216,7 @@ async def test_handshakes_that_fail_are_a_line_and_a_count(
     assert [record for record in caplog.records if record.levelno > logging.INFO or record.exc_info] == []
     first, others = [line for line in lines(caplog) if line.startswith("Refused")]
     assert re.fullmatch(r"Refused a connection of \('127.0.0.1', \d+\): the TLS handshake failed: .+", first)
-    assert re.fullmatch(r"Refused [2-9] more like the last one \(TLS\)", others)
+    assert re.fullmatch(r"Refused [2-9] more like the last one \(tls\)", others)
 
 
 @SNIFFS
@@ -278,27 +276,73 @@ async def test_shutdown_at_the_moment_when_a_connection_is_made(
     assert server.protocols == []
 
 
+# ---- Handshakes in progress ------------------------------------------------------------------------------------------
+
+
+@SNIFFS
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({"max_tls_handshakes": 2}, "max_tls_handshakes"),
+        ({"max_tls_handshakes_per_ip": 2}, "max_tls_handshakes_per_ip"),
+    ],
+)
+@on_each_loop
+async def test_more_handshakes_at_a_time_are_cut_off(
+    options: dict[str, int], kind: str, pair: Pair, direct: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before they cost any TLS state; whoever has shaken hands, or has said nothing, does not count."""
+    app = App(open_timeout=1000, **options)  # type: ignore[arg-type]
+    made: list[ssl.SSLObject] = []
+
+    class Counting(ssl.SSLContext):
+        def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+            made.append(super().wrap_bio(*args, **options))
+            return made[-1]
+
+    context = Counting(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certfile, pair.keyfile)
+    with caplog.at_level(logging.INFO, "crest"):
+        async with app.listening(ssl=context, direct=direct) as server:
+            async with tcp(server, tls=pair.client()), tcp(server, tls=pair.client()), tcp(server) as silent:
+                async with begun(server), begun(server):
+                    for _ in range(3):
+                        async with tcp(server) as client:
+                            await client.send(b"\x16")
+                            assert await client.eof() == b""
+                    assert len(made) == 4
+                    await silent.send(request("/"))
+                    assert (await silent.answer()).status == 400
+                async with asyncio.timeout(GUARD):
+                    while server._handshakes:
+                        await asyncio.sleep(0)
+                async with tcp(server, tls=pair.client()) as client:
+                    await client.send(request("/"))
+                    assert (await client.answer()).status == 404
+    assert app.refused[kind] == 3
+    assert any(f"too many TLS handshakes are in progress ({kind})" in line for line in lines(caplog))
+
+
+@asynccontextmanager
+async def begun(server: Listener) -> AsyncIterator[None]:
+    """A client that has begun to shake hands, as the server knows already."""
+    count = len(server._handshakes)
+    async with tcp(server) as client, asyncio.timeout(GUARD):
+        await client.send(b"\x16\x03\x01\x02\x00\x01")
+        while len(server._handshakes) == count:
+            await asyncio.sleep(0)
+        yield
+
+
 @SNIFFS
 @on_each_loop
-async def test_at_the_limit_of_descriptors_it_goes_on_later(
-    pair: Pair, direct: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("crest.tls.PAUSE", 0.01)
-    accept, failed = socket.socket.accept, []
-
-    def fail_once(self: socket.socket) -> Any:
-        if not failed:
-            failed.append(self)
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return accept(self)
-
-    monkeypatch.setattr(socket.socket, "accept", fail_once)
-    ws = echo()
-    async with served(pair, direct) as server, upgraded(server, ws.path, tls=pair.client()) as client:
-        await client.send(frame(TEXT, "hello"))
-        assert (await client.frame()).payload == b"hello"
-    assert len(failed) == 1
-    assert any("Connections cannot be accepted: Too many open files" in line for line in lines(caplog))
+async def test_handshakes_by_way_of_a_trusted_proxy_are_no_addresss(pair: Pair, direct: bool) -> None:
+    app = App(max_tls_handshakes_per_ip=1, trusted_proxies=["127.0.0.1"], open_timeout=1000)
+    async with app.listening(certfile=pair.certfile, keyfile=pair.keyfile, direct=direct) as server:
+        async with begun(server), begun(server), tcp(server, tls=pair.client()) as client:
+            await client.send(request("/"))
+            assert (await client.answer()).status == 404
+    assert "max_tls_handshakes_per_ip" not in app.refused
 
 
 # ---- The end ---------------------------------------------------------------------------------------------------------

@@ -18,14 +18,12 @@ from crest.arrivals import Arrivals
 from crest.exceptions import HandshakeError, Reject
 from crest.http import Request, error_response
 from crest.origins import Origins
-from crest.proxies import Client, plain_address
+from crest.proxies import Client, key_of
+from crest.seats import Full, Seat, Seats
 from crest.wire.head import RequestHead, shown
 
 RETRY_AFTER: Final = ("Retry-After", "5")
 """Seconds; for those that come when there are too many."""
-
-IPV6_HOST_BITS: Final = 64
-"""What one network of IPv6 leaves to the hosts in it (RFC 4291 section 2.5.1): they are all one's own to choose."""
 
 
 class Refusal(HandshakeError):
@@ -75,10 +73,7 @@ class Admission:
         self.arrivals = None if max_connect_rate_per_ip is None else Arrivals(max_connect_rate_per_ip)
         self.asks = self.is_limited or self.arrivals is not None
         self._origins = Origins(origins)
-        self._most = max_connections
-        self._most_per_ip = max_connections_per_ip
-        self._seated = 0
-        self._seated_per_ip: Counter[str] = Counter()
+        self._seats = Seats(max_connections, max_connections_per_ip)
 
     @property
     def on_upgrade(self) -> Callable[[Request], Any] | None:
@@ -123,30 +118,13 @@ class Admission:
             Refusal: There are too many: 503, or 429 if they are of one address. The one is the server's state, which a
                 load balancer may go elsewhere for; the other is the client's own doing.
         """
-        if self._most is not None and self._seated >= self._most:
-            raise Refusal("max_connections", 503, "there are too many connections", (RETRY_AFTER,))
-        key = None
-        if self._most_per_ip is not None and client is not None:
-            key = key_of(client)
-            if self._seated_per_ip[key] >= self._most_per_ip:
-                text = f"there are too many connections from {key}"
-                raise Refusal("max_connections_per_ip", 429, text, (RETRY_AFTER,))
-        seat, seated = Seat(self, key), self._seated + 1
-        if key is not None:
-            self._seated_per_ip[key] += 1
-        self._seated = seated  # last, as without memory nothing may have changed
-        return seat
-
-    def leave_seat(self, key: str | None) -> None:
-        """Count one less; or, without memory for that, nothing has changed."""
-        seated = self._seated - 1
-        if key is not None:
-            left = self._seated_per_ip[key] - 1
-            if left:
-                self._seated_per_ip[key] = left
-            else:
-                del self._seated_per_ip[key]
-        self._seated = seated
+        try:
+            return self._seats.take(client)
+        except Full as full:
+            if full.key is None:
+                raise Refusal("max_connections", 503, "there are too many connections", (RETRY_AFTER,)) from None
+            text = f"there are too many connections from {full.key}"
+            raise Refusal("max_connections_per_ip", 429, text, (RETRY_AFTER,)) from None
 
     # ---- The application's decision ------------------------------------------------------------------------------
 
@@ -179,29 +157,6 @@ class Admission:
                 raise  # nobody waits for it any more
             refusal = refusal_by(error)
             raise refusal from refusal.__cause__
-
-
-class Seat:
-    """One that is in, or about to be."""
-
-    __slots__ = ("_admission", "_key")
-
-    def __init__(self, admission: Admission, key: str | None) -> None:
-        self._admission = admission
-        self._key = key
-
-    def leave(self) -> None:
-        """It has gone; to be called once."""
-        self._admission.leave_seat(self._key)
-
-
-def key_of(client: Client) -> str:
-    """What clients are counted by: the address, of IPv6 the network, as otherwise anyone has 2**64 of them."""
-    address = plain_address(client[0])
-    if address is None or address.version == 4:
-        return client[0] if address is None else str(address)
-    network = int(address) >> IPV6_HOST_BITS << IPV6_HOST_BITS
-    return f"{type(address)(network)}/{IPV6_HOST_BITS}"
 
 
 def refusal_by(error: BaseException) -> Refusal:

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from ssl import SSLContext
@@ -17,16 +18,16 @@ from weakref import ref
 from crest.certificate import certificate_of
 from crest.endpoint import Listen, addresses_of
 from crest.exceptions import ConfigurationError, ListenError
+from crest.hosts import Hosts
 from crest.http import Request
 from crest.listener import Listener
+from crest.log import logger
 from crest.options import check_count, check_flag, check_optional_count, check_pace, check_path, check_seconds
 from crest.proxies import Address, Network, TrustedProxies
-from crest.server import MOST_BYTES, WebSocketServer, waiting
+from crest.server import MOST_BYTES, MOST_COUNT, WebSocketServer, waiting
 from crest.static import StaticFiles
 
 Page = TypeVar("Page", bound=Callable[[Request], Any])
-
-logger = logging.getLogger("crest")
 
 MOST_HEADER = 1 << 20
 
@@ -47,6 +48,15 @@ class App:
             the listening sockets are closed first.
         max_header_size: Bytes that the head of a request may have; a longer one gets 431.
         max_headers: Header fields that a request may have; more get 431.
+        hosts: The hosts that requests may be for, others get 421: "example.com", "*.example.com" for all names below
+            it, "127.0.0.1", "[::1]", each at any port or with one ("localhost:8000"). None: any.
+        page_timeout: Seconds that an async page of `get` may take, then it is cancelled and the client gets 503. As
+            long as proxies wait by default. None: any number.
+        max_sockets_per_ip: TCP connections, WebSockets or not, that one IPv4 address or IPv6 network of 64 bits may
+            have; more are closed as they are accepted. Those of trusted proxies do not count. None: any number.
+        max_tls_handshakes: TLS handshakes that may be in progress at a time; more connections are closed. None: any
+            number.
+        max_tls_handshakes_per_ip: The same of one such address or network.
         max_backlog_total: Bytes of memory that messages may take which wait for clients; past it, the slowest are
             closed with 1013. None: any number.
         trusted_proxies: Addresses and networks of proxies whose word on the client's address is taken, and "unix" for
@@ -66,6 +76,11 @@ class App:
         keep_listening: bool = True,
         max_header_size: int = 16384,
         max_headers: int = 100,
+        hosts: Iterable[str] | None = None,
+        page_timeout: float | None = 60.0,
+        max_sockets_per_ip: int | None = None,
+        max_tls_handshakes: int | None = 2048,
+        max_tls_handshakes_per_ip: int | None = 256,
         max_backlog_total: int | None = 1 << 30,
         trusted_proxies: Iterable[str | Address | Network] = (),
         forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For",
@@ -78,6 +93,13 @@ class App:
         self.keep_listening = check_flag("keep_listening", keep_listening)
         self.max_header_size = check_count("max_header_size", max_header_size, MOST_HEADER)
         self.max_headers = check_count("max_headers", max_headers, MOST_HEADER)
+        self.hosts = None if hosts is None else Hosts(hosts)
+        self.page_timeout = None if page_timeout is None else check_seconds("page_timeout", page_timeout)
+        self.max_sockets_per_ip = check_optional_count("max_sockets_per_ip", max_sockets_per_ip, MOST_COUNT)
+        self.max_tls_handshakes = check_optional_count("max_tls_handshakes", max_tls_handshakes, MOST_COUNT)
+        self.max_tls_handshakes_per_ip = check_optional_count(
+            "max_tls_handshakes_per_ip", max_tls_handshakes_per_ip, MOST_COUNT
+        )
         self.max_backlog_total = check_optional_count("max_backlog_total", max_backlog_total, MOST_BYTES)
         self.trusted_proxies = TrustedProxies(trusted_proxies, forwarded_header)
         self.proxy_protocol = check_flag("proxy_protocol", proxy_protocol)
@@ -89,6 +111,7 @@ class App:
         self.static_files: list[tuple[str, StaticFiles]] = []
         self._mounts: list[tuple[str, WebSocketServer]] = []
         caller = sys._getframe(1)
+        self.refusal_counts: Counter[str] = Counter()
         self._running = False
         self._made_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
 
@@ -133,6 +156,16 @@ class App:
         """
         self.static_files.append((check_path(prefix).rstrip("/") + "/", StaticFiles(directory)))
         self.static_files.sort(key=lambda each: -len(each[0]))
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """How many were refused that no server counts, since the app was made, by kind; a new dict.
+
+        Connections: "max_sockets_per_ip"; "max_tls_handshakes"; "max_tls_handshakes_per_ip"; "tls": a TLS handshake
+        failed or took too long; "proxy_protocol": no header of it; "response": nothing of one was taken in time;
+        "transport": it had ended already. Requests for pages: "host"; "page_timeout"; "shutdown".
+        """
+        return dict(self.refusal_counts)
 
     # ---- Running -------------------------------------------------------------------------------------------------
 

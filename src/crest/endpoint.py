@@ -23,7 +23,7 @@ from crest.unix import SocketFile, listen_unix
 
 Listen = str | socket.socket
 
-TCP = re.compile(r"(?:(?P<scheme>https?)://)?(?:\[(?P<bracketed>[^\]]+)\]|(?P<host>[^:/]*)):(?P<port>\d{1,6})/?")
+TCP = re.compile(r"(?:(?P<scheme>https?)://)?(?:\[(?P<bracketed>[^\]]+)\]|(?P<host>[^:/]*)):(?P<port>[0-9]{1,6})/?")
 
 
 class Endpoint:

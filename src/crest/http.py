@@ -24,6 +24,8 @@ from crest.wire.head import RequestHead, path_of, split_target
 PIECE: Final = 256 * 1024
 """Bytes of a file that are read, and queued for sending, at once."""
 
+WHITESPACE: Final = " \t"  # OWS, RFC 9110 section 5.6.3
+
 _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")  # token, RFC 9110 section 5.6.2
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*+")  # field-value, section 5.5: no CR, LF, NUL
 _FRAMING: Final = frozenset({"connection", "content-length", "transfer-encoding"})  # what `serialize` decides
@@ -111,11 +113,14 @@ def parse_cookies(value: str) -> dict[str, str]:
 
     A part without a name or a "=" is skipped and costs no other cookie. Of several with one name the first counts:
     browsers send the one with the most specific path first (section 5.4). Double quotes around a value are removed.
+
+    Only spaces and tabs are whitespace (section 5.2). Python's has more, and a name behind a no-break space must not
+    become one that browsers keep for themselves ("__Host-", RFC 6265bis section 4.1.3).
     """
     cookies: dict[str, str] = {}
     for part in value.split(";"):
         name, equals, content = part.partition("=")
-        name, content = name.strip(), content.strip()
+        name, content = name.strip(WHITESPACE), content.strip(WHITESPACE)
         if len(content) >= 2 and content[0] == content[-1] == '"':
             content = content[1:-1]
         if equals and name:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from inspect import isawaitable
 from typing import TYPE_CHECKING
 
-from crest.admission import Admission, Refusal, Seat
+from crest.admission import Admission, Refusal
 from crest.certificate import Certificate
 from crest.connection import client_address
 from crest.endpoint import AnyAddress, Endpoint
@@ -20,21 +20,23 @@ from crest.io.poller import Poller
 from crest.io.protocol import Protocol, ServerProtocol
 from crest.io.roster import Roster
 from crest.io.turn import Turn
+from crest.log import logger
 from crest.opening import Opening
 from crest.proxied import HeaderOpening
 from crest.proxies import Client
+from crest.reception import Reception
 from crest.refusals import RefusalLog
+from crest.seats import Full, Seat, Seats
 from crest.shutdown import Shutdown
+from crest.site import Site
 from crest.sockets import BACKLOG
-from crest.tls import TlsAcceptor
+from crest.tls import TlsReception
 
 if TYPE_CHECKING:
     from crest.app import App
     from crest.server import WebSocketServer
 
-logger = logging.getLogger("crest")
-
-_Acceptor = Acceptor | TlsAcceptor | asyncio.Server
+_Acceptor = Acceptor | Reception | asyncio.Server
 OpeningFactory = Callable[["Listener", Protocol], Opening]
 
 
@@ -52,6 +54,9 @@ class Listener:
         protocols: Of all connections, WebSockets or not, that are there or have handlers that run.
         proxies: Whose word on the clients' addresses is taken; None if nobody's.
         refusals: The log of refused requests.
+        refused: How many connections, and requests that no server counts, were refused, by kind.
+        hosts: Which hosts are served; None: any.
+        page_timeout: Seconds that an async page may take; None: any number.
         seats: Of the connections of servers that count them.
     """
 
@@ -75,7 +80,12 @@ class Listener:
         self.loop = asyncio.get_running_loop()
         self.proxies = app.trusted_proxies or None
         self._proxy_protocol = app.proxy_protocol
-        self.refusals = RefusalLog(self.loop)
+        self.refused = app.refusal_counts
+        self.refusals = RefusalLog(self.loop, self.refused)
+        self._seats = None if app.max_sockets_per_ip is None else Seats(None, app.max_sockets_per_ip)
+        self._handshakes = Seats(app.max_tls_handshakes, app.max_tls_handshakes_per_ip)
+        self.hosts = app.hosts
+        self.page_timeout = app.page_timeout
         self.seats: dict[Protocol, Seat] = {}
         self._endpoints: list[Endpoint] = []
         self._certificate: Certificate | None = None
@@ -128,30 +138,56 @@ class Listener:
             raise ConfigurationError("there is a certificate, but no address that speaks TLS")
         if certificate is not None and self._proxy_protocol and not Poller.exists:
             raise ConfigurationError("on this system proxy_protocol and TLS exclude each other: end TLS at the proxy")
-        if self._direct:
+        if Poller.exists:
             try:
                 self._poller = Poller(self.loop)
             except OSError as error:
                 raise ListenError(f"cannot listen on {self._endpoints[0].url}: {error.strerror}") from error
         for endpoint in self._endpoints:
             for each in endpoint.sockets:
-                acceptor = await self._accept(each, certificate if endpoint.tls else None)
-                self._acceptors.append((endpoint, acceptor))
+                for acceptor in await self._accept(each, certificate if endpoint.tls else None):
+                    self._acceptors.append((endpoint, acceptor))
             paths = ", ".join(endpoint.websocket(path) for path in self.servers)
             logger.info("Listening on %s (WebSocket: %s)", endpoint.url, paths or "none")
 
-    async def _accept(self, sock: socket.socket, certificate: Certificate | None) -> _Acceptor:
-        """Accept connections at a socket: with transports of crest's own, or else of the loop's."""
-        if certificate is not None and Poller.exists:
-            return TlsAcceptor(self, self._turn, sock, certificate, self._poller)
-        if certificate is None and self._poller is not None:
-            return Acceptor(self._poller, sock.fileno(), self._turn, self)
-        return await self.loop.create_server(
-            lambda: ServerProtocol(self._turn, self),
-            sock=sock,
-            backlog=BACKLOG,
-            ssl=None if certificate is None else certificate.context,
-        )
+    async def _accept(self, sock: socket.socket, certificate: Certificate | None) -> list[_Acceptor]:
+        """Begin to accept connections at a socket, for transports of crest's own or of the loop.
+
+        Returns:
+            What is to be closed for that to end.
+        """
+        if self._poller is None:  # the loop accepts, and connections are counted when they are opened
+            server = await self.loop.create_server(
+                lambda: ServerProtocol(self._turn, self if self._seats is None else Site(self)),
+                sock=sock,
+                backlog=BACKLOG,
+                ssl=None if certificate is None else certificate.context,
+            )
+            return [server]
+        reception: Reception | None = None
+        receive = None if self._seats is None else self._receive
+        if certificate is not None:
+            poller = self._poller if self._direct else None
+            reception = TlsReception(self, self._turn, sock, certificate, poller)
+        elif not self._direct:
+            reception = Reception(self, self._turn, sock)
+        if reception is None:
+            return [Acceptor(self._poller, sock.fileno(), self._turn, self, receive)]
+        return [Acceptor(self._poller, sock.fileno(), self._turn, self, reception.receive), reception]
+
+    def _receive(self, fd: int, client: Client | None) -> Site | None:
+        """Count a connection that a transport of crest's own is to serve, or close it if there are too many."""
+        try:
+            seat = self.seat_for(client)
+        except Full:
+            os.close(fd)
+            return None
+        try:
+            return Site(self, seat)
+        except MemoryError:
+            if seat is not None:
+                seat.leave()
+            raise
 
     def reload(self) -> None:
         """Read the certificate's files again, for connections to come. If they can not be used the old one remains,
@@ -173,6 +209,40 @@ class Listener:
     def refuse_header(self, peer: Client | None, reason: str) -> None:
         """The connection of such a proxy does not begin as it should."""
         self.refusals.add_connection("proxy_protocol", peer, f"its PROXY protocol header: {reason}")
+
+    def seat_for(self, client: Client | None) -> Seat | None:
+        """Count a connection by its address: a trusted proxy, and a peer without an address, by none.
+
+        Returns:
+            None: Connections are not counted.
+
+        Raises:
+            Full: There are too many of this address, which the log says.
+        """
+        if self._seats is None:
+            return None
+        try:
+            return self._seats.take(self._counted(client))
+        except Full as full:
+            self.refusals.add_connection("max_sockets_per_ip", client, f"{full.key} has too many (max_sockets_per_ip)")
+            raise
+
+    def handshake_seat_for(self, client: Client | None) -> Seat:
+        """Count a TLS handshake, in the same way.
+
+        Raises:
+            Full: There are too many, which the log says.
+        """
+        try:
+            return self._handshakes.take(self._counted(client))
+        except Full as full:
+            kind = "max_tls_handshakes" if full.key is None else "max_tls_handshakes_per_ip"
+            self.refusals.add_connection(kind, client, f"too many TLS handshakes are in progress ({kind})")
+            raise
+
+    def _counted(self, client: Client | None) -> Client | None:
+        """Find the client whose address counts; None: a proxy's is that of many clients."""
+        return None if self.proxies is not None and self.proxies.trusts(client) else client
 
     def opened(self, protocol: Protocol, opening: OpeningFactory | None = None) -> Opening:
         """A TCP connection was accepted."""
@@ -301,6 +371,12 @@ class Listener:
         for endpoint in self._endpoints:
             if endpoint.passed or not passed_only:
                 endpoint.close()
+
+    async def settled(self) -> None:
+        """Wait until all connections that were accepted have been opened, or closed; after `stop_accepting`."""
+        for _, acceptor in self._acceptors:
+            if isinstance(acceptor, Reception):
+                await acceptor.settled()
 
     def openings(self) -> list[Opening]:
         """Connections that are not WebSockets."""

@@ -8,7 +8,6 @@ handshake are wire/handshake.pyx's, who may open one is admission.py's, what HTT
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +16,15 @@ from crest.connection import WebSocketConnection, client_address, scheme_of
 from crest.exceptions import HandshakeError
 from crest.http import FileResponse, Request, Response, error_response, keeps_alive, serialize
 from crest.io.protocol import Protocol
+from crest.log import logger
 from crest.proxies import Client, TrustedProxies
 from crest.wire.handshake import accept, check_host, wants_upgrade
-from crest.wire.head import HeadReader, RequestHead, path_of
+from crest.wire.head import HeadReader, RequestHead, path_of, shown
 
 if TYPE_CHECKING:
     from crest.listener import Listener
     from crest.server import WebSocketServer
     from crest.wire.extensions import Agreement
-
-logger = logging.getLogger("crest")
 
 BEGUN = object()
 """An answer that has no task yet."""
@@ -51,6 +49,7 @@ class Opening:
         "_client",
         "_deciding",
         "_listener",
+        "_page",
         "_pending",
         "_protocol",
         "_reader",
@@ -67,6 +66,7 @@ class Opening:
         self._at_end = False
         self._answering: asyncio.Task[None] | object | None = None
         self._deciding: WebSocketServer | None = None  # whose async on_upgrade is what answers
+        self._page: RequestHead | None = None  # whose async handler is what answers
         self._blocked: asyncio.Future[None] | None = None  # done when the client has read what waited for it
         self._await_request()
 
@@ -142,11 +142,17 @@ class Opening:
         if not path:
             raise HandshakeError(400, "the request target has no path")
         server = listener.servers.get(path)
-        if listener.stopping:
-            refusal = listener.refusal()
+        try:
+            if listener.stopping:
+                raise listener.refusal()
+            if listener.hosts is not None:
+                listener.hosts.check(head, scheme_of(self._protocol.transport, self._tls_ended))
+        except HandshakeError as error:
             if server is not None and wants_upgrade(head):
-                server.admission.refused[refusal.kind] += 1
-            raise refusal
+                server.admission.refused[kind_of(error)] += 1
+            elif isinstance(error, Refusal):
+                listener.refused[error.kind] += 1
+            raise
         if server is not None:
             if wants_upgrade(head):
                 return self._upgrade(server, head)
@@ -254,7 +260,7 @@ class Opening:
         except Exception as error:
             if self._is_connected():
                 self._protocol.transport.abort()
-            logger.error("A connection is cut off: its request could not be answered", exc_info=error)
+            logger.error("A request could not be answered, and its connection is cut off", exc_info=error)
 
     def _forget(self) -> None:
         """Cancel the pending answer, if any."""
@@ -282,6 +288,9 @@ class Opening:
                 self._await_request()
                 return False
             result = None
+        elif listener.page_timeout is not None and listener.has_page(path):
+            self._page = head
+            self._protocol.set_deadline(listener.page_timeout)
         self._answer_later(head, result)
         return False
 
@@ -299,6 +308,11 @@ class Opening:
         if result is not None:
             response = await result
             try:
+                if self._protocol.opening is not self:
+                    return  # the client has its answer already, or has gone
+                if self._page is not None:
+                    self._protocol.clear_deadline()
+                    self._page = None
                 self._send(head, response)
                 if isinstance(response, FileResponse) and head.method != "HEAD":
                     while piece := await self._listener.loop.run_in_executor(None, response.read):
@@ -347,17 +361,29 @@ class Opening:
             self._protocol.clear_deadline()
             self._blocked = None
 
-    def _refuse(self, error: HandshakeError) -> None:
+    def _give_up_page(self, head: RequestHead, seconds: float) -> None:
+        """Answer in place of a handler that takes too long. It is cancelled, and may still ignore that."""
+        self._page = None
+        self._listener.refused["page_timeout"] += 1
+        self._forget()
+        self._protocol.transport.resume_reading()
+        text = f"{shown(head.target)} has had no response within {seconds:g} s"
+        self._refuse(Refusal("page_timeout", 503, text, (RETRY_AFTER,)), head_only=head.method == "HEAD")
+
+    def _refuse(self, error: HandshakeError, *, head_only: bool = False) -> None:
         transport, listener = self._protocol.transport, self._listener
         kind = error.kind if isinstance(error, Refusal) else str(error.status)
         listener.refusals.add(kind, self._client or client_address(transport), error)
         listener.leave_seat(self._protocol)
-        self._write(serialize(error_response(error), head_only=False, keep_alive=False))
+        self._write(serialize(error_response(error), head_only=head_only, keep_alive=False))
         self._close()
 
     def timed_out(self) -> None:
-        """No request has come in time, or no decision about it; or nothing of a response was taken."""
+        """No request has come in time, or no decision about it, or no page; or nothing of a response was taken."""
         listener, seconds = self._listener, self._listener.open_timeout
+        if self._page is not None and listener.page_timeout is not None:
+            self._give_up_page(self._page, listener.page_timeout)
+            return
         if self._deciding is not None:
             self._give_up(self._deciding, Refusal("timeout", 503, f"no decision within {seconds:g} s", (RETRY_AFTER,)))
         elif self._protocol.is_taking():

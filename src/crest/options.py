@@ -8,6 +8,8 @@ LONGEST_SPAN = 1_000_000
 MOST_SECONDS = 1e9
 """Compiled code counts nanoseconds in 64 bits, and clients are told times in text."""
 
+MOST_PORT = 65535
+
 LOWEST_RATE = 1e-9
 HIGHEST_RATE = 1e12
 """A second, and at once. Tokens are counted in floating point: here to a ten thousandth."""

@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from crest.options import MOST_PORT
+
 SAME: Final = "same"
 ANY: Final = "*"
 NULL: Final = "null"
@@ -79,22 +81,32 @@ def _is_same(origin: Origin, host: str, scheme: str) -> bool:
     page_scheme, page_host, page_port = origin
     if page_scheme != "https" and (page_scheme != "http" or scheme == "https"):
         return False
-    match = _AUTHORITY.fullmatch(host.lower())
-    if match is None:
+    authority = parse_authority(host)
+    if authority is None:
         return False
-    # Without a port in Host it is the default of the client's scheme, which, behind such a proxy, only Origin tells.
-    port = int(match["port"]) if match["port"] else DEFAULT_PORTS[page_scheme]
-    return port == page_port and (match["host"] == page_host or {match["host"], page_host} <= LOOPBACK)
+    name, port = authority
+    if port is None:  # the default of the client's scheme, which, behind such a proxy, only Origin tells
+        port = DEFAULT_PORTS[page_scheme]
+    return port == page_port and (name == page_host or {name, page_host} <= LOOPBACK)
+
+
+def parse_authority(text: str) -> tuple[str, int | None] | None:
+    """Split a host from its port (RFC 3986 section 3.2), in small letters; None if there is no such port."""
+    match = _AUTHORITY.fullmatch(text.lower())
+    if match is None:
+        return None
+    port = int(match["port"]) if match["port"] else None
+    return None if port is not None and port > MOST_PORT else (match["host"], port)
 
 
 def _parse(origin: str) -> Origin | None:
     """Scheme, host and port, the default one included; None if it is not an origin."""
     match = _ORIGIN.fullmatch(origin.lower())
-    authority = _AUTHORITY.fullmatch(match["authority"]) if match is not None else None
+    authority = parse_authority(match["authority"]) if match is not None else None
     if match is None or authority is None:
         return None
-    scheme = match["scheme"]
-    return scheme, authority["host"], int(authority["port"]) if authority["port"] else DEFAULT_PORTS.get(scheme)
+    scheme, (host, port) = match["scheme"], authority
+    return scheme, host, DEFAULT_PORTS.get(scheme) if port is None else port
 
 
 def _listed(allowed: object) -> Sequence[object]:

@@ -7,6 +7,7 @@ are wire/proxy.py's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from crest.connection import client_address
@@ -31,12 +32,19 @@ class ProxiedOpening(Opening):
 
 
 class HeaderOpening(ProxiedOpening):
-    """Reads the header first."""
+    """Reads the header first.
 
-    __slots__ = ("_header",)
+    Args:
+        named: Is told the client that the header names; its False means that this client has too many connections.
+    """
 
-    def __init__(self, listener: Listener, protocol: Protocol) -> None:
+    __slots__ = ("_header", "_named")
+
+    def __init__(
+        self, listener: Listener, protocol: Protocol, named: Callable[[Client | None], bool] | None = None
+    ) -> None:
         super().__init__(listener, protocol)
+        self._named = named
         self._header: ProxyHeader | None = ProxyHeader()
 
     def data_received(self, data: bytes) -> None:
@@ -53,6 +61,9 @@ class HeaderOpening(ProxiedOpening):
             self._tls_ended = self._header.tls
             self._header = None
             data = data[size:]
+            if self._named is not None and not self._named(self._source):
+                self._protocol.transport.abort()
+                return
         super().data_received(data)
 
     def eof_received(self) -> bool:

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Final, Literal
 
 from crest.exceptions import HandshakeError
+from crest.options import MOST_PORT
 from crest.wire.head import RequestHead, shown
 
 Client = tuple[str, int]  # address and port
@@ -23,6 +24,13 @@ UNIX: Final = "unix"
 """Among trusted proxies: peers without an address, which are those of a Unix socket."""
 
 UNKNOWN_PORT: Final = 0
+
+IPV6_HOST_BITS: Final = 64
+"""What one network of IPv6 leaves to the hosts in it (RFC 4291 section 2.5.1): they are all one's own to choose."""
+
+NAT64: Final = int(IPv6Address("64:ff9b::")) >> 32
+"""The first 96 bits of addresses that translators make of IPv4 addresses (RFC 6052 section 2.1). The last 32 bits are
+the IPv4 address: all of IPv4 is one network of 64 bits there."""
 
 # node of RFC 7239 section 6, and as X-Forwarded-For has it: an IPv6 address without brackets, too.
 _PORT = r"(?::(?:(?P<{}>[0-9]{{1,5}})|_[\w.\-]+))?"
@@ -114,22 +122,42 @@ class TrustedProxies:
 
 
 def plain_address(host: str) -> Address | None:
-    """The address, an IPv4 address also where it is mapped into IPv6 (RFC 4291 section 2.5.5.2), without a zone."""
+    """Find the address that a peer is counted and trusted by, without a zone.
+
+    That is the IPv4 address where one is mapped into IPv6 (RFC 4291 section 2.5.5.2) or translated (NAT64).
+    """
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:
         return None
-    return getattr(address, "ipv4_mapped", None) or address
+    if isinstance(address, IPv4Address):
+        return address
+    if int(address) >> 32 == NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address
+
+
+def key_of(client: Client) -> str:
+    """Name what a client is counted by: the address, of IPv6 the network, as otherwise anyone has 2**64 of them."""
+    address = plain_address(client[0])
+    if address is None or address.version == 4:
+        return client[0] if address is None else str(address)
+    network = int(address) >> IPV6_HOST_BITS << IPV6_HOST_BITS
+    return f"{IPv6Address(network)}/{IPV6_HOST_BITS}"
 
 
 def parse_node(text: str) -> Client | None:
-    """Address and port; None if there is no address in it."""
+    """Find address and port; None if there is no address in it.
+
+    A port over 65535 follows the grammar of RFC 7239 section 6, but is none. So the port is unknown, and the address
+    counts: without it the client would be taken for the proxy.
+    """
     match = _NODE.fullmatch(text)
     if match is None:
         return None
     address = plain_address(match["v6"] or match["v4"] or match["bare"])
-    port = match["v6port"] or match["v4port"]
-    return None if address is None else (str(address), int(port) if port else UNKNOWN_PORT)
+    port = int(match["v6port"] or match["v4port"] or UNKNOWN_PORT)
+    return None if address is None else (str(address), port if port <= MOST_PORT else UNKNOWN_PORT)
 
 
 def parse_forwarded(value: str) -> list[str]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 
 from crest.exceptions import HandshakeError
-from crest.wire.head import shown
-
-logger = logging.getLogger("crest")
+from crest.log import logger
 
 PAUSE = 1.0
 """Seconds after a line about one kind of refusal in which others of that kind are only counted."""
@@ -20,10 +19,12 @@ class RefusalLog:
 
     Args:
         loop: Whose timers are used.
+        refused: Where refused connections are counted, by kind.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, refused: Counter[str]) -> None:
         self._loop = loop
+        self._refused = refused
         self._suppressed: dict[str, int] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
@@ -31,11 +32,12 @@ class RefusalLog:
         """A request was refused. An error that has a cause is the server's own, and logged with that traceback."""
         if self._is_first(kind):
             level = logging.INFO if error.__cause__ is None else logging.ERROR
-            reason = error.reason if error.reason.isprintable() else shown(error.reason)
-            logger.log(level, "Refused a request of %s: %d, %s", client, error.status, reason, exc_info=error.__cause__)
+            text = "Refused a request of %s: %d, %s"
+            logger.log(level, text, client, error.status, error.reason, exc_info=error.__cause__)
 
     def add_connection(self, kind: str, client: object, reason: str) -> None:
-        """A connection was refused before there was a request, and without a response."""
+        """A connection was refused before there was a request, or cut off within a response."""
+        self._refused[kind] += 1
         if self._is_first(kind):
             logger.info("Refused a connection of %s: %s", client, reason)
 

@@ -7,20 +7,18 @@ serves them next has all of them to do with at once. What closing one means is i
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from math import ceil
 from random import random
 from typing import TYPE_CHECKING, Final
 
 from crest.admission import Refusal
+from crest.log import logger
 from crest.wire.codes import CloseCode
 
 if TYPE_CHECKING:
     from crest.io.protocol import Protocol
     from crest.listener import Listener
-
-logger = logging.getLogger("crest")
 
 INTERVAL: Final = 0.02
 """Seconds from one batch to the next, on average. What would be over sooner is done at once."""
@@ -129,6 +127,7 @@ class Shutdown:
             opening.stop_deciding()
         await self._close(clients, began)
         listener.stop_accepting()
+        await listener.settled()
         for each in list(listener.protocols):
             if each.opening is not None:
                 each.opening.stop()

@@ -9,11 +9,10 @@ import socket
 from typing import Any
 
 from crest.exceptions import ListenError
+from crest.options import MOST_PORT
 
 BACKLOG = 4096
 """Connections that the kernel may hold for a listening socket until they are accepted."""
-
-MOST_PORT = 65535
 
 ABSENT = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 """A name may mean addresses of a family that this machine does not have; another of its addresses will do."""

@@ -15,7 +15,7 @@ from email.utils import formatdate, parsedate_to_datetime
 from stat import S_ISDIR, S_ISREG
 from typing import Final
 
-from crest.http import FileResponse, Request, Response
+from crest.http import WHITESPACE, FileResponse, Request, Response
 
 # What Python's own table lacks or has outdated in 3.11. The system's are not used: answers must not vary with them.
 _TYPES: Final = {
@@ -37,15 +37,30 @@ _OPEN_FLAGS: Final = (
     os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 )
 
+WINDOWS: Final = os.name == "nt"
+
+# Names that Windows takes for another one or for no file. In this order: streams ("a.txt::$DATA") and what no name may
+# have; short names, as of a hidden file ("HTACCE~1"); dots and spaces that it drops at the end; devices, with any
+# extension.
+_OF_WINDOWS: Final = re.compile(
+    r"""[<>:"|?*\x00-\x1f]|~[0-9]|[. ]\Z"""
+    r"|\A(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3]) *(?:\.|\Z)",
+    re.IGNORECASE,
+)
+
+# What a date of RFC 9110 section 5.6.7 consists of. Python's parser takes more for a number, "2_020" for one.
+_DATE: Final = re.compile(r"[A-Za-z0-9 ,:\-]++")
+
 # More digits than a file can have bytes are not worth converting: such a range is ignored.
-_RANGE: Final = re.compile(r"bytes=[ \t]*+([0-9]{0,18})-([0-9]{0,18})[ \t]*+", re.IGNORECASE)
+_RANGE: Final = re.compile(r"bytes=[ \t]*+([0-9]{0,18})-([0-9]{0,18})[ \t]*+", re.ASCII | re.IGNORECASE)
 
 
 class StaticFiles:
     """The files below one directory.
 
     Served are regular files; for a directory, its `index.html`. Names that begin with a dot are not served, nor is what
-    a symlink reaches outside of the directory.
+    a symlink reaches outside of the directory or behind such a name. On Windows neither are names that mean something
+    else there: devices, streams of a file, short names.
 
     Args:
         directory: The directory; it must exist.
@@ -104,14 +119,19 @@ class StaticFiles:
             raise
 
     def _resolve(self, *names: str) -> str:
-        """The real path of what these names reach from the directory.
+        """Find the real path of what these names reach from the directory.
 
         Raises:
-            FileNotFoundError: It is outside of the directory.
+            FileNotFoundError: It is outside of the directory, or a symlink leads to where no request may.
         """
         path = os.path.realpath(os.path.join(self._root, *names))
-        if path != self._root and not path.startswith(os.path.join(self._root, "")):
+        if path == self._root:
+            return path
+        below = os.path.join(self._root, "")
+        if not path.startswith(below):
             raise FileNotFoundError(errno.ENOENT, "outside of the directory", path)
+        if not all(map(_is_servable, path[len(below) :].split(os.sep))):
+            raise FileNotFoundError(errno.ENOENT, "not a name to serve", path)
         return path
 
     def _open(self, request: Request, path: str, name: str) -> Response:
@@ -152,18 +172,20 @@ class StaticFiles:
 
 
 def _is_servable(name: str) -> bool:
-    """Whether a part of a path may be looked up: not a hidden file, "..", empty, or what some system splits."""
-    return name != "" and name[0] != "." and "\\" not in name and "\0" not in name
+    """True if a part of a path may be looked up: not a hidden file, "..", empty, or what some system splits."""
+    if name == "" or name[0] == "." or "\\" in name or "\0" in name:
+        return False
+    return not WINDOWS or _OF_WINDOWS.search(name) is None
 
 
 def _is_fresh(request: Request, etag: str, modified: int) -> bool:
     """Whether the client's copy is current (RFC 9110 section 13.2.2): If-None-Match counts before If-Modified-Since."""
     known = request.headers.getall("If-None-Match", ())
     if known:
-        tags = [tag.strip(" \t").removeprefix("W/") for tag in ",".join(known).split(",")]
+        tags = [tag.strip(WHITESPACE).removeprefix("W/") for tag in ",".join(known).split(",")]
         return etag in tags or tags == ["*"]
     since = request.headers.get("If-Modified-Since")
-    if since is None:
+    if since is None or _DATE.fullmatch(since) is None:
         return False
     try:
         return modified <= parsedate_to_datetime(since).replace(tzinfo=UTC).timestamp()  # HTTP dates are GMT

@@ -3,51 +3,45 @@
 The first byte that a client sends says whether it speaks TLS as well; it is looked at without being taken. TLS goes to
 a `SecureTransport`, or to the event loop's. Anything else, a browser that was sent to `http:` above all, is told its
 mistake.
-Until that byte has come a connection costs no TLS state. A header of the PROXY protocol comes before it, not encrypted.
+Until that byte has come a connection costs no TLS state; past the limits on handshakes it never does. A header of the
+PROXY protocol comes before it, not encrypted.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import ssl
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crest.certificate import Certificate
 from crest.exceptions import HandshakeError
 from crest.io.poller import Poller
-from crest.io.protocol import Protocol, ServerProtocol
+from crest.io.protocol import Protocol
 from crest.io.secure import SecureTransport
 from crest.io.turn import Turn
 from crest.opening import Opening
 from crest.proxied import ProxiedOpening
 from crest.proxies import Client
+from crest.reception import Arrival, Reception
+from crest.seats import Full
 from crest.wire.proxy import LONGEST, MalformedHeader, ProxyHeader
 
 if TYPE_CHECKING:
     from crest.listener import Listener
 
-logger = logging.getLogger("crest")
-
 HANDSHAKE = b"\x16"
 """The content type of the record that a TLS client begins with (RFC 8446 section 5.1)."""
 
-ACCEPTED_AT_ONCE = 64
 ROOM = 1 << 16
 """Bytes of the buffer that all connections receive into."""
 
-PAUSE = 1.0
-"""Seconds without accepting, when the process or the system is at a limit."""
 
-
-class TlsAcceptor:
-    """Accepts the connections of one socket, until it is closed.
+class TlsReception(Reception):
+    """Shakes hands with the connections of one socket.
 
     Args:
-        sock: Listens and does not block; whoever made it closes it, after `close`.
         certificate: Shown to the clients; each handshake takes the context that it has at that time.
         poller: Of crest's own transports; None: connections get the loop's.
     """
@@ -55,90 +49,68 @@ class TlsAcceptor:
     def __init__(
         self, listener: Listener, turn: Turn, sock: socket.socket, certificate: Certificate, poller: Poller | None
     ) -> None:
-        self._listener = listener
+        super().__init__(listener, turn, sock)
         self._poller = poller
         self._room = bytearray(ROOM)
-        self._turn = turn
-        self._sock = sock
         self._certificate = certificate
-        self._loop = listener.loop
-        self._timer: asyncio.TimerHandle | None = None
-        self._handshakes: set[asyncio.Task[None]] = set()
-        self._resume()
-
-    def _resume(self) -> None:
-        self._timer = None
-        self._loop.add_reader(self._sock, self._accept)
 
     def close(self) -> None:
-        """Accept no more, and cut off those that have not finished their TLS handshake."""
-        if self._sock.fileno() >= 0:
-            self._loop.remove_reader(self._sock)
-        if self._timer is not None:
-            self._timer.cancel()
-        for handshake in self._handshakes:
-            handshake.cancel()
+        """Cut off those that have not finished their TLS handshake."""
+        for task in self._arrivals:
+            task.cancel()
 
-    def _accept(self) -> None:
-        for _ in range(ACCEPTED_AT_ONCE):
-            try:
-                sock, address = self._sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                self._pause(error)
-                return
-            handshake = self._loop.create_task(self._shake_hands(sock, address))
-            self._handshakes.add(handshake)
-            handshake.add_done_callback(self._handshakes.discard)
-
-    def _pause(self, error: OSError) -> None:
-        logger.error("Connections cannot be accepted: %s. The next attempt is in %g s.", error.strerror, PAUSE)
-        self._loop.remove_reader(self._sock)
-        self._timer = self._loop.call_later(PAUSE, self._resume)
-
-    async def _shake_hands(self, sock: socket.socket, address: Any) -> None:
-        """What a client does wrong, or not in time, is a line in the log and the end of its connection."""
-        seconds, client = self._listener.open_timeout, address[:2]
-        site: Listener | Site = self._listener
-        taken = False  # by a transport, which closes it, whatever becomes of the handshake
-        sock.setblocking(False)
+    async def _serve(self, arrival: Arrival) -> None:
+        """Serve a connection over TLS. What a client does wrong, or not in time, is a line in the log and its end."""
+        seconds = self._listener.open_timeout
         try:
             async with asyncio.timeout(seconds):
-                if self._listener.expects_header(client):
-                    source = await self._read_header(sock)
-                    site = Site(self._listener, partial(ProxiedOpening, source=source))
-                    client = source or client
-                if await self._peek(sock, 1) == HANDSHAKE:
-                    taken = True
-                    if self._poller is None:
-                        await self._loop.connect_accepted_socket(
-                            lambda: ServerProtocol(self._turn, site),
-                            sock,
-                            ssl=self._certificate.context,
-                            ssl_handshake_timeout=seconds,
-                            ssl_shutdown_timeout=seconds,
-                        )
-                    else:
-                        await self._secure(self._poller, ServerProtocol(self._turn, site), sock)
+                if self._listener.expects_header(arrival.client):
+                    source = await self._read_header(arrival.sock)
+                    arrival.opening = partial(ProxiedOpening, source=source)
+                    arrival.client = source or arrival.client
+                    self._count(arrival, source)
+                if await self._peek(arrival.sock, 1) == HANDSHAKE:
+                    seat = self._listener.handshake_seat_for(arrival.client)
+                    try:
+                        await self._shake_hands(arrival, seconds)
+                    finally:
+                        seat.leave()
                     return
-            taken = True
-            site = Site(self._listener, partial(PlainOpening, source=client))
-            # Cancelled when the protocol is connected already, uvloop would not tell it that the connection is lost.
-            connecting = self._loop.connect_accepted_socket(lambda: ServerProtocol(self._turn, site), sock)
-            await asyncio.shield(connecting)
+            arrival.opening = partial(PlainOpening, source=arrival.client)
+            await self._connect(arrival)
         except TimeoutError:
-            self._refuse(client, f"no TLS handshake within {seconds:g} s")
+            self._refuse(arrival, f"no TLS handshake within {seconds:g} s")
         except OSError as error:
             reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-            self._refuse(client, f"the TLS handshake failed: {reason or str(error) or 'the client has gone'}")
+            self._refuse(arrival, f"the TLS handshake failed: {reason or str(error) or 'the client has gone'}")
         except MalformedHeader as error:
-            self._listener.refuse_header(client, str(error))
-        except EOFError:
+            self._listener.refuse_header(arrival.client, str(error))
+        except (EOFError, Full):  # the latter is in the log already
             pass
-        finally:
-            if not taken:
-                sock.close()
+
+    def _count(self, arrival: Arrival, source: Client | None) -> None:
+        """Count a connection by the client that its proxy has named, and no longer by the proxy.
+
+        Raises:
+            Full: That client has too many.
+        """
+        if arrival.seat is not None:
+            arrival.seat.leave()
+            arrival.seat = self._listener.seat_for(source)
+
+    async def _shake_hands(self, arrival: Arrival, seconds: float) -> None:
+        arrival.taken = True
+        protocol = arrival.protocol(self._listener, self._turn)
+        if self._poller is not None:
+            await self._secure(self._poller, protocol, arrival.sock)
+            return
+        await self._loop.connect_accepted_socket(
+            lambda: protocol,
+            arrival.sock,
+            ssl=self._certificate.context,
+            ssl_handshake_timeout=seconds,
+            ssl_shutdown_timeout=seconds,
+        )
 
     async def _secure(self, poller: Poller, protocol: Protocol, sock: socket.socket) -> None:
         transport = SecureTransport(poller, protocol, sock.fileno())
@@ -149,8 +121,8 @@ class TlsAcceptor:
             transport.abort()
             raise
 
-    def _refuse(self, client: Any, reason: str) -> None:
-        self._listener.refusals.add_connection("TLS", client, reason)
+    def _refuse(self, arrival: Arrival, reason: str) -> None:
+        self._listener.refusals.add_connection("tls", arrival.client, reason)
 
     async def _read_header(self, sock: socket.socket) -> Client | None:
         """The source that a PROXY protocol header has; all that comes behind it is left where it is.
@@ -189,20 +161,6 @@ class TlsAcceptor:
 def _set(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-class Site:
-    """Whom a connection reports to that was looked into before: the listener, but with an opening of its own."""
-
-    def __init__(self, listener: Listener, opening: Callable[[Listener, Protocol], Opening]) -> None:
-        self._listener = listener
-        self._opening = opening
-        self.ended = listener.ended
-        self.farewell = listener.farewell
-
-    def opened(self, protocol: Protocol) -> Opening:
-        """A TCP connection was accepted."""
-        return self._listener.opened(protocol, self._opening)
 
 
 class PlainOpening(Opening):

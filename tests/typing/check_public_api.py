@@ -147,6 +147,11 @@ def check_pages(request: Request) -> None:
 
 async def check_app() -> None:
     app.mount("/game", ws)
+    assert_type(app.refused, dict[str, int])
+    App(hosts=["example.com"], page_timeout=None, max_sockets_per_ip=20)
+    App(max_tls_handshakes=100, max_tls_handshakes_per_ip=None)
+    App(hosts=1)  # type: ignore[arg-type]
+    App(page_timeout="60")  # type: ignore[arg-type]
     app.static("/files", "directory")
     async with app.listening(port=0) as listener:
         assert_type(listener.host, str)

@@ -110,6 +110,12 @@ REFUSED = {
     "empty Host": (upgrade(b"Host:", without=b"Host"), 400, "Host is not"),
     "Host with a space": (upgrade(b"Host: a b", without=b"Host"), 400, "Host is not"),
     "Host with a path": (upgrade(b"Host: a/b", without=b"Host"), 400, "Host is not"),
+    "Host with a port that can not be": (upgrade(b"Host: a:65536", without=b"Host"), 400, "Host is not"),
+    "Host with a port of 64 bits and more": (
+        upgrade(b"Host: a:18446744073709551696", without=b"Host"),
+        400,
+        "Host is not",
+    ),
     "Host with user": (upgrade(b"Host: u@b", without=b"Host"), 400, "Host is not"),
     "non-ASCII Host": (upgrade(b"Host: \xe9", without=b"Host"), 400, "'\\xe9'"),
     "no Upgrade": (upgrade(without=b"Upgrade"), 426, "Upgrade: websocket"),
@@ -183,7 +189,11 @@ def test_any_key_is_answered_with_its_hash() -> None:
         assert b"\r\nSec-WebSocket-Accept: " + b64encode(digest) + b"\r\n" in response
 
 
-@pytest.mark.parametrize("host", [b"a:80", b"127.0.0.1:8000", b"[::1]:8000", b"a_b.example", b"xn--bcher-kva.example"])
+@pytest.mark.parametrize(
+    "host",
+    [b"a:80", b"127.0.0.1:8000", b"[::1]:8000", b"a_b.example", b"xn--bcher-kva.example"]
+    + [b"a:65535", b"[::1]:65535", b"a:", b"a:00080", b"65536", b"a65536"],
+)
 def test_hosts(host: bytes) -> None:
     check_host(request(b"Host: " + host, without=b"Host"))
 

@@ -6,7 +6,7 @@ import pytest
 from client import EXAMPLE
 
 from crest.exceptions import HandshakeError
-from crest.wire.head import HeadReader, RequestHead, parse_head, path_of, shown, split_target
+from crest.wire.head import HeadReader, RequestHead, authority_of, parse_head, path_of, shown, split_target
 
 
 def read(raw: bytes) -> RequestHead:
@@ -405,3 +405,22 @@ def test_shown() -> None:
     assert shown("a\r\n\x1b\xe9") == r"'a\r\n\x1b\xe9'"
     assert shown("x" * 60) == repr("x" * 60)
     assert shown("x" * 61) == repr("x" * 60) + "..."
+
+
+@pytest.mark.parametrize(
+    ("target", "authority"),
+    [
+        ("/ws", None),
+        ("/ws?to=http://host/", None),
+        ("*", None),
+        ("host:80", None),
+        ("://host/", None),
+        ("http://host", "host"),
+        ("http://host:80/ws", "host:80"),
+        ("HTTP://[::1]:80?a=/b", "[::1]:80"),
+        ("http://a@host#x", "a@host"),
+        ("http:///ws", ""),
+    ],
+)
+def test_the_authority_of_a_target(target: str, authority: str | None) -> None:
+    assert authority_of(target) == authority

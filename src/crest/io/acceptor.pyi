@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any, final
 
 from crest.io.poller import Pollable, Poller
@@ -5,5 +6,12 @@ from crest.io.turn import Turn
 
 @final
 class Acceptor(Pollable):
-    def __new__(cls, poller: Poller, fd: int, turn: Turn, site: Any) -> Acceptor: ...
+    def __new__(
+        cls,
+        poller: Poller,
+        fd: int,
+        turn: Turn,
+        site: Any,
+        receive: Callable[[int, tuple[str, int] | None], Any] | None = None,
+    ) -> Acceptor: ...
     def close(self) -> None: ...

@@ -14,7 +14,10 @@ from crest.io.turn cimport Turn
 cdef extern from "net.h" nogil:
     const int CREST_BROKEN
     const int CREST_REFUSED
+    enum:
+        CREST_ADDRESS_TEXT
     int crest_accept(int fd, crest_address* peer)
+    int crest_address_text(const crest_address* address, char* text)
     void crest_close(int fd)
 
 logger = logging.getLogger("crest")
@@ -31,18 +34,23 @@ cdef class Acceptor(Pollable):
         poller: of the loop that serves them.
         fd: a socket that listens and does not block; whoever made it closes it, after `close`.
         turn, site: as for a `Protocol`.
+        receive: `receive(fd, peername)` decides first. It returns the site of this connection; or None, and the
+            descriptor is its own then, to serve or to close. None: there is nothing to decide. `site.drop()` is called
+            for a connection that can not be served.
     """
 
     cdef Poller poller
     cdef Turn turn
     cdef object site
+    cdef object receive
     cdef object timer   # ends a pause
 
-    def __cinit__(self, Poller poller not None, int fd, Turn turn not None, site):
+    def __cinit__(self, Poller poller not None, int fd, Turn turn not None, site, receive=None):
         self.poller = poller
         self.fd = fd
         self.turn = turn
         self.site = site
+        self.receive = receive
         poller.keep(self)
         self._resume()
 
@@ -89,12 +97,26 @@ cdef class Acceptor(Pollable):
         return 0
 
     cdef int accepted(self, int fd, const crest_address* peer) except -1:
-        cdef StreamTransport transport
+        cdef StreamTransport transport = None
+        site = None if self.receive is not None else self.site
         try:
-            transport = StreamTransport(self.poller, Protocol(self.turn, self.site), fd)
+            if site is None:
+                site = self.receive(fd, peername(peer))
+                if site is None:
+                    return 0
+            transport = StreamTransport(self.poller, Protocol(self.turn, site), fd)
+            transport.peer = peer[0]
+            transport.start()
         except BaseException:
-            crest_close(fd)
+            if transport is None:
+                crest_close(fd)
+            if self.receive is not None and site is not None:
+                site.drop()
             raise
-        transport.peer = peer[0]
-        transport.start()
         return 0
+
+
+cdef object peername(const crest_address* peer):
+    """Address and port; None without an address, as of a Unix socket."""
+    cdef char text[CREST_ADDRESS_TEXT]
+    return (text.decode(), peer.port) if crest_address_text(peer, text) else None

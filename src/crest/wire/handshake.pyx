@@ -16,6 +16,7 @@ from hashlib import sha1
 from crest.exceptions import HandshakeError
 from crest.wire.extensions import negotiate
 
+cdef size_t MOST_PORT = 65535
 cdef size_t KEY_SIZE = 24           # of the base64 of 16 bytes
 cdef bytes GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"   # what the key is hashed with (section 1.3)
 
@@ -84,8 +85,20 @@ cpdef check_host(RequestHead head):
     """
     cdef Span host
     head.only(b"Host", &host)
-    if not are(host.data, host.size, HOST):
+    if not are(host.data, host.size, HOST) or port_of(host) > MOST_PORT:
         raise HandshakeError(400, f"Host is not a host name with an optional port: {shown(text_of(host))}")
+
+
+cdef size_t port_of(Span host) noexcept:
+    """Read the number behind the last colon, at most MOST_PORT + 1; 0: there is none."""
+    cdef size_t port = 0, begin = host.size, i
+    while begin and c"0" <= host.data[begin - 1] <= c"9":
+        begin -= 1
+    if not begin or host.data[begin - 1] != c":":
+        return 0
+    for i in range(begin, host.size):
+        port = min(10 * port + (host.data[i] - c"0"), MOST_PORT + 1)
+    return port
 
 
 def accept(RequestHead head not None, subprotocols=(), deflate=None):

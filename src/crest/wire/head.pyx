@@ -355,6 +355,14 @@ def split_target(str target not None):
     return path, query
 
 
+def authority_of(str target not None):
+    """Find the host and port that a request target in absolute-form names; another form names none."""
+    if target.startswith("/"):
+        return None
+    scheme, found, rest = target.partition("://")
+    return authority_end.split(rest, 1)[0] if found and scheme else None
+
+
 def path_of(str target not None):
     """The path to route a request target by: percent-decoded as UTF-8 with errors replaced, without the query."""
     cdef Py_UCS4 each

@@ -1,0 +1,130 @@
+"""Connections that were accepted, on their way to a transport that takes more than a moment to make.
+
+Those of the event loop are made by a coroutine, and TLS (tls.py) begins with a handshake. So each connection has a task
+until a transport has it. Accepting is io/acceptor.pyx's, for these and all others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from crest.io.protocol import Protocol, ServerProtocol
+from crest.io.turn import Turn
+from crest.opening import Opening
+from crest.proxies import Client
+from crest.seats import Full, Seat
+from crest.site import Site
+
+if TYPE_CHECKING:
+    from crest.listener import Listener
+
+
+class Arrival:
+    """One connection that was accepted.
+
+    Attributes:
+        sock: Its socket; does not block.
+        client: Address and port of the peer, or what a proxy has named in its place; None: there is no address.
+        seat: By which it is counted; None: it is not.
+        opening: In place of what the listener decides.
+        taken: True once a transport has the socket, and will close it.
+    """
+
+    __slots__ = ("_site", "client", "opening", "seat", "sock", "taken")
+
+    def __init__(self, sock: socket.socket, client: Client | None, seat: Seat | None) -> None:
+        self.sock = sock
+        self.client = client
+        self.seat = seat
+        self.opening: Callable[[Listener, Protocol], Opening] | None = None
+        self.taken = False
+        self._site: Site | None = None
+
+    def protocol(self, listener: Listener, turn: Turn) -> ServerProtocol:
+        """Make the protocol, which reports to the listener itself if that is all there is to it."""
+        if self.seat is None and self.opening is None:
+            return ServerProtocol(turn, listener)
+        self._site = Site(listener, self.seat, self.opening)
+        return ServerProtocol(turn, self._site)
+
+    def end(self) -> None:
+        """Let go of what no transport has taken over."""
+        if not self.taken:
+            self.sock.close()
+        if self.seat is not None and (self._site is None or not self._site.is_open):
+            self.seat.leave()
+
+
+class Reception:
+    """Gives the connections of one socket to transports of the event loop.
+
+    Args:
+        sock: Listens.
+    """
+
+    def __init__(self, listener: Listener, turn: Turn, sock: socket.socket) -> None:
+        self._listener = listener
+        self._turn = turn
+        self._loop = listener.loop
+        self._kind = sock.family, sock.type, sock.proto
+        self._arrivals: dict[asyncio.Task[None], Arrival] = {}
+        self._connecting: set[asyncio.Task[object]] = set()
+
+    def receive(self, fd: int, client: Client | None) -> None:
+        """Take over a connection that was accepted, or close it if its address has too many.
+
+        Whatever this raises, the descriptor is still the caller's.
+        """
+        try:
+            seat = self._listener.seat_for(client)
+        except Full:
+            os.close(fd)
+            return
+        arrival = Arrival(socket.socket(*self._kind, fileno=fd), client, seat)
+        arrival.sock.setblocking(False)
+        serving = self._serve(arrival)
+        try:
+            task = self._loop.create_task(serving)
+            self._arrivals[task] = arrival
+        except BaseException:
+            serving.close()
+            arrival.sock.detach()
+            arrival.end()
+            raise
+        task.add_done_callback(self._served)
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        # Not at the end of the coroutine: cancelled before its first step, it has none.
+        self._arrivals.pop(task).end()
+
+    def close(self) -> None:
+        """Do nothing: connections on their way get their transport, which takes a few turns of the loop."""
+
+    async def settled(self) -> None:
+        """Wait until no connection is on its way any more; after `close`."""
+        while on_their_way := {*self._arrivals, *self._connecting}:
+            await asyncio.wait(on_their_way)
+            await asyncio.sleep(0)  # for their callbacks
+
+    async def _serve(self, arrival: Arrival) -> None:
+        """Find a transport for a connection."""
+        try:
+            await self._connect(arrival)
+        except OSError as error:  # it has ended already
+            reason = error.strerror or str(error)
+            self._listener.refusals.add_connection("transport", arrival.client, f"it can not be served: {reason}")
+            arrival.sock.close()
+
+    async def _connect(self, arrival: Arrival) -> None:
+        """Give it a transport of the event loop, without TLS."""
+        arrival.taken = True
+        protocol = arrival.protocol(self._listener, self._turn)
+        # Cancelled when the protocol is connected already, uvloop would not tell it that the connection is lost.
+        connecting = self._loop.create_task(self._loop.connect_accepted_socket(lambda: protocol, arrival.sock))
+        self._connecting.add(connecting)
+        connecting.add_done_callback(self._connecting.discard)
+        await asyncio.shield(connecting)
