@@ -19,16 +19,20 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import allocator  # noqa: E402
+import collector  # noqa: E402
 import nomemory  # noqa: E402
 from certificates import Pair  # noqa: E402
 
-KINDS = {"nomemory": nomemory.suites}
+KINDS = {"nomemory": nomemory.suites, "collector": collector.suites, "storm": collector.storm_suites}
+STORM = 20.0
+"""Seconds of storms in each scenario, if all cases run."""
+
 PATIENCE = 120
 """Seconds after which a case hangs."""
 
@@ -54,10 +58,16 @@ def cases(options: argparse.Namespace) -> Cases:
     """The cases of one suite."""
     folder = Path(options.folder)
     pair = Prepared(folder)
-    scenario, life, width = options.case.split("/")
-    failing = allocator.load(next(folder.glob(f"{allocator.NAME}*")))
-    suite = nomemory.Suite(scenario, life, int(width))
-    return nomemory.run(suite, failing, pair, options.folder, options.first, options.step)
+    hostile = allocator.load(next(folder.glob(f"{allocator.NAME}*")))
+    run_of = {"nomemory": nomemory.run, "collector": collector.run, "storm": collector.run_storm}[options.kind[0]]
+    return run_of(suite_of(options), hostile, pair, options.folder, options.first, options.step)
+
+
+def suite_of(options: argparse.Namespace) -> Any:
+    parts = options.case.split("/")
+    if options.kind[0] == "nomemory":
+        return nomemory.Suite(parts[0], parts[1], int(parts[2]))
+    return collector.Suite(*parts) if options.kind[0] == "collector" else options.case
 
 
 def be_child(options: argparse.Namespace) -> NoReturn:
@@ -173,7 +183,8 @@ def tail_of(text: str) -> str:
 
 def where_of(text: str) -> str:
     """The functions of crest's in which the last allocation failed, the innermost first."""
-    frames = re.findall(r"(?m)^(\S*/crest/\S*\.so)\(\+(0x[0-9a-f]+)\)", text.rpartition("failed allocation:\n")[2])
+    stack = text.rpartition("failed allocation:\n")[2].partition("Fatal Python error")[0]
+    frames = re.findall(r"(?m)^(\S*/crest/\S*\.so)\(\+(0x[0-9a-f]+)\)", stack)
     names = []
     for module, address in frames[:8]:
         command = ["addr2line", "-f", "-e", module, address]
@@ -181,7 +192,8 @@ def where_of(text: str) -> str:
             name = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")[0]
         except (OSError, subprocess.CalledProcessError):
             name = address
-        names.append(f"{Path(module).name.partition('.')[0]}:{name.removeprefix('__pyx_')}")
+        names.append(re.sub(r"^__pyx_\w+?_5crest_\d+[a-z]+_\d+([a-z]+)_(\d+)?", r"\1.pyx:", name))
+    names += [f"{Path(file).name}:{line}" for file, line in re.findall(r'File "(\S*/crest/\S*)", line (\d+)', stack)[:4]]
     return f"failed in {' < '.join(names)}" if names else ""
 
 
@@ -235,6 +247,8 @@ def run_all(runner: Runner, kinds: list[str], case: str | None, seconds: float) 
         if seconds:
             step = chance.randint(20, 60)
             runner.run(kind, suite, chance.randrange(step), step, most=max(1.0, seconds / 30))
+        elif kind == "storm":
+            runner.run(kind, suite, most=STORM)
         else:
             runner.run(kind, suite)
 
