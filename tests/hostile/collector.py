@@ -369,8 +369,8 @@ def cast_of(world: World) -> Cast:
 
 def finish(world: World, cast: Cast) -> None:
     """Everything that was begun comes to its end, and each client has got what it must get."""
-    cast.slow.reading = True
     for peer in cast.all():
+        peer.reading = True
         if not peer.over:
             try:
                 world.sync(peer)

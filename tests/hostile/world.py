@@ -88,7 +88,9 @@ class Stepping:
         return super().call_at(when, callback, *args, context=context)  # type: ignore[misc]
 
     def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
-        return self.call_at(self.time() + delay, callback, *args, context=context)  # type: ignore[attr-defined]
+        if self.through is not None and is_own(callback):
+            return super().call_later(delay, self.through, callback, *args, context=context)  # type: ignore[misc]
+        return super().call_later(delay, callback, *args, context=context)  # type: ignore[misc]
 
     def add_reader(self, fd: Any, callback: Any, *args: Any) -> Any:
         if self.through is not None and is_own(callback):
