@@ -27,9 +27,11 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import allocator  # noqa: E402
 import collector  # noqa: E402
 import nomemory  # noqa: E402
+import objects  # noqa: E402
 from certificates import Pair  # noqa: E402
 
-KINDS = {"nomemory": nomemory.suites, "collector": collector.suites, "storm": collector.storm_suites}
+KINDS = {"nomemory": nomemory.suites, "collector": collector.suites, "storm": collector.storm_suites,
+         "objects": objects.suites}
 STORM = 20.0
 """Seconds of storms in each scenario, if all cases run."""
 
@@ -58,6 +60,9 @@ def cases(options: argparse.Namespace) -> Cases:
     """The cases of one suite."""
     folder = Path(options.folder)
     pair = Prepared(folder)
+    if options.kind[0] == "objects":
+        suite = objects.Suite(*options.case.split("/"))
+        return objects.run(suite, pair, options.folder, options.first, options.step)
     hostile = allocator.load(next(folder.glob(f"{allocator.NAME}*")))
     run_of = {"nomemory": nomemory.run, "collector": collector.run, "storm": collector.run_storm}[options.kind[0]]
     return run_of(suite_of(options), hostile, pair, options.folder, options.first, options.step)

@@ -158,6 +158,8 @@ class World:
         self.unraisable: list[str] = []
         self.peers: list[Peer] = []
         self.serial = 0
+        self.staying: set[str] = set()
+        self.hostile: Callable[[Any], Any] = self.look
         self.loop = loop_of(scenario.loop)
         self.loop.set_exception_handler(lambda _, context: None)
         self.actions: dict[str, Callable[[Any], Any]] = {
