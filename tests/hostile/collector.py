@@ -187,28 +187,32 @@ SPARKS["ping"] = lambda cast: [cast.conn(peer).ping() for peer in cast.all() if 
 SPARKS["many"] = lambda cast: [send(3000)(cast), broadcasts(1, 3000)(cast), send(3000, "b")(cast), send(20)(cast)]
 SPARKS["send-and-close"] = lambda cast: [send(200)(cast), cast.world.close(cast.conn(cast.a)), send(200)(cast)]
 
-WHERE = ("plain", "tls", "loop", "deflate", "takeover", "async", "latest", "drop-oldest", "uvloop", "small-backlog")
-PLACES = "gc", "call"
+WHERE = {
+    "gc": ("plain", "tls", "loop", "deflate", "takeover", "async", "latest", "drop-oldest", "uvloop", "small-backlog"),
+    "call": ("plain", "tls", "loop", "deflate", "async"),
+}
+"""Where other code runs, the collector's or a signal handler's, and in which scenarios."""
+
+PLACES = 10_000
+"""A case's number is its place, and this times the number of its spark."""
 
 
 class Suite(NamedTuple):
-    """Cases that one process runs one after the other."""
+    """Cases that one process runs one after the other: for each spark, one for each place that there is."""
 
     scenario: str
     place: str
     doing: str
-    spark: str
 
     def __str__(self) -> str:
         return "/".join(self)
 
 
 def suites() -> Iterator[Suite]:
-    for scenario in WHERE:
-        for place in PLACES:
+    for place, scenarios in WHERE.items():
+        for scenario in scenarios:
             for each in DOINGS:
-                for spark in SPARKS:
-                    yield Suite(scenario, place, each, spark)
+                yield Suite(scenario, place, each)
 
 
 # ---- Where other code runs -------------------------------------------------------------------------------------------
@@ -339,12 +343,13 @@ def run(
     world = World(SCENARIOS[suite.scenario], pair, through=where.through, pause=where.pause, resume=where.resume)
     before, act = DOINGS[suite.doing]
     with world.serving(folder):
-        number = first
-        while True:
+        number, sparks = first, list(SPARKS)
+        while number // PLACES < len(sparks):
             yield str(number), None
+            spark = sparks[number // PLACES]
             cast = cast_of(world)
             before(cast)
-            where.arm(number, spark_of(suite.spark, cast))
+            where.arm(number % PLACES, spark_of(spark, cast))
             try:
                 act(cast)
             finally:
@@ -352,10 +357,8 @@ def run(
             finish(world, cast)
             faults, world.faults = world.faults, []
             if where.fired or past or faults:
-                yield str(number), faults
-            if past:
-                break
-            number += step
+                yield str(number), [f"{spark}: {fault}" for fault in faults]
+            number = (number // PLACES + 1) * PLACES + first % PLACES if past else number + step
 
 
 def cast_of(world: World) -> Cast:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -56,45 +57,47 @@ class Prepared(Pair):
             super().make(kind)
 
 
-def cases(options: argparse.Namespace) -> Cases:
+def cases(kind: str, suite: str, folder: Path, first: int, step: int) -> Cases:
     """The cases of one suite."""
-    folder = Path(options.folder)
-    pair = Prepared(folder)
-    if options.kind[0] == "objects":
-        suite = objects.Suite(*options.case.split("/"))
-        return objects.run(suite, pair, options.folder, options.first, options.step)
+    pair, parts = Prepared(folder), suite.split("/")
+    if kind == "objects":
+        return objects.run(objects.Suite(*parts), pair, str(folder), first, step)
     hostile = allocator.load(next(folder.glob(f"{allocator.NAME}*")))
-    run_of = {"nomemory": nomemory.run, "collector": collector.run, "storm": collector.run_storm}[options.kind[0]]
-    return run_of(suite_of(options), hostile, pair, options.folder, options.first, options.step)
+    if kind == "nomemory":
+        return nomemory.run(nomemory.Suite(parts[0], parts[1], int(parts[2])), hostile, pair, str(folder), first, step)
+    if kind == "collector":
+        return collector.run(collector.Suite(*parts), hostile, pair, str(folder), first, step)
+    return collector.run_storm(suite, hostile, pair, str(folder), first, step)
 
 
-def suite_of(options: argparse.Namespace) -> Any:
-    parts = options.case.split("/")
-    if options.kind[0] == "nomemory":
-        return nomemory.Suite(parts[0], parts[1], int(parts[2]))
-    return collector.Suite(*parts) if options.kind[0] == "collector" else options.case
+def be_child(out: int, errors: Path, only: bool, *suite: Any) -> NoReturn:
+    """Run the cases of one suite; a line for each that begins, and one for each that has ended.
 
-
-def be_child(options: argparse.Namespace) -> NoReturn:
-    """Run the cases of one suite; a line for each that begins, and one for each that has ended."""
+    It never returns: what is left of a process that has seen the worst need not end well.
+    """
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     faulthandler.enable()
-    out = os.fdopen(os.dup(1), "w", buffering=1)
-    for name, faults in cases(options):
-        if faults is None:
-            faulthandler.dump_traceback_later(PATIENCE, exit=True)
-            out.write(f"begin {name}\n")
-        else:
-            out.write(f"{'FAIL' if faults else 'pass'} {name} {'; '.join(faults)}".replace("\n", " ")[:3000] + "\n")
-            if faults and not options.only:
-                out.write("again\n")  # in a process that has seen no fault yet
+
+    def say(line: str) -> None:
+        os.write(out, line.replace("\n", " ")[:3000].encode(errors="replace") + b"\n")
+
+    try:
+        for name, faults in cases(*suite):
+            if faults is None:
+                faulthandler.dump_traceback_later(PATIENCE, exit=True)
+                say(f"begin {name}")
+                continue
+            say(f"{'FAIL' if faults else 'pass'} {name} {'; '.join(faults)}")
+            if faults and not only:
+                say("again")  # in a process that has seen no fault yet
+            if faults or only:
                 break
-            if options.only:
-                out.write("done\n")
-                break
-    else:
-        out.write("done\n")
-    out.flush()
-    os._exit(0)  # what is left of a process that has seen the worst need not end well
+        say("done")
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 # ---- All of them -----------------------------------------------------------------------------------------------------
@@ -139,46 +142,41 @@ class Runner:
 
     def follow(self, kind: str, suite: str, first: int, step: int, end: float, only: bool) -> str | None:
         """Run one process, and note what it says. Returns the case that it died in; None: it is done, or stopped."""
-        command = [sys.executable, __file__, "--child", "--kind", kind, "--case", suite, "--folder", str(self.folder),
-                   "--first", str(first), "--step", str(step), "--seed", str(self.seed)]  # fmt: skip
-        errors = self.folder / "stderr"
-        current = "start"
-        with open(errors, "w") as stderr:
-            process = subprocess.Popen(
-                command + ["--only"] * only, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment()
-            )
-        with process:
-            assert process.stdout is not None
-            for line in process.stdout:
+        errors, current = self.folder / "stderr", "start"
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reading)
+            be_child(writing, errors, only, kind, suite, self.folder, first, step)
+        os.close(writing)
+        with open(reading, encoding="utf-8") as said:
+            for line in said:
                 word, _, rest = line.rstrip("\n").partition(" ")
                 name, _, faults = rest.partition(" ")
                 if word == "done":
+                    os.waitpid(child, 0)
                     return None
                 if word == "again":
+                    os.kill(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
                     return current
                 if word == "begin":
                     current = name
                     continue
-                if faults:
-                    faults += f" | {where_of(errors.read_text(errors='replace'))}"
-                self.tally.add(kind, suite, name, faults)
+                self.tally.add(kind, suite, name, faults and f"{faults} | {where_of(errors)}")
                 if time.monotonic() > end:
-                    process.kill()
+                    os.kill(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
                     return None
-        status = process.returncode
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        said = errors.read_text(errors="replace")
-        self.tally.add(kind, suite, current, f"died of {how} | {where_of(said)} | {tail_of(said)}")
+        self.tally.add(kind, suite, current, f"died of {how} | {where_of(errors)} | {tail_of(errors)}")
         return current
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONFAULTHANDLER": "1", "PYTHONHASHSEED": "0"}
-
-
-def tail_of(text: str) -> str:
+def tail_of(errors: Path) -> str:
     """What says most of how a process died."""
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in errors.read_text(errors="replace").splitlines() if line.strip()]
     for mark in ("ERROR: AddressSanitizer", "runtime error", "Fatal Python error"):
         for place, line in enumerate(lines):
             if mark in line:
@@ -186,8 +184,9 @@ def tail_of(text: str) -> str:
     return " | ".join(lines[-6:])
 
 
-def where_of(text: str) -> str:
+def where_of(errors: Path) -> str:
     """The functions of crest's in which the last allocation failed, the innermost first."""
+    text = errors.read_text(errors="replace")
     stack = text.rpartition("failed allocation:\n")[2].partition("Fatal Python error")[0]
     frames = re.findall(r"(?m)^(\S*/crest/\S*\.so)\(\+(0x[0-9a-f]+)\)", stack)
     names = []
@@ -208,14 +207,7 @@ def main() -> int:
     parser.add_argument("--case", help="one case (suite:case), or a pattern of suites (plain/*)")
     parser.add_argument("--seconds", type=float, default=0, help="a sample that takes so long; 0: all cases")
     parser.add_argument("--seed", type=int, default=None, help="of the sample, and of random cases")
-    for name in ("--first", "--step"):
-        parser.add_argument(name, type=int, default=0 if name == "--first" else 1, help=argparse.SUPPRESS)
-    for name in ("--child", "--only"):
-        parser.add_argument(name, action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.child:
-        be_child(options)
     reason = allocator.why_not()
     if reason is not None:
         print(f"skipped: {reason}")
