@@ -189,7 +189,7 @@ SPARKS["send-and-close"] = lambda cast: [send(200)(cast), cast.world.close(cast.
 
 WHERE = {
     "gc": ("plain", "tls", "loop", "deflate", "takeover", "async", "latest", "drop-oldest", "uvloop", "small-backlog"),
-    "call": ("plain", "tls", "loop", "deflate", "async"),
+    "call": ("plain", "tls", "loop", "deflate", "async", "small-backlog"),
 }
 """Where other code runs, the collector's or a signal handler's, and in which scenarios."""
 

@@ -6,6 +6,7 @@ that it is nested in either may be first. Otherwise messages arrive in the order
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ class Call:
         result: What it returned, or the exception.
     """
 
-    __slots__ = ("children", "number", "open", "opcode", "payload", "result", "thread", "to")
+    __slots__ = ("children", "number", "opcode", "open", "payload", "result", "thread", "to")
 
     def __init__(self, number: int, to: str, opcode: int, payload: bytes, is_open: frozenset[str], thread: int) -> None:
         self.number, self.to, self.opcode, self.payload = number, to, opcode, payload
@@ -162,7 +163,7 @@ class Record:
     def _in_order(self, call: Call, places: dict[int, int]) -> bool:
         spans = [span for child in call.children if (span := self._span(child, places)) is not None]
         own = places.get(call.number)
-        for one, next_one in zip(spans, spans[1:], strict=False):
+        for one, next_one in itertools.pairwise(spans):
             if one[1] >= next_one[0]:
                 return False
         return own is None or not any(first < own < last for first, last in spans)

@@ -1,13 +1,14 @@
 """Memory runs out: in the life of a connection, one allocation fails, or a few; in the next life, the one after it.
 
 A case is one life. The client connects, shakes hands, has the application do a thing or two and leaves. Wherever crest
-needs memory for that, an allocation fails once. Then all others are served as before, and nothing of the victim is left.
+needs memory for that, an allocation fails once. Then all others are served as before, and nothing of the victim is
+left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from allocator import Allocator
 from certificates import Pair

@@ -1,7 +1,8 @@
 """Objects that are not what they seem, in every argument, and as everything that handlers return or raise.
 
 Whatever method of theirs crest calls, it sends, broadcasts, closes or raises. A case is one such object in one place.
-Either it is refused, by TypeError, ValueError or what it raises itself, or it is taken for what it is; the server goes on.
+Either it is refused, by TypeError, ValueError or what it raises itself, or it is taken for what it is. The server goes
+on.
 """
 
 from __future__ import annotations
@@ -142,7 +143,9 @@ def buffer_objects(payload: bytes) -> dict[str, Made]:
         "mapped": mapped,
         "ctypes": lambda world, hook: (ctypes.c_ubyte * len(payload)).from_buffer_copy(payload),
         "array": lambda world, hook: array.array("B", payload),
-        "shaped": lambda world, hook: memoryview(payload + b"x" * (-len(payload) % 4)).cast("B", (2, -(-len(payload) // 4) * 2)),
+        "shaped": lambda world, hook: memoryview(payload + b"x" * (-len(payload) % 4)).cast(
+            "B", (2, -(-len(payload) // 4) * 2)
+        ),
         "liar": lambda world, hook: liar(bytes, hook),
         "text": lambda world, hook: hostile(str, hook)("text"),
         "number": lambda world, hook: hostile(int, hook)(7),
@@ -439,8 +442,8 @@ def as_response(world: World, peer: Peer, value: Any) -> None:
         of_page(False)(world, peer, made)
 
 
-SERVER_OPTIONS = [name for name in WebSocketServer.__init__.__kwdefaults__ or ()]
-APP_OPTIONS = [name for name in App.__init__.__kwdefaults__ or ()]
+SERVER_OPTIONS = list(WebSocketServer.__init__.__kwdefaults__ or ())
+APP_OPTIONS = list(App.__init__.__kwdefaults__ or ())
 
 
 def as_option(make: Callable[..., Any], names: list[str]) -> Place:

@@ -31,8 +31,16 @@ import nomemory  # noqa: E402
 import objects  # noqa: E402
 from certificates import Pair  # noqa: E402
 
-KINDS = {"nomemory": nomemory.suites, "collector": collector.suites, "storm": collector.storm_suites,
-         "objects": objects.suites}
+KINDS = {
+    "nomemory": nomemory.suites,
+    "collector": collector.suites,
+    "storm": collector.storm_suites,
+    "objects": objects.suites,
+}
+ENDLESS = 1e9
+STRIDES = 5, 25
+"""Of a suite with one case for each place, a sample has every so manieth."""
+
 STORM = 20.0
 """Seconds of storms in each scenario, if all cases run."""
 
@@ -122,17 +130,29 @@ class Runner:
     """Runs suites, each in a process of its own.
 
     Args:
-        end: When to stop, in seconds of the monotonic clock.
         seed: Of what is chosen at random.
     """
 
-    def __init__(self, folder: Path, end: float, seed: int) -> None:
-        self.folder, self.end, self.seed = folder, end, seed
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.seed = folder, seed
+        self.started = time.monotonic()
         self.tally = Tally()
 
-    def run(self, kind: str, suite: str, first: int = 0, step: int = 1, *, most: float = 1e9, only: bool = False) -> None:
-        """Run the cases of a suite, until there are no more of them or it is time to end; each fault needs a new process."""
-        end = min(self.end, time.monotonic() + most)
+    def sample(self, kind: str, suites: list[str], chance: random.Random, end: float) -> None:
+        """Run some cases of each suite, as long as there is time."""
+        share = max(1.0, (end - time.monotonic()) / 20)
+        for suite in suites:
+            if time.monotonic() > end:
+                break
+            step = chance.randint(*STRIDES)
+            runs = 1 if kind in ("objects", "storm") else step
+            self.run(kind, suite, chance.randrange(step), runs, most=min(share, max(0.0, end - time.monotonic())))
+
+    def run(
+        self, kind: str, suite: str, first: int = 0, step: int = 1, *, most: float = ENDLESS, only: bool = False
+    ) -> None:
+        """Run the cases of a suite, for so many seconds at most; behind each fault in a new process."""
+        end = time.monotonic() + most
         for _ in range(MOST_FAULTS):
             died_in = self.follow(kind, suite, first, step, end, only)
             if died_in is None or only or not died_in.isdigit() or time.monotonic() > end:
@@ -197,7 +217,9 @@ def where_of(errors: Path) -> str:
         except (OSError, subprocess.CalledProcessError):
             name = address
         names.append(re.sub(r"^__pyx_\w+?_5crest_\d+[a-z]+_\d+([a-z]+)_(\d+)?", r"\1.pyx:", name))
-    names += [f"{Path(file).name}:{line}" for file, line in re.findall(r'File "(\S*/crest/\S*)", line (\d+)', stack)[:4]]
+    names += [
+        f"{Path(file).name}:{line}" for file, line in re.findall(r'File "(\S*/crest/\S*)", line (\d+)', stack)[:4]
+    ]
     return f"failed in {' < '.join(names)}" if names else ""
 
 
@@ -210,44 +232,38 @@ def main() -> int:
     options = parser.parse_args()
     reason = allocator.why_not()
     if reason is not None:
-        print(f"skipped: {reason}")
-        return 0
+        print(f"not run: it {reason}")
+        return 2
     seed = options.seed if options.seed is not None else random.randrange(1 << 16)
     with tempfile.TemporaryDirectory() as folder:
         allocator.build(Path(folder))
         Pair(Path(folder))
-        started = time.monotonic()
-        runner = Runner(Path(folder), started + (options.seconds or 1e9), seed)
+        runner = Runner(Path(folder), seed)
         run_all(runner, options.kind or list(KINDS), options.case, options.seconds)
         tally = runner.tally
     count = tally.passed + len(tally.failed)
     for each in tally.failed[:20]:
         print(f"again: python {os.path.relpath(__file__)} {each} --seed {seed}")
-    print(f"{count} cases in {time.monotonic() - started:.0f} s (seed {seed}): {tally.passed} passed, {len(tally.failed)} failed")
+    seconds = time.monotonic() - runner.started
+    print(f"{count} cases in {seconds:.0f} s (seed {seed}): {tally.passed} passed, {len(tally.failed)} failed")
     return 0 if count and not tally.failed else 1
 
 
 def run_all(runner: Runner, kinds: list[str], case: str | None, seconds: float) -> None:
-    """Run one case, or all suites that match, or a sample of them."""
+    """Run one case, or all suites that match, or a sample of them, for which each kind has the same time."""
     pattern, _, one = (case or "*").partition(":")
-    suites = [(kind, str(each)) for kind in kinds for each in KINDS[kind]() if fnmatch.fnmatch(str(each), pattern)]
-    if one:
-        for kind, suite in suites:
-            runner.run(kind, suite, int(one) if one.isdigit() else 0, only=True)
-        return
     chance = random.Random(runner.seed)
-    if seconds:
-        chance.shuffle(suites)
-    for kind, suite in suites:
-        if time.monotonic() > runner.end:
-            break
-        if seconds:
-            step = chance.randint(20, 60)
-            runner.run(kind, suite, chance.randrange(step), step, most=max(1.0, seconds / 30))
-        elif kind == "storm":
-            runner.run(kind, suite, most=STORM)
+    for place, kind in enumerate(kinds):
+        suites = [suite for each in KINDS[kind]() if fnmatch.fnmatch(suite := str(each), pattern)]
+        if one:
+            for suite in suites:
+                runner.run(kind, suite, int(one) if one.isdigit() else 0, only=True)
+        elif seconds:
+            chance.shuffle(suites)
+            runner.sample(kind, suites, chance, runner.started + seconds * (place + 1) / len(kinds))
         else:
-            runner.run(kind, suite)
+            for suite in suites:
+                runner.run(kind, suite, most=STORM if kind == "storm" else ENDLESS)
 
 
 if __name__ == "__main__":

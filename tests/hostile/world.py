@@ -1,7 +1,8 @@
 """An application, its server and its clients, all in one thread, so that nothing happens but when a test has it happen.
 
 The loop is a real one, asyncio's or uvloop's, that turns when told. What it calls of crest's own it calls `through`
-something: the failing allocator, or nothing. It calls nothing else through that: a loop does not survive what crest must.
+something: the failing allocator, or nothing. It calls nothing else through that, as a loop does not survive what crest
+must.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import functools
 import gc
 import logging
 import os
-import ssl
 import sys
 import time
 import weakref
@@ -411,7 +411,6 @@ class World:
             self.faults.append(f"tasks are left: {tasks}")
         if (open_now := self.descriptors()) > self.base + 2 * remaining + self.scenario.spare:
             self.faults.append(f"{open_now} descriptors, {self.base} before, {remaining} connections")
-
 
     def forget(self, peers: list[Peer]) -> None:
         """What was sent so far is checked; these clients go on."""
