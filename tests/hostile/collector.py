@@ -11,6 +11,7 @@ import gc
 import logging
 import random
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +26,9 @@ from world import Stuck, World
 
 SMALL_BUFFER = 4096
 """SO_RCVBUF of a client that reads slowly."""
+
+LEAST = 2
+"""Of the rest of a cast, without a crowd."""
 
 
 @dataclass
@@ -187,8 +191,23 @@ SPARKS["ping"] = lambda cast: [cast.conn(peer).ping() for peer in cast.all() if 
 SPARKS["many"] = lambda cast: [send(3000)(cast), broadcasts(1, 3000)(cast), send(3000, "b")(cast), send(20)(cast)]
 SPARKS["send-and-close"] = lambda cast: [send(200)(cast), cast.world.close(cast.conn(cast.a)), send(200)(cast)]
 
+CROWDED = "broadcast", "broadcast-to-slow", "broadcast-much", "turn"
+"""What is done with a crowd of clients."""
+
 WHERE = {
-    "gc": ("plain", "tls", "loop", "deflate", "takeover", "async", "latest", "drop-oldest", "uvloop", "small-backlog"),
+    "gc": (
+        "crew",
+        "plain",
+        "tls",
+        "loop",
+        "deflate",
+        "takeover",
+        "async",
+        "latest",
+        "drop-oldest",
+        "uvloop",
+        "small-backlog",
+    ),
     "call": ("plain", "tls", "loop", "deflate", "async", "small-backlog"),
 }
 """Where other code runs, the collector's or a signal handler's, and in which scenarios."""
@@ -212,7 +231,8 @@ def suites() -> Iterator[Suite]:
     for place, scenarios in WHERE.items():
         for scenario in scenarios:
             for each in DOINGS:
-                yield Suite(scenario, place, each)
+                if scenario != "crew" or each in CROWDED:
+                    yield Suite(scenario, place, each)
 
 
 # ---- Where other code runs -------------------------------------------------------------------------------------------
@@ -317,8 +337,9 @@ class Calls:
             self.armed = 1
 
     def disarm(self) -> bool:
-        self.armed = 0
-        return self.left >= 0
+        past = self.left >= 0
+        self.armed, self.left = 0, -1
+        return past
 
 
 # ---- Cases -----------------------------------------------------------------------------------------------------------
@@ -363,7 +384,7 @@ def run(
 
 def cast_of(world: World) -> Cast:
     peers = [world.peer(), world.peer(), world.peer(SMALL_BUFFER), world.peer()]
-    cast = Cast(world, *peers, rest=[world.peer(), world.peer()])
+    cast = Cast(world, *peers, rest=[world.peer() for _ in range(LEAST + world.scenario.crowd)])
     for peer in cast.all():
         world.upgrade(peer)
     world.until(lambda: len(world.closed) == len(cast.all()), "clients that connect")
@@ -374,11 +395,15 @@ def finish(world: World, cast: Cast) -> None:
     """Everything that was begun comes to its end, and each client has got what it must get."""
     for peer in cast.all():
         peer.reading = True
+    for peer in cast.all()[: 3 + LEAST] + [cast.idle]:
         if not peer.over:
             try:
                 world.sync(peer)
             except Stuck as error:
                 world.faults.append(f"{peer.name} waits in vain for {error}")
+    if world.scenario.crowd:  # to whom a broadcast says that nothing more will come
+        world.broadcast(0, tag="last")
+        world.until(lambda: all(peer.over or peer.heard("last") for peer in cast.all()), "the last broadcast")
     world.faults += [f"ignored: {text}" for text in world.unraisable]
     world.unraisable.clear()
     for peer in cast.all():
@@ -392,8 +417,11 @@ def finish(world: World, cast: Cast) -> None:
 # ---- Storms ----------------------------------------------------------------------------------------------------------
 
 STORM = ("plain", "tls", "unix", "loop", "uvloop", "deflate", "takeover", "tls-deflate", "async", "async-upgrade",
-         "async-deflate", "upgrade", "small-backlog", "drop-newest", "drop-oldest", "latest", "total")  # fmt: skip
+         "async-deflate", "upgrade", "small-backlog", "drop-newest", "drop-oldest", "latest", "total",
+         "threads", "threads-tls")  # fmt: skip
 STEPS = 40
+SENT = 50
+"""Rounds of a thread that sends."""
 
 
 def storm_suites() -> Iterator[str]:
@@ -450,6 +478,7 @@ def run_storm(
             logger.addHandler(storm)
             storm.cast = cast
             collector.arm(0, storm.spark_again)
+            threads = [Sender(cast, number + place) for place in range(world.scenario.threads)]
             try:
                 for _ in range(STEPS):
                     before, act = DOINGS[chance.choice(list(DOINGS))]
@@ -459,10 +488,34 @@ def run_storm(
                 storm.cast = None
                 collector.disarm()
                 logger.removeHandler(storm)
+                for thread in threads:
+                    thread.stop()
             finish(world, cast)
             faults, world.faults = world.faults, []
             yield str(number), faults
             number += step
+
+
+class Sender(threading.Thread):
+    """Sends from a thread of its own, until it is stopped."""
+
+    def __init__(self, cast: Cast, seed: int) -> None:
+        super().__init__(daemon=True)
+        self.cast, self.chance, self.stopped = cast, random.Random(seed), threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        world = self.cast.world
+        for _ in range(SENT):
+            if self.stopped.wait(0.001):
+                break
+            for conn in list(world.connections.values())[-4:]:
+                size = self.chance.choice([20, 3000, 40_000])
+                world.send(conn, size) if self.chance.random() < 0.8 else world.broadcast(size // 10)
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.join()
 
 
 def weather(cast: Cast, act: Act) -> None:

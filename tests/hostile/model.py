@@ -6,9 +6,9 @@ that it is nested in either may be first. Otherwise messages arrive in the order
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import count, pairwise
 from typing import Any, NamedTuple
 
 ALL = "*"
@@ -62,19 +62,23 @@ class Record:
 
     def __init__(self) -> None:
         self.roots: list[Call] = []
-        self.calls: list[Call] = []
+        self.calls: dict[int, Call] = {}
+        self._numbers = count()
         self._stacks = threading.local()
 
     def payload(self, size: int, tag: str = "") -> bytes:
         """One that no other call has."""
-        head = f"{len(self.calls)}:{tag}:".encode()
-        return head + bytes([97 + len(self.calls) % 26]) * max(0, size - len(head))
+        number = next(self._numbers)
+        head = f"{number}:{tag}:".encode()
+        return head + bytes([97 + number % 26]) * max(0, size - len(head))
 
     def begin(self, to: str, opcode: int, payload: bytes, is_open: frozenset[str] = frozenset()) -> Call:
         """A call is about to be made in this thread."""
         stack: list[Call] = self._stack()
-        call = Call(len(self.calls), to, opcode, payload, is_open, threading.get_ident())
-        self.calls.append(call)
+        number = number_of(payload)
+        if number < 0:
+            number = next(self._numbers)
+        call = self.calls[number] = Call(number, to, opcode, payload, is_open, threading.get_ident())
         (stack[-1].children if stack else self.roots).append(call)
         stack.append(call)
         return call
@@ -108,12 +112,11 @@ class Record:
         places: dict[int, int] = {}
         faults: list[str] = []
         for place, message in enumerate(received):
-            head = message.payload.partition(b":")[0]
-            number = int(head) if head.isdigit() else -1
-            if not 0 <= number < len(self.calls):
+            number = number_of(message.payload)
+            call = self.calls.get(number)
+            if call is None:
                 faults.append(f"{name} got what nothing has sent: {message.payload[:40]!r}")
                 continue
-            call = self.calls[number]
             if (call.opcode, call.payload) != message:
                 faults.append(f"{name} got {shown(message)} of {call!r}, mixed or cut")
             elif number in places:
@@ -163,14 +166,17 @@ class Record:
     def _in_order(self, call: Call, places: dict[int, int]) -> bool:
         spans = [span for child in call.children if (span := self._span(child, places)) is not None]
         own = places.get(call.number)
-        for one, next_one in itertools.pairwise(spans):
+        for one, next_one in pairwise(spans):
             if one[1] >= next_one[0]:
                 return False
         return own is None or not any(first < own < last for first, last in spans)
 
 
+def number_of(payload: bytes) -> int:
+    """The number that a payload begins with; -1: it has none."""
+    head = payload[:20].partition(b":")[0]
+    return int(head) if head.isdigit() else -1
+
+
 def shown(message: Message) -> str:
     return f"{len(message.payload)} bytes {message.payload[:12]!r}...{message.payload[-6:]!r}"
-
-
-Send = Callable[..., Any]

@@ -146,7 +146,14 @@ WHERE = {
 }
 """Scenarios of lives that are not for all."""
 
-SPECIAL = {"rates": ("all-at-once",), "proxied": ("echo",), "total": ("reads-slowly", "reads-nothing")}
+SPECIAL: dict[str, tuple[str, ...]] = {
+    "crew": (),
+    "threads": (),
+    "threads-tls": (),
+    "rates": ("all-at-once",),
+    "proxied": ("echo",),
+    "total": ("reads-slowly", "reads-nothing"),
+}
 """Lives of scenarios that are not for all."""
 
 

@@ -24,6 +24,8 @@ class Scenario:
         drops: The policy leaves messages out for slow clients.
         tasks: How many the server itself has.
         spare: Descriptors that may be opened in passing.
+        crowd: How many clients there are beside those whom a case is about.
+        threads: How many send beside the loop's own.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Scenario:
     drops: bool = False
     tasks: int = 0
     spare: int = 0
+    crowd: int = 0
+    threads: int = 0
 
 
 LIMITS = {"max_connections": 1000, "max_connections_per_ip": 1000}
@@ -76,6 +80,9 @@ SCENARIOS: dict[str, Scenario] = {
         scenario("latest", policy="latest", drops=True, server={"max_backlog": 60_000}),
         scenario("rates", server={"max_message_rate": (1000, 1000), "idle_timeout": 60}),
         scenario("proxied", app={"trusted_proxies": ["10.0.0.1"]}),
+        scenario("crew", crowd=300, server={"fanout_threads": 2}),
+        scenario("threads", threads=2),
+        scenario("threads-tls", threads=2, transport="tls", tasks=64, spare=4),
         scenario("total", app={"max_backlog_total": 100_000}),
     ]
 }  # fmt: skip

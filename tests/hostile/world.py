@@ -151,7 +151,6 @@ class World:
         self.pause, self.resume = pause, resume
         self.record = Record()
         self.connections: dict[str, Any] = {}
-        self.joined: dict[str, int] = {}
         self.closed: dict[str, list[tuple[int, str]]] = {}
         self.owned: list[weakref.ref[Any]] = []
         self.faults: list[str] = []
@@ -186,9 +185,9 @@ class World:
         method = conn.send_binary if binary else conn.send
         return self.made(call, method, data)
 
-    def broadcast(self, size: int, **options: Any) -> Any:
+    def broadcast(self, size: int, tag: str = "", **options: Any) -> Any:
         self.pause()
-        payload = self.record.payload(size)
+        payload = self.record.payload(size, tag)
         text = payload.decode()
         is_open = frozenset(name for name, conn in self.connections.items() if conn.is_open())
         call = self.record.begin(ALL, TEXT, payload, is_open)
@@ -231,7 +230,6 @@ class World:
         if name in self.connections:
             self.faults.append(f"on_connect ran twice for {name}")
         self.connections[name] = conn
-        self.joined[name] = len(self.record.calls)
         self.closed[name] = []
         self.resume()
 
@@ -418,7 +416,6 @@ class World:
         for peer in peers:
             peer.messages.clear()
             peer.pongs.clear()
-            self.joined[peer.name] = 0
 
 
 class Owned:
