@@ -26,7 +26,6 @@ from peer import Peer
 from scenarios import Scenario
 
 import crest.listener
-import crest.tls
 from crest import App, WebSocketServer
 from crest.io.protocol import ServerProtocol
 
@@ -45,6 +44,14 @@ def is_own(callback: Any) -> bool:
     while isinstance(callback, functools.partial):
         callback = callback.func
     return type(getattr(callback, "__self__", None)).__module__.startswith("crest.")
+
+
+def is_own_coroutine(coroutine: Any) -> bool:
+    """True if a coroutine is crest's, in Python or compiled."""
+    code = getattr(coroutine, "cr_code", None)
+    return type(coroutine).__module__.startswith("_cython") or (
+        code is not None and os.path.dirname(crest.__file__) in code.co_filename
+    )
 
 
 class Steps(Coroutine[Any, Any, Any]):
@@ -98,7 +105,7 @@ class Stepping:
         return super().add_reader(fd, callback, *args)  # type: ignore[misc]
 
     def create_task(self, coroutine: Any, **options: Any) -> Any:
-        if self.through is not None and not isinstance(coroutine, Steps):
+        if self.through is not None and is_own_coroutine(coroutine):
             coroutine = Steps(self.through, coroutine)
         return super().create_task(coroutine, **options)  # type: ignore[misc]
 
