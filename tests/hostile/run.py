@@ -47,7 +47,7 @@ STORM = 20.0
 PATIENCE = 120
 """Seconds after which a case hangs."""
 
-MOST_FAULTS = 12
+MOST_FAULTS = 40
 """Of one suite; then the rest of it is left out."""
 
 Cases = Iterator[tuple[str, list[str] | None]]
