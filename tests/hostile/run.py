@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -115,12 +116,17 @@ class Tally:
     """How many cases ran, and which failed."""
 
     def __init__(self) -> None:
-        self.passed = 0
+        self.counts: Counter[str] = Counter()
         self.failed: list[str] = []
 
+    def __str__(self) -> str:
+        count, failed = self.counts.total(), len(self.failed)
+        kinds = ", ".join(f"{kind} {number}" for kind, number in self.counts.items())
+        return f"{count} cases ({kinds or 'none'}): {count - failed} passed, {failed} failed"
+
     def add(self, kind: str, suite: str, case: str, faults: str) -> None:
+        self.counts[kind] += 1
         if not faults:
-            self.passed += 1
             return
         self.failed.append(f"--kind {kind} --case {suite}:{case}")
         print(f"FAILED {self.failed[-1]}\n    {faults}", flush=True)
@@ -241,12 +247,10 @@ def main() -> int:
         runner = Runner(Path(folder), seed)
         run_all(runner, options.kind or list(KINDS), options.case, options.seconds)
         tally = runner.tally
-    count = tally.passed + len(tally.failed)
     for each in tally.failed[:20]:
-        print(f"again: python {os.path.relpath(__file__)} {each} --seed {seed}")
-    seconds = time.monotonic() - runner.started
-    print(f"{count} cases in {seconds:.0f} s (seed {seed}): {tally.passed} passed, {len(tally.failed)} failed")
-    return 0 if count and not tally.failed else 1
+        print(f"again: python {os.path.relpath(__file__)} {each}")
+    print(f"{time.monotonic() - runner.started:.0f} s, seed {seed}: {tally}")
+    return 0 if tally.counts and not tally.failed else 1
 
 
 def run_all(runner: Runner, kinds: list[str], case: str | None, seconds: float) -> None:
