@@ -33,8 +33,15 @@ LEAST = 2
 
 @dataclass
 class Cast:
-    """The clients of one case: `a`, whom it is about, another one, one that reads slowly, one that gets nothing unless
-    other code sends it, and the rest."""
+    """The clients of one case.
+
+    Attributes:
+        a: The case is about this one.
+        b: Another one.
+        slow: It reads slowly.
+        idle: It gets nothing unless other code sends it.
+        rest: More of them, a crowd in some scenarios.
+    """
 
     world: World
     a: Peer
@@ -281,7 +288,7 @@ class Collector:
             self._spark()
 
     def disarm(self) -> bool:
-        """Returns whether there was no such place any more."""
+        """Stop. True if crest makes fewer allocations than were to be counted."""
         self._armed = False
         self._allocator.prepare(None)
         count = self._allocator.counts()[0]
@@ -401,7 +408,7 @@ def finish(world: World, cast: Cast) -> None:
                 world.sync(peer)
             except Stuck as error:
                 world.faults.append(f"{peer.name} waits in vain for {error}")
-    if world.scenario.crowd:  # to whom a broadcast says that nothing more will come
+    if world.scenario.crowd:  # a broadcast tells its clients that nothing more will come
         world.broadcast(0, tag="last")
         world.until(lambda: all(peer.over or peer.heard("last") for peer in cast.all()), "the last broadcast")
     world.faults += [f"ignored: {text}" for text in world.unraisable]
@@ -417,7 +424,7 @@ def finish(world: World, cast: Cast) -> None:
 # ---- Storms ----------------------------------------------------------------------------------------------------------
 
 STORM = ("plain", "tls", "unix", "loop", "uvloop", "deflate", "takeover", "tls-deflate", "async", "async-upgrade",
-         "async-deflate", "upgrade", "small-backlog", "drop-newest", "drop-oldest", "latest", "total",
+         "async-deflate", "upgrade", "watching", "small-backlog", "drop-newest", "drop-oldest", "latest", "total",
          "threads", "threads-tls")  # fmt: skip
 STEPS = 40
 SENT = 50
@@ -519,7 +526,7 @@ class Sender(threading.Thread):
 
 
 def weather(cast: Cast, act: Act) -> None:
-    """Do something, with whoever is still there; those who have left are replaced."""
+    """Do something with a full cast: new clients take the places of those that have left."""
     world = cast.world
     for name in ("a", "b", "slow", "idle"):
         peer = getattr(cast, name)

@@ -26,7 +26,7 @@ class Call:
 
     Attributes:
         to: The connection's name, or ALL.
-        open: To whom a broadcast went: those that were open.
+        open: The connections that a broadcast went to: those that were open.
         result: What it returned, or the exception.
     """
 
@@ -106,7 +106,7 @@ class Record:
         """What is wrong with what a client got.
 
         Args:
-            ended: The connection has ended, by whomever; then what was sent last may be missing.
+            ended: The connection has ended, on either side. Then what was sent last may be missing.
             drops: The backlog policy may have left messages out.
         """
         places: dict[int, int] = {}

@@ -44,7 +44,19 @@ def says(*texts: str) -> Life:
     return victim
 
 
-for name in ("echo", "large", "binary", "broadcast", "state", "ping", "close", "raise", "look"):
+for name in (
+    "echo",
+    "large",
+    "binary",
+    "broadcast",
+    "broadcast-binary",
+    "uncompressed",
+    "state",
+    "ping",
+    "close",
+    "raise",
+    "look",
+):
     LIVES[name] = says(name)
 
 

@@ -24,7 +24,8 @@ class Scenario:
         drops: The policy leaves messages out for slow clients.
         tasks: How many the server itself has.
         spare: Descriptors that may be opened in passing.
-        crowd: How many clients there are beside those whom a case is about.
+        watches: There are handlers for errors and for drained connections.
+        crowd: How many clients there are beside those that a case is about.
         threads: How many send beside the loop's own.
     """
 
@@ -40,6 +41,7 @@ class Scenario:
     drops: bool = False
     tasks: int = 0
     spare: int = 0
+    watches: bool = False
     crowd: int = 0
     threads: int = 0
 
@@ -68,6 +70,7 @@ SCENARIOS: dict[str, Scenario] = {
         scenario("uvloop-loop", loop="uvloop", direct=False, spare=4),
         scenario("async", handlers="async"),
         scenario("upgrade", upgrade="plain"),
+        scenario("watching", upgrade="plain", watches=True),
         scenario("async-upgrade", upgrade="async", handlers="async"),
         scenario("deflate", extensions=ASKS, server={"compression": Deflate(threshold=0)}),
         scenario("takeover", extensions=ASKS, server={"compression": TAKEOVER}),

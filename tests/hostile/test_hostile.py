@@ -1,4 +1,4 @@
-"""A sample of the hostile cases, in processes of their own, and whether their runner and their model notice faults."""
+"""A sample of the hostile cases, in processes of their own; and their runner and their model notice faults."""
 
 import os
 import re

@@ -8,7 +8,6 @@ must.
 from __future__ import annotations
 
 import asyncio
-import functools
 import gc
 import logging
 import os
@@ -17,6 +16,7 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from certificates import Pair
@@ -41,7 +41,7 @@ class Stuck(Exception):
 
 def is_own(callback: Any) -> bool:
     """True if a callback is a method of crest's."""
-    while isinstance(callback, functools.partial):
+    while isinstance(callback, partial):
         callback = callback.func
     return type(getattr(callback, "__self__", None)).__module__.startswith("crest.")
 
@@ -128,7 +128,7 @@ class Stage(asyncio.BufferedProtocol):
     def __init__(self, through: Through, protocol: ServerProtocol) -> None:
         for name in ("connection_made", "get_buffer", "buffer_updated", "eof_received", "pause_writing",
                      "resume_writing", "connection_lost"):  # fmt: skip
-            setattr(self, name, functools.partial(through, getattr(protocol, name)))
+            setattr(self, name, partial(through, getattr(protocol, name)))
 
 
 class World:
@@ -163,6 +163,7 @@ class World:
         self.faults: list[str] = []
         self.unraisable: list[str] = []
         self.peers: list[Peer] = []
+        self.in_error: set[str] = set()
         self.serial = 0
         self.staying: set[str] = set()
         self.hostile: Callable[[Any], Any] = self.look
@@ -173,6 +174,8 @@ class World:
             "large": lambda conn: self.send(conn, 70_000),
             "binary": lambda conn: self.send(conn, 9000, binary=True),
             "broadcast": lambda conn: self.broadcast(300),
+            "broadcast-binary": lambda conn: self.broadcast(9000, binary=True),
+            "uncompressed": lambda conn: self.broadcast(3000, compress=False),
             "state": lambda conn: self.broadcast(300, key="state"),
             "burst": lambda conn: [self.send(conn, 3000) for _ in range(60)],
             "flood": lambda conn: [self.broadcast(5000) for _ in range(60)],
@@ -192,13 +195,14 @@ class World:
         method = conn.send_binary if binary else conn.send
         return self.made(call, method, data)
 
-    def broadcast(self, size: int, tag: str = "", **options: Any) -> Any:
+    def broadcast(self, size: int, tag: str = "", binary: bool = False, **options: Any) -> Any:
         self.pause()
         payload = self.record.payload(size, tag)
-        text = payload.decode()
+        data = payload if binary else payload.decode()
         is_open = frozenset(name for name, conn in self.connections.items() if conn.is_open())
-        call = self.record.begin(ALL, TEXT, payload, is_open)
-        return self.made(call, functools.partial(self.ws.broadcast, **options), text)
+        call = self.record.begin(ALL, BINARY if binary else TEXT, payload, is_open)
+        method = self.ws.broadcast_binary if binary else self.ws.broadcast
+        return self.made(call, partial(method, **options), data)
 
     def close(self, conn: Any, *args: Any) -> Any:
         self.pause()
@@ -255,6 +259,11 @@ class World:
         self.closed[conn.state.name].append((code, reason))
         self.resume()
 
+    def erred(self, conn: Any, error: str) -> None:
+        self.pause()
+        self.in_error.add(conn.state.name)
+        self.resume()
+
     def upgrading(self, request: Any) -> Any:
         user = Owned()
         self.owned.append(weakref.ref(user))
@@ -274,6 +283,9 @@ class World:
         }
         for name, handler in plain.items():
             getattr(self.ws, name)(slowly(handler) if scenario.handlers == "async" else handler)
+        if scenario.watches:
+            self.ws.on_error(self.erred)
+            self.ws.on_drain(lambda conn: None)
         if scenario.upgrade:
             self.ws.on_upgrade(slowly(self.upgrading) if scenario.upgrade == "async" else self.upgrading)
         page: Any = lambda request: {"path": request.path, "query": dict(request.query)}  # noqa: E731
@@ -320,6 +332,10 @@ class World:
             if tasks := asyncio.all_tasks(self.loop):
                 self.faults.append(f"tasks are left: {tasks}")
             self.loop.run_until_complete(self.loop.shutdown_default_executor())
+            self.connections.clear()
+            gc.collect()
+            if alive := sum(each() is not None for each in self.owned):
+                self.faults.append(f"{alive} objects that were users of connections are left")
             if self.descriptors() != descriptors:
                 self.faults.append(f"{self.descriptors() - descriptors} descriptors are left")
             self.loop.close()
@@ -361,11 +377,19 @@ class World:
                     raise Stuck(what)
 
     def sync(self, peer: Peer) -> bool:
-        """Until the application has handled all that the client has said. False: the client's connection is over."""
-        self.serial += 1
-        tag = f"sync{self.serial}"
-        peer.say(f"sync {tag}")
-        self.until(lambda: peer.over or peer.heard(tag), f"an answer to {peer.name}")
+        """Until the application has handled all that the client has said. False: the client's connection is over.
+
+        A handler that raised leaves a connection open if there is an on_error: then the client asks again.
+        """
+        for _ in range(3):
+            self.serial += 1
+            tag = f"sync{self.serial}"
+            self.in_error.discard(peer.name)
+            peer.say(f"sync {tag}")
+            asked = partial(lambda tag: peer.over or peer.heard(tag) or peer.name in self.in_error, tag)
+            self.until(asked, f"an answer to {peer.name}")
+            if peer.over or peer.heard(tag):
+                break
         return peer.heard(tag)
 
     def bystander(self) -> Peer:
@@ -420,6 +444,7 @@ class World:
     def forget(self, peers: list[Peer]) -> None:
         """What was sent so far is checked; these clients go on."""
         self.record = Record()
+        self.in_error.clear()
         for peer in peers:
             peer.messages.clear()
             peer.pongs.clear()
