@@ -2,6 +2,8 @@
 
 Each suite of cases has a process of its own, which may crash: then its next case has another. At the end it says how
 many cases there were, and how to run each one again that has failed. The exit status is 1 if one has, or none ran.
+
+HOSTILE_GUARD=20   Seconds after which what is waited for has failed to happen. Where much fails, fewer are quicker.
 """
 
 from __future__ import annotations
