@@ -34,8 +34,8 @@ class Spite(Exception):
     """What hostile objects raise."""
 
 
-REFUSED = (TypeError, ValueError, Spite)
-"""What may be raised for a bad argument."""
+REFUSED = (TypeError, ValueError, Spite, NotImplementedError)
+"""What may be raised for a bad argument; the last by memoryviews of many dimensions."""
 
 
 class Hook:
