@@ -25,6 +25,7 @@ class Scenario:
         tasks: How many the server itself has.
         spare: Descriptors that may be opened in passing.
         watches: There are handlers for errors and for drained connections.
+        kept: Descriptors that the loop keeps until it is closed: libuv's for when there are no more.
         crowd: How many clients there are beside those that a case is about.
         threads: How many send beside the loop's own.
     """
@@ -41,6 +42,7 @@ class Scenario:
     drops: bool = False
     tasks: int = 0
     spare: int = 0
+    kept: int = 0
     watches: bool = False
     crowd: int = 0
     threads: int = 0
@@ -67,7 +69,7 @@ SCENARIOS: dict[str, Scenario] = {
         scenario("loop", direct=False),
         scenario("loop-tls", transport="tls", direct=False, tasks=64, spare=4),
         scenario("uvloop", loop="uvloop", spare=4),
-        scenario("uvloop-loop", loop="uvloop", direct=False, spare=4),
+        scenario("uvloop-loop", loop="uvloop", direct=False, spare=4, kept=1),
         scenario("async", handlers="async"),
         scenario("upgrade", upgrade="plain"),
         scenario("watching", upgrade="plain", watches=True),
