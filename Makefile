@@ -10,8 +10,11 @@ SOURCES := $(wildcard src/crest/*/*.pyx src/crest/*/*.pxd src/crest/*/*.h)
 JOBS := $(shell getconf _NPROCESSORS_ONLN)
 AUTOBAHN ?= ../shared/tools/autobahn/run.sh
 LIBASAN = $(shell $(CC) -print-file-name=libasan.so)
+SANITIZED = LD_PRELOAD="$(LIBASAN)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+	PYTHONPATH="$$(echo build/sanitize/lib.*)"
 
-.PHONY: help chat test bench compare bench-guard lint types sanitize sanitize-extensions autobahn dist clean
+.PHONY: help chat test hostile bench compare bench-guard lint types sanitize sanitize-extensions sanitized autobahn dist \
+	clean
 .DELETE_ON_ERROR:
 
 help: ## List what make can do
@@ -24,6 +27,12 @@ chat: $(VENV)/installed ## Serve the chat of the docs; HOST=127.0.0.1 PORT=8000
 test: $(VENV)/installed ## Run the tests
 	@echo "Running the tests"
 	@$(BIN)/python -m pytest $(ARGS)
+
+hostile: sanitized ## Run code that is hostile to crest, plain and under sanitizers: hours; ARGS="--seconds 60" for a sample
+	@echo "Running hostile code"
+	@$(BIN)/python tests/hostile/run.py $(ARGS)
+	@echo "Running hostile code under sanitizers"
+	@$(SANITIZED) $(BIN)/python tests/hostile/run.py $(ARGS)
 
 bench: $(VENV)/extra-bench ## Compare kernels and frames with other implementations, without sockets
 	@echo "Running the benchmarks"
@@ -53,13 +62,14 @@ sanitize: ## Test the C kernels under AddressSanitizer and UndefinedBehaviorSani
 	@echo "Testing the kernels under sanitizers"
 	@$(MAKE) --no-print-directory -C tests/kernels check
 
-sanitize-extensions: $(VENV)/installed ## Run tests of the extension modules under sanitizers
+sanitized: $(VENV)/installed
 	@echo "Building the extension modules with sanitizers"
 	@CREST_SANITIZE=1 $(BIN)/python setup.py --quiet build --parallel $(JOBS) >build/sanitize.log 2>&1 \
 		|| { cat build/sanitize.log; exit 1; }
+
+sanitize-extensions: sanitized ## Run tests of the extension modules under sanitizers
 	@echo "Running tests under sanitizers"
-	@LD_PRELOAD="$(LIBASAN)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
-		PYTHONPATH="$$(echo build/sanitize/lib.*)" $(BIN)/python -m pytest tests/kernels tests/wire tests/io $(ARGS)
+	@$(SANITIZED) $(BIN)/python -m pytest tests/kernels tests/wire tests/io $(ARGS)
 
 autobahn: $(VENV)/installed ## Run Autobahn's suite; AUTOBAHN=path of its run.sh
 	@echo "Running Autobahn's suite"
