@@ -153,27 +153,25 @@ class Response:
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
         content_type: str | None = None,
     ) -> None:
-        if not isinstance(body, str | bytes | bytearray | memoryview):
+        if not issubclass(type(body), str | bytes | bytearray | memoryview):
             raise TypeError(f"the body of a Response is str or bytes, not {type(body).__name__}")
         if not 200 <= status <= 599:
             raise ValueError(f"the status of a Response is 200 to 599, not {status}")
         fields = CIMultiDict[str]()
         for name, value in headers.items() if isinstance(headers, Mapping) else headers or ():
-            _check_field(name, value)
-            fields.add(name, value)
+            fields.add(*_checked_field(name, value))
         if content_type is not None:
             if "Content-Type" in fields:
                 raise ValueError("Content-Type is given twice: in headers and as content_type")
             if isinstance(body, str) and content_type.startswith("text/") and "charset=" not in content_type.lower():
                 content_type += "; charset=utf-8"
-            _check_field("Content-Type", content_type)
-            fields.add("Content-Type", content_type)
+            fields.add(*_checked_field("Content-Type", content_type))
         elif body and "Content-Type" not in fields:
             content_type = "text/html; charset=utf-8" if isinstance(body, str) else "application/octet-stream"
             fields.add("Content-Type", content_type)
         self._status = int(status)
         self._headers = CIMultiDictProxy(fields)
-        self._body = body.encode() if isinstance(body, str) else bytes(body)
+        self._body = str.encode(body) if isinstance(body, str) else bytes(memoryview(body))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._status} {self.size} bytes>"
@@ -303,13 +301,20 @@ def serialize(response: Response, *, head_only: bool, keep_alive: bool) -> bytes
     return head if head_only or empty else head + response.body
 
 
-def _check_field(name: str, value: str) -> None:
+def _checked_field(name: str, value: str) -> tuple[str, str]:
+    """A header field as it is sent: copies that are no subclass of str, whose methods could raise or change it later.
+
+    Raises:
+        TypeError, ValueError: HTTP does not allow it, or crest sets it.
+    """
+    name, value = str.__str__(name), str.__str__(value)
     if _NAME.fullmatch(name) is None:
         raise ValueError(f"not a header name: {name!r}")
     if name.lower() in _FRAMING:
         raise ValueError(f"crest sets the header {name} itself")
     if _VALUE.fullmatch(value) is None:
         raise ValueError(f"the header {name} has a value that HTTP does not allow: {value!r}")
+    return name, value
 
 
 def _phrase(status: int) -> str:

@@ -52,23 +52,29 @@ def test_a_broadcast_goes_with_own_sends(direct: bool) -> None:
         assert got == [b"\x81\x01a\x81\x01b\x81\x01c\x81\x01d"]
 
 
-def test_connections_without_memory_for_what_has_to_wait_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log does not grow with what they can not take, and nobody else notices."""
-    with scene(direct=False, max_backlog=1 << 30) as stage:
+@pytest.mark.parametrize("max_backlog", [1 << 30, 1 << 20])
+def test_without_memory_to_send_it_a_broadcast_waits(max_backlog: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log does not grow with that, and nobody else notices; past max_backlog connections are cut."""
+    numbers = [f"{number:065536}" for number in range(50)]
+    with scene(direct=False, max_backlog=max_backlog) as stage:
         links = [stage.link() for _ in range(50)]
         others = [stage.link() for _ in range(2)]
         with monkeypatch.context() as patch:
             for link in links:
                 patch.setattr(link.transport, "is_closing", no_memory)
-            for number in range(50):
-                stage.hub.broadcast(f"{number:065536}")
+            for number in numbers:
+                stage.hub.broadcast(number)
                 assert len(blocks(stage)) <= 4
-        assert not any(link.connection.is_open() for link in links)
         stage.hub.broadcast("then")
         stage.end_turn()
         for link in others:
             link.read_all()
-            assert link.texts() == [*(f"{number:065536}" for number in range(50)), "then"]
+            assert link.texts() == [*numbers, "then"]
+        for link in links:
+            assert link.connection.is_open() == (max_backlog > 1 << 20)
+            if link.connection.is_open():
+                link.read_all()
+                assert link.texts() == [*numbers, "then"]
 
 
 def no_memory() -> bool:

@@ -6,10 +6,6 @@ from crest.io.heartbeat cimport Heartbeat
 from crest.io.turn cimport Turn
 
 
-cdef enum:
-    TRIES = 3       # at what must be done at the end, and needs memory
-
-
 cdef class Closing(Heartbeat):
     cdef readonly Turn turn
     cdef readonly object transport      # None before and after the connection

@@ -9,7 +9,7 @@ the peer can still read it, and the peer's end of stream is awaited for `close_t
 from libc.stdint cimport UINT32_MAX, uint32_t
 
 from crest.io.heartbeat cimport Heartbeat, descriptor_of
-from crest.io.inbox cimport CLOSE, ERROR
+from crest.io.inbox cimport CLOSE, ERROR, TRIES
 from crest.wire.rfc6455 cimport MAX_CLOSE_REASON
 
 from crest.io.inbox import ErrorText

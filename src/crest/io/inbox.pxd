@@ -7,6 +7,9 @@ from crest.io.backlog cimport Owner
 from crest.io.hub cimport Hub
 from crest.io.outbox cimport Outbox
 
+cdef enum:
+    TRIES = 8       # at what must be done, and needs memory
+
 # What a handler is called for.
 cdef enum Event:
     CONNECT
@@ -33,6 +36,7 @@ cdef class Inbox(Owner):
     cdef object call(self, Event event, object first, object second)
     cdef object awaitable_of(self, Event event, object handler, PyObject* returned)
     cdef object handler_failed(self, Event event, str name, BaseException error)
+    cdef object begin_task(self, Event event, object awaitable)
     cdef int await_result(self, Event event, object awaitable) except -1
     cdef int broke_off(self, Exception error) except -1
     cdef object await_failed(self, Event event, object awaitable, BaseException error)

@@ -170,21 +170,18 @@ cdef class Inbox(Owner):
 
     cdef int await_result(self, Event event, object awaitable) except -1:
         """An async handler has begun: events wait until it, and those that came meanwhile, have ended."""
-        cdef object work = None, task = None, following = None
+        cdef object task = None, following = None
         self.begun = False
         self.task = self  # anything but None
         self.look_after(True)
         try:
-            work = self._work(event, awaitable)
-            task = self.connection.feed.turn.loop.create_task(work)
+            task = self.begin_task(event, awaitable)
         except BaseException as error:  # a task factory's, or there is no memory
             self.task = None
             self.look_after(False)
             if self.begun:  # it was eager, and is no task: nothing will wake it
                 self.abort()
                 raise
-            if work is not None:
-                work.close()
             if iscoroutine(awaitable):
                 awaitable.close()
             following = self.handler_failed(event, name_of(awaitable), error)
@@ -193,6 +190,22 @@ cdef class Inbox(Owner):
         if self.task is not None:  # an eager task may have come to its end already
             self.task = task
         return 0
+
+    cdef object begin_task(self, Event event, object awaitable):
+        """Have the loop await a handler. Without memory this is tried again, lest on_close be lost."""
+        cdef object work = None, task = None
+        cdef int tries = TRIES
+        while task is None:
+            tries -= 1
+            try:
+                work = self._work(event, awaitable)
+                task = self.connection.feed.turn.loop.create_task(work)
+            except BaseException as error:
+                if work is not None and not self.begun:
+                    work.close()
+                if self.begun or not tries or not isinstance(error, MemoryError):
+                    raise
+        return task
 
     async def _work(self, int event, awaitable):
         self.begun = True

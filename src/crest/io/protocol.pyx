@@ -13,10 +13,10 @@ from asyncio import BufferedProtocol
 from crest.io.backlog cimport OPEN
 from crest.io.clock cimport milliseconds
 from crest.io.fanout cimport Fanout
-from crest.io.closing cimport TRIES, Closing
+from crest.io.closing cimport Closing
 from crest.io.heartbeat cimport hear
 from crest.io.hub cimport Hub
-from crest.io.inbox cimport BINARY, CONNECT, MESSAGE, is_full
+from crest.io.inbox cimport BINARY, CONNECT, MESSAGE, TRIES, is_full
 from crest.io.outbox cimport Outbox
 from crest.io.turn cimport Turn
 from crest.io.watch cimport watch, watched
@@ -66,7 +66,11 @@ cdef class Protocol(Closing):
 
     def connection_made(self, transport):
         self.transport = transport
-        self.opening = self.site.opened(self)
+        try:
+            self.opening = self.site.opened(self)
+        except BaseException:
+            transport.abort()  # loops differ in whether they do
+            raise
 
     def get_buffer(self, Py_ssize_t sizehint):
         cdef char* where

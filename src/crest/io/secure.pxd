@@ -6,13 +6,22 @@ from crest.io.protocol cimport Protocol
 from crest.io.stream cimport StreamTransport
 
 
+cdef class Handshake:
+    cdef object loop
+    cdef object error           # None: it has ended well, or has not ended
+    cdef object callback, context   # of the task that awaits it; None: none does, or it was told
+    cdef uint8_t over
+    cdef public bint _asyncio_future_blocking   # as tasks expect it
+    cdef int finish(self, object error) except -1
+
+
 cdef class SecureTransport(StreamTransport):
     cdef object tls             # ssl.SSLObject; None: not begun, or all is over
     cdef object engine          # what that calls
     cdef object incoming        # ssl.MemoryBIO: what came from the peer, never more than one record of it
     cdef object outgoing        # likewise, what goes to it
     cdef bytearray room         # what comes is received here first; shared by the connections of one loop
-    cdef object handshake       # its future; None: it has ended well
+    cdef Handshake handshake    # None: it has ended well
     cdef uint32_t missing       # bytes of the record that has begun and are still to come
     cdef uint8_t header[5]      # of the record that has begun
     cdef uint8_t header_size    # bytes of that

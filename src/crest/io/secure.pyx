@@ -18,6 +18,7 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from libc.stdint cimport uint8_t
 
+from asyncio import CancelledError, get_running_loop
 import ssl
 
 from crest.io.protocol cimport Protocol
@@ -52,6 +53,62 @@ cdef inline object readable(const char* data, size_t size):
     return data[:size] if size <= COPIED else PyMemoryView_FromMemory(<char*>data, size, PyBUF_READ)
 
 
+@cython.final
+cdef class Handshake:
+    """What a task awaits until a TLS handshake has ended.
+
+    It is no future of asyncio: without memory those forget which task is to be told, and it would wait for ever. This
+    one tells it when it is told of an end again, of the task's own time-out at last.
+    """
+
+    def __cinit__(self, loop not None):
+        self.loop = loop
+
+    cdef int finish(self, object error) except -1:
+        """It has ended; the first of several ends counts."""
+        if not self.over:
+            self.error = error
+            self.over = True
+        if self.callback is not None:
+            self.loop.call_soon(self.callback, self, context=self.context)
+            self.callback = self.context = None
+        return 0
+
+    # ---- What tasks call -----------------------------------------------------------------------------------------
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.over:
+            self.result()
+            raise StopIteration
+        self._asyncio_future_blocking = True
+        return self
+
+    def get_loop(self):
+        return get_running_loop()
+
+    def done(self):
+        return bool(self.over)
+
+    def result(self):
+        if self.error is not None:
+            raise self.error
+
+    def add_done_callback(self, callback, *, context=None):
+        self.callback, self.context = callback, context
+        if self.over:
+            self.finish(None)
+
+    def cancel(self, msg=None):
+        self.finish(CancelledError())
+        return True
+
+
 @cython.no_gc  # as StreamTransport; whatever else this refers to does not refer to it once the handshake has ended
 @cython.final
 cdef class SecureTransport(StreamTransport):
@@ -65,12 +122,12 @@ cdef class SecureTransport(StreamTransport):
             room: where all connections of this loop receive what comes.
 
         Returns:
-            A future; awaited, it raises an OSError (an `ssl.SSLError` above all) when the handshake has failed.
+            A `Handshake`; awaited, it raises an OSError (an `ssl.SSLError` above all) when the handshake has failed.
         """
         crest_peer(self.fd, &self.peer)
         self.encrypts = True
         self.room = room
-        self.handshake = self.poller.loop.create_future()
+        self.handshake = Handshake(self.poller.loop)
         self.poller.keep(self)
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
@@ -143,13 +200,11 @@ cdef class SecureTransport(StreamTransport):
             self.flush()
         except _Error as error:
             self.flush()  # an alert, that tells the peer why
-            if not self.handshake.done():
-                self.handshake.set_exception(error)
             self.end()
+            self.handshake.finish(error)
         else:
-            if not self.handshake.done():
-                self.handshake.set_result(None)
-            self.handshake = None
+            handshake, self.handshake = self.handshake, None
+            handshake.finish(None)
             if self.tls.version() != "TLSv1.3":
                 self.flush()
             # Else only tickets are left, which leave with the first answer. A client that reads in one thread and
@@ -278,12 +333,12 @@ cdef class SecureTransport(StreamTransport):
         return 0
 
     cdef int lost(self, Protocol protocol) except -1:
-        handshake = self.handshake
+        cdef Handshake handshake = self.handshake
         self.forget()
         if handshake is None:
             protocol.connection_lost(None)
-        elif not handshake.done():
-            handshake.set_exception(ConnectionResetError())
+        else:
+            handshake.finish(ConnectionResetError())
         return 0
 
     cdef int abandoned(self) except -1:

@@ -18,10 +18,12 @@ cdef class Sender(Backlog):
     cdef uint8_t limited                    # the transport's buffer limits are set
     cdef uint8_t layered                    # it is that of TLS: another one is below it
     cdef uint8_t tell_drained               # owner.drained() is owed
+    cdef uint8_t torn                       # bytes have left the queue, and perhaps not for the peer
 
     cdef size_t refill(self) except? 0
     cdef int flush_pieces(self, ptrdiff_t sent) except -1
     cdef int hand_over(self) except -1
+    cdef int put_off(self) except -1
     cdef int pause(self) except -1
     cdef int resume(self) except -1
     cdef int broken(self) except -1

@@ -20,8 +20,8 @@ cdef class Sender(Backlog):
     """A queue whose bytes leave by a transport, or past it."""
 
     cdef int flush(self) except -1:
-        """Send what the kernel or the transport takes. When that fails the connection is cut: what lies in the arena is
-        not safe there any longer."""
+        """Send what the kernel or the transport takes. Without memory it is put off until the next turn; where that can
+        not be, or if it fails otherwise, the connection is cut."""
         cdef Turn turn
         cdef ptrdiff_t sent = 0
         if self.count and not self.blocked and self.fd >= 0 and self.seen >= self.feed.end:
@@ -34,6 +34,11 @@ cdef class Sender(Backlog):
         begin_section(turn)
         try:
             self.flush_pieces(sent)
+        except MemoryError as error:
+            if self.torn or self.queued > self.feed.max_backlog:
+                self.cut_short(error)
+            else:
+                self.put_off()
         except BaseException as error:
             self.cut_short(error)
             if not isinstance(error, Exception):
@@ -80,14 +85,25 @@ cdef class Sender(Backlog):
         if self.transport.is_closing():
             return self.broken()
         data = self.head(SLICE)
-        self.sent(len(data))
         self.limit_transport()
+        self.torn = True
+        self.sent(len(data))
         self.handed = len(data)
         self.transport.write(data)
+        self.torn = False
         if self.blocked:
             self.budget().take(self.held())
         else:
             self.handed = 0
+        return 0
+
+    cdef int put_off(self) except -1:
+        """There is no memory to send what waits: keep it until the next turn, but not in the arena."""
+        try:
+            self.settle()
+            self.feed.turn.add(self)
+        except MemoryError as error:
+            self.cut_short(error)
         return 0
 
     cdef int limit_transport(self) except -1:

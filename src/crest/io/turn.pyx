@@ -144,10 +144,9 @@ cdef class Turn:
 
     cdef char* reserve(self, size_t size) except NULL:
         """Room for `size` bytes, at most half the arena, until the end of the turn. The caller adds to arena.used what
-        it wrote. May flush everything that is due, the corked one too."""
+        it wrote. May flush everything that is due, the corked one too: then nothing else lies in the arena."""
         if self.arena.room - self.arena.used < size:
-            while self.due:
-                self.flush_all()
+            self.flush_all()
             if self.corked is not None:
                 self.corked.flush()
             self.arena.used = 0
