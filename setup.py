@@ -31,6 +31,7 @@ MODULES = [
     "wire.deflate",
     "wire.meter",
     "wire.frames",
+    "wire.violations",
     "io.arguments",
     "io.poller",
     "io.clock",
