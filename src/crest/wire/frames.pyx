@@ -92,7 +92,7 @@ cdef class FrameReader(Assembler):
             memcpy(where, &data[at], n)
             self.wrote(n)
             at += n
-            found += self.feed(data[:0])
+            found = found + self.feed(data[:0])
         return found
 
     cdef void attach(self, const uint8_t* data, size_t size) noexcept:
