@@ -40,6 +40,7 @@ MODULES = [
     "io.pieces",
     "io.deflation",
     "io.backlog",
+    "io.intake",
     "io.outbox",
     "io.methods",
     "io.crew",

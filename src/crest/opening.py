@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("crest")
 
+MOST_OVERHEAD = 1 << 16
+"""Bytes of TLS records that have nothing of a request in them, before the request: ten times what any client sends."""
+
 AT_ONCE = 32
 """Requests of one connection that are answered until the loop has a turn for others: less than a millisecond of it."""
 
@@ -49,6 +52,7 @@ class Opening:
         "_client",
         "_deciding",
         "_listener",
+        "_overhead",
         "_pending",
         "_protocol",
         "_reader",
@@ -71,12 +75,44 @@ class Opening:
     def _await_request(self) -> None:
         self._reader = HeadReader(self._listener.max_header_size, self._listener.max_headers)
         self._client = self._source  # of this request, if that is not the peer
+        self._overhead = 0
         self._protocol.set_deadline(self._listener.open_timeout)
 
     # ---- What the protocol calls ---------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
+        self._read(data)
+        self._count()
+
+    def overhead(self, size: int) -> None:
+        """So many bytes have come in TLS records that have nothing of a request: cut whoever sends nothing else."""
+        self._overhead += size
+        if self._overhead > MOST_OVERHEAD:
+            self._cut("TLS", f"it sent {self._overhead} bytes of TLS records without a request")
+
+    def shed(self, reason: str) -> None:
+        """The memory that this takes is needed: refuse the request, or cut a client that does not take its response."""
+        self._pending = b""
+        refusal = Refusal("memory", 503, reason, (RETRY_AFTER,))
+        if self._deciding is not None:
+            self._give_up(self._deciding, refusal)
+        elif self._answering is not None or self._is_blocked():
+            self._cut("memory", reason)
+        else:
+            self._refuse(refusal)
+
+    def _cut(self, kind: str, reason: str) -> None:
+        transport = self._protocol.transport
+        self._listener.refusals.add_connection(kind, self._client or client_address(transport), reason)
+        transport.abort()
+
+    def _count(self) -> None:
+        """Have what this keeps count in the budget, if a request was not the last."""
+        if self._protocol.opening is self:
+            self._protocol.holds(len(self._pending) + self._reader.held)
+
+    def _read(self, data: bytes) -> None:
         head: RequestHead | None = None
         answered = 0
         self._pending += data
@@ -113,6 +149,7 @@ class Opening:
         """The transport has nothing queued any more, or little."""
         if self._blocked is not None and not self._blocked.done():
             self._blocked.set_result(None)
+        self._count()
 
     def connection_lost(self) -> None:
         """The connection is gone."""
@@ -301,6 +338,7 @@ class Opening:
         when they are lost, which they can be before anyone is told."""
         if self._is_connected():
             self._protocol.transport.write(data)
+            self._count()
 
     def _is_connected(self) -> bool:
         transport = self._protocol.transport
@@ -336,10 +374,7 @@ class Opening:
         elif self._protocol.is_taking():
             self._protocol.set_deadline(seconds)
         elif self._blocked is not None:
-            transport = self._protocol.transport
-            client = self._client or client_address(transport)
-            listener.refusals.add_connection("response", client, f"it took nothing of a response for {seconds:g} s")
-            transport.abort()
+            self._cut("response", f"it took nothing of a response for {seconds:g} s")
         else:
             self._refuse(HandshakeError(408, f"no request within {seconds:g} s"))
 

@@ -3,11 +3,9 @@
 from libc.stdint cimport uint8_t
 
 from crest.io.heartbeat cimport Heartbeat
-from crest.io.turn cimport Turn
 
 
 cdef class Closing(Heartbeat):
-    cdef readonly Turn turn
     cdef readonly object transport      # None before and after the connection
     cdef object site
     cdef bytes unread                   # what the reader's chunk lies in, while the inbox is full

@@ -21,3 +21,5 @@ cdef class Protocol(Closing):
     cdef int read_frames(self) except -1
     cdef int hold(self) except -1
     cdef int chunk_read(self) except -1
+    cdef int count(self) except -1
+    cdef int overhead(self, size_t size) except -1

@@ -9,6 +9,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t
 
 from asyncio import BufferedProtocol
+from functools import partial
 
 from crest.io.backlog cimport OPEN
 from crest.io.clock cimport milliseconds
@@ -16,16 +17,18 @@ from crest.io.fanout cimport Fanout
 from crest.io.closing cimport Closing
 from crest.io.heartbeat cimport hear
 from crest.io.hub cimport Hub
-from crest.io.inbox cimport BINARY, CONNECT, MESSAGE, is_full
+from crest.io.inbox cimport BINARY, CONNECT, ERROR, MESSAGE, is_full
+from crest.io.intake cimport ANSWERS, OPENING, PARTIAL, UNREAD
 from crest.io.outbox cimport Outbox
 from crest.io.turn cimport Turn
 from crest.io.watch cimport watch, watched
-from crest.wire.frames cimport NEED_DATA, FrameReader
+from crest.wire.frames cimport NEED_DATA, FrameReader, held
 from crest.wire.meter cimport takes
 from crest.wire.rfc6455 cimport (
     CLOSE_ABNORMAL_CLOSURE,
     CLOSE_MESSAGE_TOO_BIG,
     CLOSE_POLICY_VIOLATION,
+    CLOSE_TRY_AGAIN_LATER,
     CLOSE_UNSUPPORTED_DATA,
     OPCODE_BINARY,
     OPCODE_CLOSE,
@@ -33,6 +36,8 @@ from crest.wire.rfc6455 cimport (
     OPCODE_PONG,
     OPCODE_TEXT,
 )
+
+from crest.io.inbox import ErrorText
 
 cdef extern from "Python.h":
     object PyMemoryView_FromMemory(char* memory, Py_ssize_t size, int flags)
@@ -158,6 +163,8 @@ cdef class Protocol(Closing):
             self.relieved()
         elif self.opening is not None:
             self.opening.resume_writing()
+        else:
+            self.holds(0)
 
     def connection_lost(self, error):
         cdef uint32_t since
@@ -167,6 +174,9 @@ cdef class Protocol(Closing):
         if self.opening is not None:
             self.opening.connection_lost()
             self.opening = None
+        if self.intake is not None:
+            self.keep(OPENING, 0)
+            self.keep(ANSWERS, 0)
         if self.connection is not None:
             self.connection.detach()
             since = watch(self.hub, self.turn.clock)
@@ -183,6 +193,9 @@ cdef class Protocol(Closing):
         self.lost = True
         self.clear_deadline()
         self.transport = self.opening = None
+        if self.intake is not None:
+            self.intake.clear()
+            self.intake = None
         self.site = None  # which refers to this, and the garbage collector may not look here
         if self.connection is not None:
             self.connection.detach()
@@ -204,6 +217,7 @@ cdef class Protocol(Closing):
         cdef Fanout fanout = hub.admit(connection, agreed)
         cdef uint32_t since = watch(hub, self.turn.clock)
         self.opening = None
+        self.keep(OPENING, 0)
         self.clear_deadline()
         self.hub = hub
         self.connection = connection
@@ -226,10 +240,12 @@ cdef class Protocol(Closing):
         """Read what the chunk has. What handlers send to this connection meanwhile leaves at the end, in one write."""
         cdef Turn turn = self.turn
         cdef Outbox connection = self.connection
+        cdef FrameReader reader = self.reader
         turn.corked = connection
         try:
             self.read_frames()
         except MemoryError:
+            reader.stop()
             self.fail(CLOSE_MESSAGE_TOO_BIG, "there is no memory for the message")
         finally:
             turn.corked = None
@@ -237,6 +253,28 @@ cdef class Protocol(Closing):
                 connection.flush()
             if not turn.due:
                 turn.arena.used = 0
+        if self.intake is not None or self.unread is not None or self.reader.body != NULL:
+            self.count()
+        return 0
+
+    cdef int count(self) except -1:
+        """Count what of the peer's is not handled: bytes behind too many events, and a message that is not complete."""
+        if self.ended:
+            self.reader.stop()
+        self.keep(UNREAD, 0 if self.unread is None else len(self.unread))
+        self.keep(PARTIAL, held(self.reader))
+        return 0
+
+    cdef int overhead(self, size_t size) except -1:
+        """So many bytes have come in records of TLS that had nothing for this connection (RFC 8446 section 4.6.3 for
+        one): they count as bytes that have come."""
+        cdef FrameReader reader = self.reader
+        if self.opening is not None:
+            self.opening.overhead(size)
+        elif reader is not None and reader.meter is not None and not self.ended:
+            reader.meter.refill(milliseconds(self.turn.clock))
+            if not takes(reader.meter, 0, size):
+                self.fail(CLOSE_POLICY_VIOLATION, reader.exceed())
         return 0
 
     cdef int read_frames(self) except -1:
@@ -320,6 +358,7 @@ cdef class Protocol(Closing):
         elif self.connection is not None and self.connection.state == OPEN:
             self.beat()
         elif self.connection is None and self.is_taking():
+            self.holds(0)
             self.set_deadline(OPENING_LINGER)
         elif self.connection is None or self.close_sent or self.ended or self.at_end:
             self.transport.abort()
@@ -337,9 +376,40 @@ cdef class Protocol(Closing):
 
     # ---- What the floor above asks for ---------------------------------------------------------------------------
 
+    def holds(self, size_t size):
+        """Before the upgrade: so many bytes of requests are kept. Responses that the transport has count beside them.
+
+        Args:
+            size: bytes.
+        """
+        if self.transport is not None:
+            self.keep(OPENING, size + <size_t>self.transport.get_write_buffer_size())
+
+    cdef int give_up(self, str reason) except -1:
+        self.deaf = True
+        if self.connection is None:
+            if self.opening is not None:
+                self.opening.shed(reason)
+            else:
+                self.abort()
+            return 0
+        self.intake.drop_messages((ERROR, ErrorText(reason), None) if self.ended else None)
+        self.reader.stop()
+        self.unread = None
+        self.count()
+        if not self.ended:
+            # Handlers run from the loop's calls for this connection.
+            callback = partial(self._fail_for_memory, reason)
+            self.turn.loop.call_soon(callback) if self.lost else self.call_soon(callback)
+        return 0
+
+    def _fail_for_memory(self, reason):
+        self.fail(CLOSE_TRY_AGAIN_LATER, reason)
+
     def close_opening(self):
         """The opening has sent its last response: no upgrade will follow."""
         self.opening = None
+        self.holds(0)
         self.is_taking()
         self.set_deadline(OPENING_LINGER)
         self.drained()
