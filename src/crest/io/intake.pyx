@@ -30,11 +30,11 @@ cdef extern from *:
     """
     #define CREST_ASCII sizeof(PyASCIIObject)
     #define CREST_UNICODE sizeof(PyCompactUnicodeObject)
-    #define CREST_BYTES sizeof(PyBytesObject)
+    #define CREST_BYTES (offsetof(PyBytesObject, ob_sval) + 1)
     """
     const size_t CREST_ASCII, CREST_UNICODE, CREST_BYTES
 
-cdef uint64_t EVENT = 160       # bytes of the tuple, its place in the deque, and its size as an int
+cdef uint64_t EVENT = 128       # bytes of the tuple, its place in the deque, and its size as an int
 
 
 cdef uint64_t size_of(object payload) noexcept:
