@@ -119,6 +119,7 @@ async def test_requests_behind_one_that_is_decided_about(direct: bool) -> None:
         gate.open()
         for client in (clients[0], clients[2]):
             assert (await client.answer()).status == 101
+        for client in clients:
             client.reset()
 
 
@@ -156,7 +157,7 @@ async def test_responses_that_are_not_taken(last: bool, direct: bool, caplog: py
     """Who takes none of the greatest is cut off. With the last response of a connection there is no request any more."""
     app = App(max_backlog_total=3_000_000)
     app.get("/large")(lambda request: bytes(int(request.query["size"])))
-    headers = {"Connection": "close"} if last else {}
+    headers = {"Host": "localhost", **({"Connection": "close"} if last else {})}
     caplog.set_level(logging.INFO, "crest")
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(app.listening(direct=direct))

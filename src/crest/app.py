@@ -47,8 +47,8 @@ class App:
             the listening sockets are closed first.
         max_header_size: Bytes that the head of a request may have; a longer one gets 431.
         max_headers: Header fields that a request may have; more get 431.
-        max_backlog_total: Bytes of memory that messages may take which wait for clients; past it, the slowest are
-            closed with 1013. None: any number.
+        max_backlog_total: Bytes of memory that may be taken by what waits, for clients to read it and for handlers of
+            what has come; past it, the connections with most of it are closed with 1013. None: any number.
         trusted_proxies: Addresses and networks of proxies whose word on the client's address is taken, and "unix" for
             those that connect by a Unix socket.
         forwarded_header: What these proxies write, "X-Forwarded-For" or "Forwarded" (RFC 7239).

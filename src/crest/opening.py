@@ -93,7 +93,6 @@ class Opening:
 
     def shed(self, reason: str) -> None:
         """The memory that this takes is needed: refuse the request, or cut a client that does not take its response."""
-        self._pending = b""
         refusal = Refusal("memory", 503, reason, (RETRY_AFTER,))
         if self._deciding is not None:
             self._give_up(self._deciding, refusal)
@@ -101,6 +100,7 @@ class Opening:
             self._cut("memory", reason)
         else:
             self._refuse(refusal)
+        self._pending = b""
 
     def _cut(self, kind: str, reason: str) -> None:
         transport = self._protocol.transport
