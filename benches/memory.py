@@ -1,4 +1,4 @@
-"""What one connection can make a server keep, by kind: bytes of Python's memory, and bytes that the client sends for it.
+"""What one connection can make a server keep, by kind: Python's memory, and bytes that the client sends.
 
 `memory.py [--connections N] [--total BYTES]`. The server runs here, with defaults and compression, and each kind of
 client as often as `--connections` says; each then has the worst that its kind can do. `counted` is what the budget says

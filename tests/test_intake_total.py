@@ -154,7 +154,7 @@ async def test_heads_that_do_not_end(direct: bool) -> None:
 @pytest.mark.parametrize("last", [True, False])
 @on_each_loop
 async def test_responses_that_are_not_taken(last: bool, direct: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """Who takes none of the greatest is cut off. With the last response of a connection there is no request any more."""
+    """The client with the greatest is cut off. Behind a connection's last response there is no opening any more."""
     app = App(max_backlog_total=3_000_000)
     app.get("/large")(lambda request: bytes(int(request.query["size"])))
     headers = {"Host": "localhost", **({"Connection": "close"} if last else {})}

@@ -174,7 +174,7 @@ def test_a_browser_speaks_wss(pair: Pair, direct: bool) -> None:
     asyncio.run(main())
 
 
-# ---- What TLS answers by itself ---------------------------------------------------------------------------------------
+# ---- What TLS answers by itself --------------------------------------------------------------------------------------
 
 
 @OURS

@@ -34,7 +34,7 @@ class Certificate:
 
     @classmethod
     def of(cls, context: ssl.SSLContext) -> Certificate:
-        """One that is the program's own business, but that nobody may renegotiate."""
+        """One that is the program's own business. Renegotiation is switched off there, too: see `_context`."""
         self = cls.__new__(cls)
         self.reloadable = False
         self.context = context

@@ -82,17 +82,40 @@ class Opening:
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
-        self._read(data)
+        head: RequestHead | None = None
+        answered = 0
+        self._pending += data
+        while self._pending and self._answering is None:
+            if head is not None and answered == AT_ONCE:
+                self._protocol.clear_deadline()
+                self._answer_later(head, None)
+                self._count()
+                return
+            data, self._pending = self._pending, b""
+            try:
+                head = self._reader.feed(data)
+                if head is None:
+                    self._count()
+                    return
+                self._pending = self._reader.rest
+                if self._route(head):
+                    return
+            except HandshakeError as error:
+                self._refuse(error)
+                return
+            answered += 1
+        if self._deciding is not None and self._has_much_pending():
+            self._protocol.transport.pause_reading()
         self._count()
 
     def overhead(self, size: int) -> None:
-        """So many bytes have come in TLS records that have nothing of a request: cut whoever sends nothing else."""
+        """Count bytes of TLS records that had nothing of a request, and cut a client that sends too many of those."""
         self._overhead += size
         if self._overhead > MOST_OVERHEAD:
             self._cut("TLS", f"it sent {self._overhead} bytes of TLS records without a request")
 
     def shed(self, reason: str) -> None:
-        """The memory that this takes is needed: refuse the request, or cut a client that does not take its response."""
+        """Give up what is kept, for others need the memory: refuse the request, or cut a client that is behind."""
         refusal = Refusal("memory", 503, reason, (RETRY_AFTER,))
         if self._deciding is not None:
             self._give_up(self._deciding, refusal)
@@ -108,33 +131,9 @@ class Opening:
         transport.abort()
 
     def _count(self) -> None:
-        """Have what this keeps count in the budget, if a request was not the last."""
+        """Have requests that are kept, and responses that wait, count in the budget."""
         if self._protocol.opening is self:
             self._protocol.holds(len(self._pending) + self._reader.held)
-
-    def _read(self, data: bytes) -> None:
-        head: RequestHead | None = None
-        answered = 0
-        self._pending += data
-        while self._pending and self._answering is None:
-            if head is not None and answered == AT_ONCE:
-                self._protocol.clear_deadline()
-                self._answer_later(head, None)
-                return
-            data, self._pending = self._pending, b""
-            try:
-                head = self._reader.feed(data)
-                if head is None:
-                    return
-                self._pending = self._reader.rest
-                if self._route(head):
-                    return
-            except HandshakeError as error:
-                self._refuse(error)
-                return
-            answered += 1
-        if self._deciding is not None and self._has_much_pending():
-            self._protocol.transport.pause_reading()
 
     def eof_received(self) -> bool:
         """The client has closed its half. Whether it may still get a response: not to a request that is incomplete,
@@ -368,11 +367,12 @@ class Opening:
 
     def timed_out(self) -> None:
         """No request has come in time, or no decision about it; or nothing of a response was taken."""
-        listener, seconds = self._listener, self._listener.open_timeout
+        seconds = self._listener.open_timeout
         if self._deciding is not None:
             self._give_up(self._deciding, Refusal("timeout", 503, f"no decision within {seconds:g} s", (RETRY_AFTER,)))
         elif self._protocol.is_taking():
             self._protocol.set_deadline(seconds)
+            self._count()
         elif self._blocked is not None:
             self._cut("response", f"it took nothing of a response for {seconds:g} s")
         else:

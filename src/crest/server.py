@@ -60,8 +60,8 @@ class WebSocketServer(Broadcaster):
         max_message_rate: Messages a second that a client may send, or a pair of that and of how many at once, which is
             otherwise a second's worth. Pings count, and so do pongs that nobody asked for, and empty fragments. Past it
             the connection is closed with 1008. None: any number.
-        max_byte_rate: The same of bytes, as they come: compressed, and with the frames' headers. Over TLS, records count
-            that have nothing for the connection.
+        max_byte_rate: The same of bytes, as they come: compressed, and with the frames' headers. TLS records that have
+            nothing for the connection count, too.
         count_inflated: Whether the bytes that compressed messages inflate to count against `max_byte_rate`, too.
         max_backlog: Bytes that may wait for a client that reads too slowly.
         on_backlog: What happens past that: "close" closes the connection with 1013, and `on_error` says so;
@@ -257,9 +257,7 @@ def _check_subprotocols(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _rates(
-    messages: tuple[float, float] | None, octets: tuple[float, float] | None, inflated: bool
-) -> Rates | None:
+def _rates(messages: tuple[float, float] | None, octets: tuple[float, float] | None, inflated: bool) -> Rates | None:
     if inflated and octets is None:
         raise ValueError("count_inflated counts against max_byte_rate, and there is none")
     return None if messages is None and octets is None else Rates(messages, octets, inflated)

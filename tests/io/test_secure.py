@@ -47,7 +47,7 @@ def begun(made: Ends, peer: Callable[[socket.socket], SecurePeer] = SecurePeer) 
     return end, end.transport.shake_hands(made.context, made.room)
 
 
-# ---- What TLS answers by itself ----------------------------------------------------------------------------------------
+# ---- What TLS answers by itself --------------------------------------------------------------------------------------
 
 UPDATES = 20_000
 """Whose answers are more than the kernel takes and twice what may wait."""

@@ -340,8 +340,9 @@ def test_blocks_that_inflate_to_nothing_are_a_message_too_big(limit: int, takeov
     empty = (EMPTY_BLOCK * (most // 5 + 1))[: most // 5 * 5]
     reader = make_reader(takeover=takeover, max_message_size=limit)
     assert reader.feed(frame(RSV1 | BINARY, empty + EMPTY_BLOCK)[:14]) == fail(
-        1009, f"compressed data of {len(empty) + 5} bytes or more is over what a message of max_message_size, {limit}, "
-        "can need"
+        1009,
+        f"compressed data of {len(empty) + 5} bytes or more is over what a message of max_message_size, {limit}, "
+        "can need",
     )
     reader = make_reader(takeover=takeover, max_message_size=limit)
     assert reader.feed(frame(RSV1 | BINARY, empty)) == [(BINARY, b"")]
@@ -365,7 +366,7 @@ def test_blocks_that_inflate_to_nothing_are_a_message_too_big(limit: int, takeov
 def test_whatever_a_client_makes_of_noise_is_short_enough(
     size: int, level: int, memory_level: int, strategy: int
 ) -> None:
-    """Also when it flushes behind each frame, of one byte or of many. Bytes from 144 on have nine bits in a fixed code."""
+    """Also when it flushes behind each frame, of one byte or of many. From 144 on a fixed code has nine bits a byte."""
     noise = bytes(144 + byte % 112 for byte in NOISE[:size])
     for part in (1, 7, 5000, 1 << 20):
         stream = zlib.compressobj(level=level, wbits=-15, memLevel=memory_level, strategy=strategy)

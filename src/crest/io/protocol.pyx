@@ -266,8 +266,7 @@ cdef class Protocol(Closing):
         return 0
 
     cdef int overhead(self, size_t size) except -1:
-        """So many bytes have come in records of TLS that had nothing for this connection (RFC 8446 section 4.6.3 for
-        one): they count as bytes that have come."""
+        """Meter bytes of TLS records that had nothing for the connection, as KeyUpdates (RFC 8446 section 4.6.3)."""
         cdef FrameReader reader = self.reader
         if self.opening is not None:
             self.opening.overhead(size)
@@ -377,10 +376,10 @@ cdef class Protocol(Closing):
     # ---- What the floor above asks for ---------------------------------------------------------------------------
 
     def holds(self, size_t size):
-        """Before the upgrade: so many bytes of requests are kept. Responses that the transport has count beside them.
+        """Count what is kept before the upgrade, in place of what was before.
 
         Args:
-            size: bytes.
+            size: bytes of requests; responses that the transport has are found there.
         """
         if self.transport is not None:
             self.keep(OPENING, size + <size_t>self.transport.get_write_buffer_size())

@@ -243,8 +243,8 @@ cdef class SecureTransport(StreamTransport):
         return self.push_pieces(pieces, count)
 
     cdef int flush(self) except -1:
-        """Send what OpenSSL has for the peer, of its own accord: an alert, tickets, or the answer to a KeyUpdate (RFC 8446
-        section 4.6.3), of which the peer may demand any number."""
+        """Send what OpenSSL itself has for the peer: an alert, tickets, or the answer to a KeyUpdate (RFC 8446 section
+        4.6.3), of which the peer may demand any number."""
         cdef bytes records = self.outgoing.read()
         cdef size_t before = self.unsent()
         if records:
@@ -254,10 +254,11 @@ cdef class SecureTransport(StreamTransport):
         return 0
 
     cdef size_t unsent(self) noexcept:
+        """Return the bytes that are pending."""
         return 0 if self.pending is None else len(self.pending)
 
     cdef int answered(self, size_t size) except -1:
-        """So much of what TLS has answered waits for the peer, at most. Past a limit nothing more is read, until the peer
+        """Note how much of TLS's answers waits for the peer, at most. Past a limit nothing more is read until the peer
         has taken most of it."""
         cdef bint stalled = size > (MOST_ANSWERS // 4 if self.stalled else MOST_ANSWERS)
         self.answers = size

@@ -10,8 +10,8 @@ what an earlier one of the same connection has set, and nothing of others.
 
 What must hold:
 
-- `watch` is called whenever `paused`, `stalled`, `at_end`, `closing`, `ended` or `pending` has changed, before anything else can
-  be told: it alone knows what these mean for the poller.
+- `watch` is called whenever `paused`, `stalled`, `at_end`, `closing`, `ended` or `pending` has changed, before anything
+  else can be told: it alone knows what these mean for the poller.
 - `pending` is None or not empty. While there is some, nothing is sent past it.
 - Once `ended`, nothing is called but connection_lost. Until that was, the descriptor stays open, though useless: an
   outbox knows its number.

@@ -32,7 +32,7 @@ cdef class Assembler:
         crest_utf8_start(&self.utf8)
 
     cdef int resize_body(self, uint64_t room) except -1:
-        """Have room for so many bytes, what is there included; 1 or more. Without memory, `drop_body` is what is left."""
+        """Have room for so many bytes, what is there included; 1 or more. Without memory the message is lost."""
         if self.body != NULL:
             if self.message_opcode == OPCODE_TEXT:
                 PyUnicode_Resize(&self.body, room)
