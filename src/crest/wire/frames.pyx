@@ -410,14 +410,16 @@ cdef class FrameReader(Assembler):
 
     cdef object parse_close(self, bytes payload):
         """Read a close frame's payload: its reason. It ends the stream."""
+        cdef int code
+        cdef bint valid
         self.done = True
-        code, reason, error = read_close(payload)
-        if error is not None:
-            return self.fail(code, error)
+        text = read_close(payload, &code, &valid)
+        if not valid:
+            return self.fail(code, text)
         self.drop_message()
         self.event = OPCODE_CLOSE
         self.close_code = code
-        return reason
+        return text
 
     # ---- Failure (section 7.1.7) ---------------------------------------------------------------------------------
 

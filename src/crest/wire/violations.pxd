@@ -16,4 +16,4 @@ cdef enum Violation:
     FRAGMENTS
 
 cdef tuple close_of(int violation, dict values)
-cdef tuple read_close(bytes payload)
+cdef str read_close(bytes payload, int* code, bint* valid)

@@ -43,24 +43,29 @@ cdef tuple close_of(int violation, dict values):
     return close_code, text.format_map(values)
 
 
-cdef tuple read_close(bytes payload):
-    """Return what the payload of a close frame says (section 5.5.1): close code, reason and None. If it is not valid,
-    return the code to fail with, None, and what is wrong."""
+cdef str read_close(bytes payload, int* code, bint* valid):
+    """Read the payload of a close frame (section 5.5.1): return its reason, and its code in `code`. If it is not valid,
+    return what is wrong, and the code to fail with."""
     cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(payload)
     cdef Py_ssize_t size = len(payload)
-    cdef int code
     cdef size_t fault = 0
+    code[0] = CLOSE_NO_STATUS_RECEIVED
+    valid[0] = size != 1
     if size == 0:
-        return CLOSE_NO_STATUS_RECEIVED, "", None
-    if size == 1:
-        return CLOSE_PROTOCOL_ERROR, None, "a close frame with a payload of one byte"
-    code = data[0] << 8 | data[1]
-    if not is_wire_close_code(code):
-        return CLOSE_PROTOCOL_ERROR, None, f"close code {code} may not be sent"
+        return ""
+    if size > 1:
+        code[0] = data[0] << 8 | data[1]
+        valid[0] = is_wire_close_code(code[0])
+    if not valid[0]:
+        error = "a close frame with a payload of one byte" if size == 1 else f"close code {code[0]} may not be sent"
+        code[0] = CLOSE_PROTOCOL_ERROR
+        return error
     reason = decode_text(data + 2, size - 2, &fault)
     if reason is None:
-        return CLOSE_INVALID_PAYLOAD_DATA, None, f"a close reason is not UTF-8 at byte {fault}"
-    return code, reason, None
+        valid[0] = False
+        code[0] = CLOSE_INVALID_PAYLOAD_DATA
+        return f"a close reason is not UTF-8 at byte {fault}"
+    return reason
 
 
 def close_for(int violation, values not None):
