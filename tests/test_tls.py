@@ -201,6 +201,26 @@ async def test_records_of_tls_alone_count_as_bytes(pair: Pair) -> None:
 
 @OURS
 @on_each_loop
+async def test_a_client_that_demands_answers_and_reads_none_is_not_alive(pair: Pair) -> None:
+    """What it has sent beyond that is not read, and no sign of life."""
+    ws, events = WebSocketServer(ping_interval=0.2, ping_timeout=0.2, close_timeout=0.2), Events()
+    ws.on_close(lambda conn, code, reason: events.add(code, reason))
+    listening = App().listening(certfile=pair.certfile, keyfile=pair.keyfile)
+    async with listening as server:
+        for each in server.sockets:  # accepted ones inherit it
+            with socket.fromfd(each.fileno(), each.family, each.type) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+        async with tcp(server, receive_buffer=4096, tls=pair.client()) as client:
+            await client.upgrade()
+            client.stop_reading()
+            key_updates(client.writer.get_extra_info("ssl_object"), 40_000)
+            client.writer.write(frame(PING, b""))
+            assert await events.reach(1) == [(1011, "ping timeout: nothing came for 0.2 s")]
+            client.reset()
+
+
+@OURS
+@on_each_loop
 async def test_without_a_request_so_many_of_them_are_the_end(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
     """As many as a client may ever want, and no more."""
     listening = App(open_timeout=GUARD).listening(certfile=pair.certfile, keyfile=pair.keyfile)

@@ -134,6 +134,8 @@ cdef class Intake:
 
     def _shed(self):
         """Give up what is held, and end the connection."""
+        if not self.total:
+            return  # since the budget began to look
         self.owner.give_up(f"too much of the peer's waits to be handled: it takes {self.total} bytes of memory, and "
                            f"that of all together more than max_backlog_total, {self.budget.limit} bytes")
 

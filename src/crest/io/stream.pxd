@@ -28,7 +28,6 @@ cdef class StreamTransport(Pollable):
     cdef uint8_t writing_paused
     cdef uint8_t eof_due            # the writing half is to be shut down, behind what is pending
     cdef uint8_t closing            # nothing is read any more; what is pending still goes out
-    cdef uint8_t stalled            # nothing is read until the peer has taken what was answered; see secure.pyx
     cdef uint8_t ended              # nor written; connection_lost is on its way
 
     cdef int call(self, int events) except -1
