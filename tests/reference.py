@@ -318,12 +318,14 @@ class Message:
 
     Attributes:
         compressed: the payload, if it is (RFC 7692 section 7.2.2).
+        announced: bytes of that, by the headers of the frames so far.
         history: what blocks of it may refer to.
     """
 
     def __init__(self, opcode: int, compressed: bool, history: bytes, max_message_size: int) -> None:
         self.opcode = opcode
         self.compressed = b"" if compressed else None
+        self.announced = 0
         self.history = history
         self.max_message_size = max_message_size
         self.payload = b""
@@ -351,6 +353,13 @@ class Message:
     def check_size(self, size: int) -> None:
         if size > self.max_message_size:
             raise Failed(1009, f"a message of {size} bytes or more is over max_message_size, {self.max_message_size}")
+
+    def check_compressed_size(self, size: int) -> None:
+        self.announced += size
+        limit = self.max_message_size
+        if self.announced > limit + limit // 8 + limit // 256 + 64 + 16 * (self.fragments + 1):
+            error = f"compressed data of {self.announced} bytes or more is over what a message of max_message_size"
+            raise Failed(1009, f"{error}, {limit}, can need")
 
     def finish(self) -> Event:
         if self.compressed is not None and not self.inflate().complete:
@@ -457,6 +466,8 @@ class Frames:
     def check_limits(self, length: int) -> None:
         if self.message.compressed is None:
             self.message.check_size(len(self.message.payload) + length)
+        else:
+            self.message.check_compressed_size(length)
         if self.message.fragments + 1 > self.max_fragments:
             raise Failed(1008, f"a message in more frames than max_fragments, {self.max_fragments}")
 

@@ -90,6 +90,7 @@ def test_a_context_is_the_programs_own() -> None:
     assert certificate is not None
     assert certificate.context is context
     assert not certificate.reloadable
+    assert context.options & ssl.OP_NO_RENEGOTIATION
 
 
 @pytest.mark.parametrize(

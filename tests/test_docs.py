@@ -46,6 +46,7 @@ DOCUMENTS = (
     "docs/heartbeat.md",
     "docs/slow-consumers.md",
     "docs/compression.md",
+    "docs/memory.md",
     "docs/reference.md",
     "docs/deployment.md",
     "docs/shutdown.md",
@@ -684,6 +685,34 @@ def policies(stage: Stage) -> None:
 @check("slow-consumers#all-of-them-together")
 def all_of_them_together(stage: Stage) -> None:
     assert stage.execute()["app"].max_backlog_total == 1 << 29
+
+
+@check("memory#what-counts")
+def what_counts(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with connect(server) as client:
+            await client.send("😀")
+            assert await client.recv() == "😀"
+
+    names = stage.execute()
+    assert names["app"].max_backlog_total == 1 << 28
+    stage.serve(names["app"], scenario)
+
+
+def test_the_page_about_memory_has_the_formulas_at_the_defaults() -> None:
+    defaults = {name: each.default for name, each in inspect.signature(WebSocketServer).parameters.items()}
+    names = {
+        "M": defaults["max_message_size"], "Q": defaults["max_queue"], "B": defaults["max_backlog"],
+        "H": inspect.signature(App).parameters["max_header_size"].default,
+    }  # fmt: skip
+    sections, _ = READ["docs/memory.md"]
+    rows = re.findall(r"^\| [^|]+ \| ([^|]+) \| ([\d,]+) \|", sections["what-one-connection-can-pin"], re.MULTILINE)
+    assert len(rows) == 9
+    for formula, shown in rows:
+        words = {"×": "*", "KiB": "* 1024", "a read": "256 * 1024", "40,056": "40056", ", and one message": ""}
+        for word, symbol in words.items():
+            formula = formula.replace(word, symbol)
+        assert eval(formula, names) == int(shown.replace(",", "")), formula
 
 
 @check("slow-consumers#state-instead-of-history")

@@ -1,7 +1,9 @@
 """crest.server: how much clients may send, over real sockets."""
 
+import zlib
+
 import pytest
-from client import CLOSE, TEXT, connect, frame, upgraded
+from client import CLOSE, TEXT, connect, frame, tcp, upgraded
 from events import Events, on_each_loop
 
 from crest import App, WebSocketServer
@@ -34,6 +36,32 @@ async def test_past_max_byte_rate_there_is_1008(direct: bool) -> None:
         assert close.code == 1008
         assert close.reason.endswith("over max_byte_rate: 1 bytes a second, 100000 at once")
         assert await events.reach(2) == [90_000, 1008]
+
+
+@pytest.mark.parametrize("inflated", [True, False])
+@on_each_loop
+async def test_what_messages_inflate_to_may_count(inflated: bool, direct: bool) -> None:
+    ws = WebSocketServer(max_byte_rate=(1, 100_000), count_inflated=inflated, compression="deflate")
+    ws.on_message(lambda conn, message: conn.send(f"{len(message)}"))
+    stream = zlib.compressobj(wbits=-15)
+    payload = stream.compress(b"x" * 90_000) + stream.flush(zlib.Z_SYNC_FLUSH)
+    message = frame(TEXT, payload.removesuffix(b"\0\0\xff\xff"), rsv=4)
+    async with App().listening(direct=direct) as server, tcp(server) as client:
+        await client.upgrade(changed={"Sec-WebSocket-Extensions": "permessage-deflate"})
+        for left in (True, not inflated):
+            await client.send(message)
+            if left:
+                assert (await client.frame()).payload == b"90000"
+            else:
+                assert (await client.until_close())[-1].code == 1008
+        client.reset()
+
+
+def test_inflated_bytes_count_against_something() -> None:
+    with pytest.raises(ValueError, match="count_inflated counts against max_byte_rate, and there is none"):
+        WebSocketServer(max_message_rate=5, count_inflated=True)
+    with pytest.raises(TypeError, match="count_inflated must be bool, not int"):
+        WebSocketServer(max_byte_rate=5, count_inflated=1)  # type: ignore[arg-type]
 
 
 @on_each_loop

@@ -57,8 +57,8 @@ class App:
         max_tls_handshakes: TLS handshakes that may be in progress at a time; more connections are closed. None: any
             number.
         max_tls_handshakes_per_ip: The same of one such address or network.
-        max_backlog_total: Bytes of memory that messages may take which wait for clients; past it, the slowest are
-            closed with 1013. None: any number.
+        max_backlog_total: Bytes of memory that may be taken by what waits, for clients to read it and for handlers of
+            what has come; past it, the connections with most of it are closed with 1013. None: any number.
         trusted_proxies: Addresses and networks of proxies whose word on the client's address is taken, and "unix" for
             those that connect by a Unix socket.
         forwarded_header: What these proxies write, "X-Forwarded-For" or "Forwarded" (RFC 7239).

@@ -34,10 +34,11 @@ class Certificate:
 
     @classmethod
     def of(cls, context: ssl.SSLContext) -> Certificate:
-        """One that is the program's own business."""
+        """One that is the program's own business. Renegotiation is switched off there, too: see `_context`."""
         self = cls.__new__(cls)
         self.reloadable = False
         self.context = context
+        context.options |= ssl.OP_NO_RENEGOTIATION
         return self
 
     def reload(self) -> None:

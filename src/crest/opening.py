@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 BEGUN = object()
 """An answer that has no task yet."""
 
+MOST_OVERHEAD = 1 << 16
+"""Bytes of TLS records that have nothing of a request in them, before the request: ten times what any client sends."""
+
 AT_ONCE = 32
 """Requests of one connection that are answered until the loop has a turn for others: less than a millisecond of it."""
 
@@ -49,6 +52,7 @@ class Opening:
         "_client",
         "_deciding",
         "_listener",
+        "_overhead",
         "_page",
         "_pending",
         "_protocol",
@@ -73,6 +77,7 @@ class Opening:
     def _await_request(self) -> None:
         self._reader = HeadReader(self._listener.max_header_size, self._listener.max_headers)
         self._client = self._source  # of this request, if that is not the peer
+        self._overhead = 0
         self._protocol.set_deadline(self._listener.open_timeout)
 
     # ---- What the protocol calls ---------------------------------------------------------------------------------
@@ -86,11 +91,13 @@ class Opening:
             if head is not None and answered == AT_ONCE:
                 self._protocol.clear_deadline()
                 self._answer_later(head, None)
+                self._count()
                 return
             data, self._pending = self._pending, b""
             try:
                 head = self._reader.feed(data)
                 if head is None:
+                    self._count()
                     return
                 self._pending = self._reader.rest
                 if self._route(head):
@@ -101,6 +108,34 @@ class Opening:
             answered += 1
         if self._deciding is not None and self._has_much_pending():
             self._protocol.transport.pause_reading()
+        self._count()
+
+    def overhead(self, size: int) -> None:
+        """Count bytes of TLS records that had nothing of a request, and cut a client that sends too many of those."""
+        self._overhead += size
+        if self._overhead > MOST_OVERHEAD:
+            self._cut("TLS", f"it sent {self._overhead} bytes of TLS records without a request")
+
+    def shed(self, reason: str) -> None:
+        """Give up what is kept, for others need the memory: refuse the request, or cut a client that is behind."""
+        refusal = Refusal("memory", 503, reason, (RETRY_AFTER,))
+        if self._deciding is not None:
+            self._give_up(self._deciding, refusal)
+        elif self._answering is not None or self._is_blocked():
+            self._cut("memory", reason)
+        else:
+            self._refuse(refusal)
+        self._pending = b""
+
+    def _cut(self, kind: str, reason: str) -> None:
+        transport = self._protocol.transport
+        self._listener.refusals.add_connection(kind, self._client or client_address(transport), reason)
+        transport.abort()
+
+    def _count(self) -> None:
+        """Have requests that are kept, and responses that wait, count in the budget."""
+        if self._protocol.opening is self:
+            self._protocol.holds(len(self._pending) + self._reader.held)
 
     def eof_received(self) -> bool:
         """The client has closed its half. Whether it may still get a response: not to a request that is incomplete,
@@ -115,6 +150,7 @@ class Opening:
         """The transport has nothing queued any more, or little."""
         if self._blocked is not None and not self._blocked.done():
             self._blocked.set_result(None)
+        self._count()
 
     def connection_lost(self) -> None:
         """The connection is gone."""
@@ -342,6 +378,7 @@ class Opening:
         when they are lost, which they can be before anyone is told."""
         if self._is_connected():
             self._protocol.transport.write(data)
+            self._count()
 
     def _is_connected(self) -> bool:
         transport = self._protocol.transport
@@ -388,11 +425,9 @@ class Opening:
             self._give_up(self._deciding, Refusal("timeout", 503, f"no decision within {seconds:g} s", (RETRY_AFTER,)))
         elif self._protocol.is_taking():
             self._protocol.set_deadline(seconds)
+            self._count()
         elif self._blocked is not None:
-            transport = self._protocol.transport
-            client = self._client or client_address(transport)
-            listener.refusals.add_connection("response", client, f"it took nothing of a response for {seconds:g} s")
-            transport.abort()
+            self._cut("response", f"it took nothing of a response for {seconds:g} s")
         else:
             self._refuse(HandshakeError(408, f"no request within {seconds:g} s"))
 

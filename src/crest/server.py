@@ -11,7 +11,16 @@ from crest.admission import Admission
 from crest.connection import WebSocketConnection
 from crest.io.hub import POLICIES, Hub
 from crest.io.methods import Broadcaster
-from crest.options import Rate, check_count, check_optional_count, check_path, check_rate, check_seconds, check_span
+from crest.options import (
+    Rate,
+    check_count,
+    check_flag,
+    check_optional_count,
+    check_path,
+    check_rate,
+    check_seconds,
+    check_span,
+)
 from crest.wire.extensions import Deflate
 from crest.wire.handshake import is_token
 from crest.wire.meter import Rates
@@ -51,7 +60,9 @@ class WebSocketServer(Broadcaster):
         max_message_rate: Messages a second that a client may send, or a pair of that and of how many at once, which is
             otherwise a second's worth. Pings count, and so do pongs that nobody asked for, and empty fragments. Past it
             the connection is closed with 1008. None: any number.
-        max_byte_rate: The same of bytes, as they come: compressed, and with the frames' headers.
+        max_byte_rate: The same of bytes, as they come: compressed, and with the frames' headers. TLS records that have
+            nothing for the connection count, too.
+        count_inflated: Whether the bytes that compressed messages inflate to count against `max_byte_rate`, too.
         max_backlog: Bytes that may wait for a client that reads too slowly.
         on_backlog: What happens past that: "close" closes the connection with 1013, and `on_error` says so;
             "drop-newest" (or "drop") drops the newest message instead, and `send` returns False; "drop-oldest" drops
@@ -99,6 +110,7 @@ class WebSocketServer(Broadcaster):
         max_fragments: int = 1 << 17,
         max_message_rate: Rate | None = None,
         max_byte_rate: Rate | None = None,
+        count_inflated: bool = False,
         max_backlog: int = 1 << 20,
         on_backlog: Literal["close", "drop", "drop-newest", "drop-oldest", "latest"] = "close",
         max_queue: int = 16,
@@ -137,7 +149,11 @@ class WebSocketServer(Broadcaster):
             deflate=self.deflate,
             fanout_slice=check_seconds("fanout_slice", fanout_slice),
             fanout_threads=check_count("fanout_threads", fanout_threads, MOST_THREADS),
-            rates=_rates(check_rate("max_message_rate", max_message_rate), check_rate("max_byte_rate", max_byte_rate)),
+            rates=_rates(
+                check_rate("max_message_rate", max_message_rate),
+                check_rate("max_byte_rate", max_byte_rate),
+                check_flag("count_inflated", count_inflated),
+            ),
         )
         self.served_by: object = None  # the app that serves it now
         caller = sys._getframe(1)
@@ -214,8 +230,8 @@ class WebSocketServer(Broadcaster):
         """How many upgrade requests were refused since the server was made, by kind; a new dict.
 
         "handshake": a bad one; "origin"; "max_connections"; "max_connections_per_ip"; "max_connect_rate_per_ip";
-        "on_upgrade": by `Reject`; "error": it raised something else; "timeout": it took too long; "shutdown": the
-        server was shutting down.
+        "on_upgrade": by `Reject`; "error": it raised something else; "timeout": it took too long; "memory": there was
+        no budget for what came behind the request (`max_backlog_total`); "shutdown": the server was shutting down.
         """
         return dict(self.admission.refused)
 
@@ -241,8 +257,10 @@ def _check_subprotocols(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _rates(messages: tuple[float, float] | None, octets: tuple[float, float] | None) -> Rates | None:
-    return None if messages is None and octets is None else Rates(messages, octets)
+def _rates(messages: tuple[float, float] | None, octets: tuple[float, float] | None, inflated: bool) -> Rates | None:
+    if inflated and octets is None:
+        raise ValueError("count_inflated counts against max_byte_rate, and there is none")
+    return None if messages is None and octets is None else Rates(messages, octets, inflated)
 
 
 def _check_compression(compression: Literal["deflate"] | Deflate | None, policy: str) -> Deflate | None:

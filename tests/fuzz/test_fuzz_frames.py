@@ -22,6 +22,7 @@ FAILURES = {
     "length N has its most significant bit set",
     "length N is not in its shortest encoding",
     "a message of N bytes or more is over max_message_size, N",
+    "compressed data of N bytes or more is over what a message of max_message_size, N, can need",
     "over max_message_rate: N messages a second, N at once",
     "over max_byte_rate: N bytes a second, N at once",
     "a message in more frames than max_fragments, N",

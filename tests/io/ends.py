@@ -212,6 +212,7 @@ class End:
         peer: The other.
         calls: What the protocol was called for: made, data, eof, pause, resume, lost.
         data: All that it was given.
+        overhead_size: Bytes of TLS records that had nothing for it.
         does: By such a name, what happens in that call; `eof` keeps the connection open if that returns true.
     """
 
@@ -226,6 +227,7 @@ class End:
         self.does = does
         self.calls: list[str] = []
         self.data = b""
+        self.overhead_size = 0
         self.transport: Any = None
         self.changed = asyncio.Event()
         self.protocol = Recorded(turn, self)
@@ -316,6 +318,9 @@ class End:
     def data_received(self, data: bytes) -> None:
         self.data += data
         self.called("data")
+
+    def overhead(self, size: int) -> None:
+        self.overhead_size += size
 
     def resume_writing(self) -> None:
         pass

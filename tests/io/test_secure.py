@@ -15,6 +15,7 @@ from certificates import Pair
 from conftest import LoopFactory
 from ends import MUCH, End, Ends, SecurePeer, Whose, close, ends, is_open, settled
 from events import on_each_loop
+from keyupdates import SIZE, key_updates
 
 from crest.io.poller import Poller
 from crest.io.secure import SecureTransport
@@ -44,6 +45,80 @@ def begun(made: Ends, peer: Callable[[socket.socket], SecurePeer] = SecurePeer) 
     end.transport = SecureTransport(made.poller, end.protocol, end.accepted.detach())
     made.made.append(end)
     return end, end.transport.shake_hands(made.context, made.room)
+
+
+# ---- What TLS answers by itself --------------------------------------------------------------------------------------
+
+UPDATES = 20_000
+"""Whose answers are more than the kernel takes and twice what may wait."""
+
+MOST_ANSWERS = 1 << 16
+
+
+async def stall(end: End) -> int:
+    """Have the peer demand answers and read none, until the server reads no more; returns how many bytes wait."""
+    peer = peer_of(end)
+    key_updates(peer.tls, UPDATES)
+    left = -1
+    while left != len(peer.unsent):
+        left = len(peer.unsent)
+        peer.flush()
+        await settled()
+    return int(end.transport.get_write_buffer_size())
+
+
+@on_each_loop
+async def test_nothing_is_read_while_much_waits_that_tls_has_answered(context: ssl.SSLContext) -> None:
+    async with ends(Whose(context=context)) as made:
+        end = await made.connect()
+        peer = peer_of(end)
+        waiting = await stall(end)
+        assert len(peer.unsent) > UPDATES * SIZE // 4, "the server reads no more"
+        assert MOST_ANSWERS < waiting < 2 * MOST_ANSWERS
+        assert waiting <= made.turn.budget.used < waiting + 1000, "it counts"
+        async with asyncio.timeout(20):
+            while not peer.flush() or peer.receive():
+                with pytest.raises(BlockingIOError):
+                    peer.recv(1)
+                await asyncio.sleep(0)
+        await end.send(b"and so on")
+        await settled()
+        assert (end.data, end.overhead_size) == (b"and so on", UPDATES * SIZE)
+        assert end.transport.get_write_buffer_size() == made.turn.budget.used == 0
+
+
+@on_each_loop
+async def test_what_waits_by_its_own_will_is_read_beside(context: ssl.SSLContext) -> None:
+    """A client may write and not read: what the application sends is bounded elsewhere."""
+    async with ends(Whose(context=context)) as made:
+        end = await made.connect()
+        end.transport.write(bytes(MUCH))
+        key_updates(peer_of(end).tls, 10)
+        await end.send(b"more")
+        await settled()
+        assert (end.data, end.overhead_size) == (b"more", 10 * SIZE)
+        assert 0 < made.turn.budget.used < 1000
+        assert len(end.read()) < MUCH
+        while end.transport.get_write_buffer_size():
+            end.read()
+            await settled()
+        assert made.turn.budget.used == 0
+
+
+@pytest.mark.parametrize("how", ["close", "abort", "peer"])
+@on_each_loop
+async def test_a_connection_may_end_then(how: str, context: ssl.SSLContext) -> None:
+    async with ends(Whose(context=context)) as made:
+        end = await made.connect()
+        await stall(end)
+        if how == "peer":
+            end.peer.close()
+        else:
+            getattr(end.transport, how)()
+        if how == "close":
+            end.peer.close()
+        await end.until("lost")
+        assert made.turn.budget.used == 0
 
 
 # ---- Records ---------------------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def check_server() -> None:
     assert_type(ws.refused, dict[str, int])
     WebSocketServer(origins=["same", re.compile("https://.*")], max_connections=10, max_connections_per_ip=None)
     WebSocketServer(origins="*")
-    WebSocketServer(max_message_rate=10, max_byte_rate=(1e6, 2_000_000))
+    WebSocketServer(max_message_rate=10, max_byte_rate=(1e6, 2_000_000), count_inflated=True)
     WebSocketServer(max_message_rate="10")  # type: ignore[arg-type]
     WebSocketServer(origins=None)  # type: ignore[arg-type]
     Reject("why")  # type: ignore[arg-type]

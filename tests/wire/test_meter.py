@@ -100,6 +100,23 @@ def test_compressed_bytes_count_as_they_came() -> None:
     assert refusal(made.feed(frame(TEXT, b""))) is not None
 
 
+def test_what_they_inflate_to_counts_too_where_it_is_to() -> None:
+    """Beside the bytes that came; however they were cut."""
+    deflate = zlib.compressobj(wbits=-15)
+    payload = (deflate.compress(b"x" * 100_000) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    stream = frame(BINARY | RSV1, payload[:9], fin=False) + frame(CONTINUATION, payload[9:])
+    for short in (0, 1):
+        for size in (1, len(stream)):
+            rates = Rates(None, (0.001, len(stream) + 100_000 - short), count_inflated=True)
+            assert rates.count_inflated is True
+            made = FrameReader(inflater=Inflater(Codec(), 15, takeover=False), meter=Meter(rates))
+            events = [event for at in range(0, len(stream), size) for event in made.feed(stream[at : at + size])]
+            if short:
+                assert events[0][:2] == (FAIL, 1008) and "over max_byte_rate" in str(events[0][2])
+            else:
+                assert events == [(BINARY, b"x" * 100_000)]
+
+
 def test_a_close_frame_and_a_pong_are_no_messages() -> None:
     made, _ = reader(messages=(0.001, 1), octets=(0.001, 13))
     events = made.feed(frame(TEXT, b"a") + frame(PONG, b"") + frame(CLOSE, b"\x03\xe8bye"))

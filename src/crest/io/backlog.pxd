@@ -41,6 +41,7 @@ cdef class Owner(Deadline):
     cdef int drained(self) except -1
     cdef int call_soon(self, object callback) except -1
     cdef int abort(self) except -1
+    cdef int give_up(self, str reason) except -1
 
 
 cdef class Feed(Pending):

@@ -48,6 +48,10 @@ cdef class Owner(Deadline):
         """Cut the connection; no-op when it is gone."""
         raise NotImplementedError
 
+    cdef int give_up(self, str reason) except -1:
+        """Forget what has come and is not handled, and end the connection: its memory is needed."""
+        raise NotImplementedError
+
 
 cdef class Feed(Pending):
     cdef int join(self, Backlog outbox) except -1:

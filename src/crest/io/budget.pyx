@@ -1,4 +1,5 @@
-"""The memory of all messages that wait, on all connections of one event loop, and its limit.
+"""The memory of all that waits, on all connections of one event loop, and its limit: what is sent and not taken by its
+peer, and what has come and is not handled (intake.pyx).
 
 What is counted is memory, not messages: a block of a broadcast's log counts once, for as long as anybody has a piece of
 it to send, and so does a large `str` or `bytes` that many connections wait to send. Nothing is counted while messages
@@ -8,7 +9,8 @@ Past the limit the slowest go first: those that are closed for it already, then 
 sixteenth of the limit is free. That is done from the loop, at most once a turn, so never within a send or a broadcast,
 and when what leaves at once has left.
 
-Who has fallen behind, an outbox, is asked by name: it is seldom, and the types of that floor are made of these.
+A consumer for which something waits, an outbox or an `Intake`, is asked by name: it is seldom, and the types of that
+floor are made of these.
 """
 
 cimport cython

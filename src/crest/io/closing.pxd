@@ -3,11 +3,9 @@
 from libc.stdint cimport uint8_t
 
 from crest.io.heartbeat cimport Heartbeat
-from crest.io.turn cimport Turn
 
 
 cdef class Closing(Heartbeat):
-    cdef readonly Turn turn
     cdef readonly object transport      # None before and after the connection
     cdef object site
     cdef bytes unread                   # what the reader's chunk lies in, while the inbox is full
@@ -22,6 +20,7 @@ cdef class Closing(Heartbeat):
     cdef bint start_closing(self, int code, str reason) except -1
     cdef int send_close(self, int code, str reason) except -1
     cdef int peer_closed(self, int code, str reason) except -1
+    cdef int fail_soon(self, int code, str error) except -1
     cdef int finish(self, int code, str reason) except -1
     cdef int linger(self) except -1
 

@@ -3,12 +3,9 @@ import typing
 from typing_extensions import disjoint_base
 
 from crest.io.heartbeat import Heartbeat
-from crest.io.turn import Turn
 
 @disjoint_base
 class Closing(Heartbeat):
-    @property
-    def turn(self) -> Turn: ...
     @property
     def transport(self) -> typing.Any: ...  # asyncio.Transport; None before and after the connection
     def is_taking(self) -> bool: ...

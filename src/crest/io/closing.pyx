@@ -8,6 +8,8 @@ the peer can still read it, and the peer's end of stream is awaited for `close_t
 
 from libc.stdint cimport UINT32_MAX, uint32_t
 
+from functools import partial
+
 from crest.io.heartbeat cimport Heartbeat, descriptor_of
 from crest.io.inbox cimport CLOSE, ERROR, TRIES
 from crest.wire.rfc6455 cimport MAX_CLOSE_REASON
@@ -75,6 +77,25 @@ cdef class Closing(Heartbeat):
             self.abort()
             raise
         return 0
+
+    cdef int fail_soon(self, int code, str error) except -1:
+        """Fail the connection from the loop: handlers run from the loop's calls for their connection."""
+        callback = partial(self._fail, code, error)
+        self.turn.loop.call_soon(callback) if self.lost else self.call_soon(callback)
+        return 0
+
+    def _fail(self, int code, str error):
+        self.fail(code, error)
+
+    cdef int close(self, int code, str reason) except -1:
+        if self.start_closing(code, reason):
+            self.deaf = True
+            if self.paused:
+                self.turn.loop.call_soon(self._read_on)
+        return 0
+
+    def _read_on(self):
+        self.has_room()
 
     cdef int finish(self, int code, str reason) except -1:
         """Deliver on_close, once. Without memory for that it is still to be done."""

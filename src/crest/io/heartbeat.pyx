@@ -104,8 +104,12 @@ cdef class Heartbeat(Inbox):
     # ---- A peer that has not answered ----------------------------------------------------------------------------
 
     cdef bint has_input(self) except -1:
-        """Whether bytes of the peer wait to be read: the loop was busy."""
-        return crest_has_input(descriptor_of(self.connection.transport))
+        """True if bytes of the peer wait to be read: the loop was busy. It was not where nothing is read because the
+        peer reads nothing."""
+        cdef object transport = self.connection.transport
+        if isinstance(transport, Pollable) and (<Pollable>transport).stalled:
+            return False
+        return crest_has_input(descriptor_of(transport))
 
     cdef bint is_alive(self) except -1:
         return self.has_input() or self.takes_output()

@@ -1,11 +1,13 @@
 # What waits to be handled on one connection; see inbox.pyx.
 
 from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from crest.io.backlog cimport Owner
 from crest.io.hub cimport Hub
+from crest.io.intake cimport Intake, is_over
 from crest.io.outbox cimport Outbox
+from crest.io.turn cimport Turn
 
 cdef enum:
     TRIES = 8       # at what must be done, and needs memory
@@ -21,9 +23,10 @@ cdef enum Event:
 
 
 cdef class Inbox(Owner):
+    cdef readonly Turn turn
     cdef Hub hub
     cdef readonly Outbox connection
-    cdef object queue           # deque of (Event, argument, argument), behind what `task` awaits; None: nothing waits
+    cdef Intake intake          # what waits behind what `task` awaits, and what else has come; None: nothing
     cdef object task            # awaits handlers; None: the next event is handled at once
     cdef uint8_t begun          # the task has taken its first step: one that is cancelled before never does
     cdef uint8_t abandoned         # messages that wait are not handled any more: there was time enough
@@ -32,6 +35,8 @@ cdef class Inbox(Owner):
 
     cdef int log_mistake(self, object text) except -1
     cdef int relieved(self) except -1
+    cdef int keep(self, int kind, uint64_t size) except -1
+    cdef tuple next_event(self)
     cdef int deliver(self, Event event, object first, object second) except -1
     cdef object call(self, Event event, object first, object second)
     cdef object awaitable_of(self, Event event, object handler, PyObject* returned)
@@ -48,5 +53,6 @@ cdef class Inbox(Owner):
 
 
 cdef inline bint is_full(Inbox inbox) noexcept:
-    """Whether so many events wait that no more should be read."""
-    return inbox.queue is not None and len(<object>inbox.queue) >= inbox.hub.max_queue
+    """True if so many events wait that no more should be read, or there is no budget for more."""
+    return inbox.intake is not None and inbox.intake.count \
+        and (inbox.intake.count >= inbox.hub.max_queue or is_over(inbox.intake))

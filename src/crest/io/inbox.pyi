@@ -5,6 +5,7 @@ from typing_extensions import disjoint_base
 
 from crest.io.backlog import Owner
 from crest.io.outbox import Outbox
+from crest.io.turn import Turn
 
 logger: logging.Logger
 
@@ -15,5 +16,7 @@ class ErrorText(str):
 
 @disjoint_base
 class Inbox(Owner):
+    @property
+    def turn(self) -> Turn: ...
     @property
     def connection(self) -> Outbox | None: ...  # None before the upgrade

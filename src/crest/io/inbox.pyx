@@ -7,16 +7,16 @@ to the log, and never further: no handler can stop the server, nor reach another
 """
 
 from cpython.object cimport PyObject, PyTypeObject
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from asyncio import CancelledError, current_task
-from collections import deque
 from inspect import isawaitable, iscoroutine
 import logging
 
 from crest.io.backlog cimport OPEN, Owner
 from crest.io.clock cimport milliseconds
 from crest.io.hub cimport Hub
+from crest.io.intake cimport Intake
 from crest.io.outbox cimport PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack
 from crest.io.watch cimport in_steps, watch, watched
 from crest.wire.rfc6455 cimport CLOSE_INTERNAL_ERROR
@@ -85,14 +85,34 @@ cdef class Inbox(Owner):
     cdef int deliver(self, Event event, object first, object second) except -1:
         """Handle an event: now, or when those before it have been handled."""
         if self.task is not None:
-            if self.queue is None:
-                self.queue = deque()
-            self.queue.append((event, first, second))
-            return 0
+            if self.intake is None:
+                self.intake = Intake.__new__(Intake, self.turn.budget, self)
+            return self.intake.append(event, first, second)
         result = self.call(event, first, second)
         if result is not None:
             self.await_result(event, result)
         return 0
+
+    cdef int keep(self, int kind, uint64_t size) except -1:
+        """Have so many bytes of this kind count in the budget from now on."""
+        if self.intake is None:
+            if not size:
+                return 0
+            self.intake = Intake.__new__(Intake, self.turn.budget, self)
+        self.intake.hold(kind, size)
+        if not self.intake.total:
+            self.intake = None
+        return 0
+
+    cdef tuple next_event(self):
+        """Return the event that has waited longest, which counts no longer, or None."""
+        cdef tuple found
+        if self.intake is None or not self.intake.count:
+            return None
+        found = self.intake.pop()
+        if not self.intake.total:
+            self.intake = None
+        return found
 
     cdef object call(self, Event event, object first, object second):
         """Call the handler of an event; returns what has to be awaited, or None."""
@@ -220,11 +240,12 @@ cdef class Inbox(Owner):
                     awaitable = self.await_failed(<Event>event, awaitable, error)
                     event = ERROR
             try:
-                if self.queue is not None and len(self.queue) <= self.hub.max_queue // 2:
+                if self.intake is None or self.intake.count <= self.hub.max_queue // 2:
                     self.has_room()
-                if not self.queue:
+                found = self.next_event()
+                if found is None:
                     break
-                event, first, second = self.queue.popleft()
+                event, first, second, _ = found
                 if self.abandoned and event != CLOSE:
                     continue
                 awaitable = self.call(<Event>event, first, second)

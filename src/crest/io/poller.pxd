@@ -20,6 +20,7 @@ cdef class Pollable:
     cdef public int fd              # -1: closed
     cdef uint8_t watched            # for which events: CREST_READABLE | CREST_WRITABLE; the poller's to change
     cdef uint8_t encrypts           # nobody but itself may send to the descriptor
+    cdef uint8_t stalled            # nothing is read until the peer has taken what was answered; see secure.pyx
     cdef int ready(self, int events) except -1
     cdef int abandoned(self) except -1
 

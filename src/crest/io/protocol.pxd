@@ -27,3 +27,5 @@ cdef class Protocol(Closing):
     cdef int chunk_read(self) except -1
     cdef int read_rest(self) except -1
     cdef int uncork(self) except -1
+    cdef int count(self) except -1
+    cdef int overhead(self, size_t size) except -1

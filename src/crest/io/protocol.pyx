@@ -16,16 +16,18 @@ from crest.io.fanout cimport Fanout
 from crest.io.closing cimport Closing
 from crest.io.heartbeat cimport hear
 from crest.io.hub cimport Hub
-from crest.io.inbox cimport BINARY, CONNECT, MESSAGE, TRIES, is_full
+from crest.io.inbox cimport BINARY, CONNECT, ERROR, MESSAGE, TRIES, is_full
+from crest.io.intake cimport ANSWERS, OPENING, PARTIAL, UNREAD
 from crest.io.outbox cimport Outbox
 from crest.io.turn cimport Turn
 from crest.io.watch cimport watch, watched
-from crest.wire.frames cimport NEED_DATA, FrameReader
+from crest.wire.frames cimport NEED_DATA, FrameReader, held
 from crest.wire.meter cimport takes
 from crest.wire.rfc6455 cimport (
     CLOSE_ABNORMAL_CLOSURE,
     CLOSE_MESSAGE_TOO_BIG,
     CLOSE_POLICY_VIOLATION,
+    CLOSE_TRY_AGAIN_LATER,
     CLOSE_UNSUPPORTED_DATA,
     OPCODE_BINARY,
     OPCODE_CLOSE,
@@ -33,6 +35,8 @@ from crest.wire.rfc6455 cimport (
     OPCODE_PONG,
     OPCODE_TEXT,
 )
+
+from crest.io.inbox import ErrorText
 
 cdef extern from "Python.h":
     object PyMemoryView_FromMemory(char* memory, Py_ssize_t size, int flags)
@@ -164,6 +168,8 @@ cdef class Protocol(Closing):
             self.relieved()
         elif self.opening is not None:
             self.opening.resume_writing()
+        else:
+            self.holds(0)
 
     def connection_lost(self, error):
         self.lost = True
@@ -173,6 +179,9 @@ cdef class Protocol(Closing):
             if self.opening is not None:
                 opening, self.opening = self.opening, None
                 opening.connection_lost()
+            if self.intake is not None:
+                self.keep(OPENING, 0)
+                self.keep(ANSWERS, 0)
             if self.connection is not None:
                 self.connection.detach()
                 self.read_rest()
@@ -201,6 +210,9 @@ cdef class Protocol(Closing):
         self.lost = True
         self.clear_deadline()
         self.transport = self.opening = None
+        if self.intake is not None:
+            self.intake.clear()
+            self.intake = None
         self.site = None  # which refers to this, and the garbage collector may not look here
         if self.connection is not None:
             self.connection.detach()
@@ -230,6 +242,7 @@ cdef class Protocol(Closing):
                 connection.detach()
                 raise
             self.opening = None
+            self.keep(OPENING, 0)
             self.clear_deadline()
             self.hub = hub
             self.connection = connection
@@ -249,13 +262,17 @@ cdef class Protocol(Closing):
 
     cdef int read(self) except -1:
         """Read what the chunk has. What handlers send to this connection meanwhile leaves at the end, in one write."""
+        cdef FrameReader reader = self.reader
         self.turn.corked = self.connection
         try:
             self.read_frames()
         except MemoryError:
+            reader.stop()
             self.fail(CLOSE_MESSAGE_TOO_BIG, "there is no memory for the message")
         finally:
             self.uncork()
+        if self.intake is not None or self.unread is not None or reader.body != NULL:
+            self.count()
         return 0
 
     cdef inline int uncork(self) except -1:
@@ -267,6 +284,25 @@ cdef class Protocol(Closing):
             connection.flush()
         if not turn.due:
             turn.arena.used = 0
+        return 0
+
+    cdef int count(self) except -1:
+        """Count what of the peer's is not handled: bytes behind too many events, and a message that is not complete."""
+        if self.ended:
+            self.reader.stop()
+        self.keep(UNREAD, 0 if self.unread is None else len(self.unread))
+        self.keep(PARTIAL, held(self.reader))
+        return 0
+
+    cdef int overhead(self, size_t size) except -1:
+        """Meter bytes of TLS records that had nothing for the connection, as KeyUpdates (RFC 8446 section 4.6.3)."""
+        cdef FrameReader reader = self.reader
+        if self.opening is not None:
+            self.opening.overhead(size)
+        elif reader is not None and reader.meter is not None and not self.ended:
+            reader.meter.refill(milliseconds(self.turn.clock))
+            if not takes(reader.meter, 0, size):
+                self.fail(CLOSE_POLICY_VIOLATION, reader.exceed())
         return 0
 
     cdef int read_frames(self) except -1:
@@ -350,26 +386,41 @@ cdef class Protocol(Closing):
         elif self.connection is not None and self.connection.state == OPEN:
             self.beat()
         elif self.connection is None and self.is_taking():
+            self.holds(0)
             self.set_deadline(OPENING_LINGER)
         elif self.connection is None or self.close_sent or self.ended or self.at_end:
             self.transport.abort()
 
-    cdef int close(self, int code, str reason) except -1:
-        if self.start_closing(code, reason):
-            self.deaf = True
-            if self.paused:
-                self.turn.loop.call_soon(self._read_on)
-        return 0
-
-    def _read_on(self):
-        if self.paused and not self.ended:
-            self.read()
-
     # ---- What the floor above asks for ---------------------------------------------------------------------------
+
+    def holds(self, size_t size):
+        """Count what is kept before the upgrade, in place of what was before.
+
+        Args:
+            size: bytes of requests; responses that the transport has are found there.
+        """
+        if self.transport is not None:
+            self.keep(OPENING, size + <size_t>self.transport.get_write_buffer_size())
+
+    cdef int give_up(self, str reason) except -1:
+        if self.connection is None:
+            if self.opening is not None:
+                self.opening.shed(reason)
+            else:
+                self.abort()
+            return 0
+        if not self.ended:
+            self.fail_soon(CLOSE_TRY_AGAIN_LATER, reason)
+        self.deaf = True
+        self.intake.drop_messages((ERROR, ErrorText(reason), None) if self.ended else None)
+        self.reader.stop()
+        self.unread = None
+        return self.count()
 
     def close_opening(self):
         """The opening has sent its last response: no upgrade will follow."""
         self.opening = None
+        self.holds(0)
         self.is_taking()
         self.set_deadline(OPENING_LINGER)
         self.drained()

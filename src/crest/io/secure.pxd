@@ -22,6 +22,7 @@ cdef class SecureTransport(StreamTransport):
     cdef object outgoing        # likewise, what goes to it
     cdef bytearray room         # what comes is received here first; shared by the connections of one loop
     cdef Handshake handshake    # None: it has ended well
+    cdef uint32_t answers       # bytes of what is pending that TLS itself has answered, at most
     cdef uint32_t missing       # bytes of the record that has begun and are still to come
     cdef uint8_t header[5]      # of the record that has begun
     cdef uint8_t header_size    # bytes of that
@@ -33,4 +34,6 @@ cdef class SecureTransport(StreamTransport):
     cdef ptrdiff_t decrypt_record(self, char* where, size_t room) except? -9
     cdef int push_records(self, list records) except -1
     cdef int flush(self) except -1
+    cdef size_t unsent(self) noexcept
+    cdef int answered(self, size_t size) except -1
     cdef int forget(self) except -1

@@ -9,6 +9,9 @@ The end is that of TCP, with a close_notify (section 6.1) before it: each half i
 without the peer's close_notify has ended all the same: a WebSocket has a closing handshake of its own, and an HTTP
 request says how long it is.
 
+A peer can have OpenSSL answer without end, and read nothing. So while more than 64 KiB of such answers wait, nothing is
+read: twice that is the most there can be, and it counts in the budget.
+
 What must hold beside what stream.pyx says: until the handshake has ended well the protocol has not been told of
 anything, and is not told of the end either.
 """
@@ -21,6 +24,7 @@ from libc.stdint cimport uint8_t
 from asyncio import CancelledError, get_running_loop
 import ssl
 
+from crest.io.intake cimport ANSWERS
 from crest.io.protocol cimport Protocol
 from crest.io.pieces cimport crest_piece
 from crest.io.sender cimport CREST_BROKEN
@@ -41,6 +45,7 @@ cdef enum:
     RECORDS_A_CALL = 8
     END_OF_DATA = -3    # beside CREST_BROKEN: the peer has said close_notify
 
+cdef size_t MOST_ANSWERS = 1 << 16              # bytes of TLS's own that may wait while anything is read
 cdef size_t COPIED = 2048                       # bytes: a copy of so few costs less than a view of them
 
 _WantRead = ssl.SSLWantReadError
@@ -220,7 +225,7 @@ cdef class SecureTransport(StreamTransport):
         """Give the protocol what `data` has, all that it has room for in one go."""
         cdef Protocol protocol = self.protocol
         cdef char* where
-        cdef size_t room, filled = 0
+        cdef size_t room, filled = 0, overhead = 0
         cdef ptrdiff_t got = 0
         cdef bint whole
         if not size:
@@ -231,6 +236,7 @@ cdef class SecureTransport(StreamTransport):
                 whole = room - filled >= MAX_PLAINTEXT
                 got = self.decrypt_record(where + filled, room - filled)
                 if got <= 0:
+                    overhead += RECORD_HEADER + ((self.header[3] << 8) | self.header[4]) if got == 0 else 0
                     break
                 filled += got
                 if filled == room:
@@ -243,6 +249,8 @@ cdef class SecureTransport(StreamTransport):
                     break
         if filled:
             protocol.received(filled)
+        if overhead and not self.closing:
+            protocol.overhead(overhead)
         if self.closing:
             return 0
         if got == END_OF_DATA:
@@ -302,8 +310,10 @@ cdef class SecureTransport(StreamTransport):
         return self.push_pieces(pieces, count)
 
     cdef int flush(self) except -1:
-        """Send what OpenSSL has for the peer."""
+        """Send what OpenSSL itself has for the peer: an alert, tickets, or the answer to a KeyUpdate (RFC 8446 section
+        4.6.3), of which the peer may demand any number."""
         cdef Turn turn = self.protocol.turn
+        cdef size_t before = self.unsent()
         cdef bytes records
         begin_section(turn)
         try:
@@ -312,7 +322,30 @@ cdef class SecureTransport(StreamTransport):
                 self.push_records([records])
         finally:
             end_section(turn)
+        if self.handshake is None and not self.ended and self.unsent() > before:
+            self.answered(self.answers + self.unsent() - before)
         return 0
+
+    cdef size_t unsent(self) noexcept:
+        """Return the bytes that are pending."""
+        return 0 if self.pending is None else len(self.pending)
+
+    cdef int answered(self, size_t size) except -1:
+        """Note how much of TLS's answers waits for the peer, at most. Past a limit nothing more is read until the peer
+        has taken most of it."""
+        cdef bint stalled = size > (MOST_ANSWERS // 4 if self.stalled else MOST_ANSWERS)
+        self.answers = size
+        self.protocol.keep(ANSWERS, size)
+        if stalled != self.stalled:
+            self.stalled = stalled
+            self.watch()
+        return 0
+
+    cdef int pace(self) except -1:
+        # What was answered may be behind all that is pending, or before it: it is no more than that.
+        if self.answers > self.unsent() and not self.ended:
+            self.answered(self.unsent())
+        return StreamTransport.pace(self)
 
     # ---- The end -------------------------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ what an earlier one of the same connection has set, and nothing of others.
 
 What must hold:
 
-- `watch` is called whenever `paused`, `at_end`, `closing`, `ended` or `pending` has changed, before anything else can
-  be told: it alone knows what these mean for the poller.
+- `watch` is called whenever `paused`, `stalled`, `at_end`, `closing`, `ended` or `pending` has changed, before anything
+  else can be told: it alone knows what these mean for the poller.
 - `pending` is None or not empty. While there is some, nothing is sent past it.
 - Once `ended`, nothing is called but connection_lost. Until that was, the descriptor stays open, though useless: an
   outbox knows its number. Without memory to have the loop call it, the poller is watched for that: it needs none.
@@ -115,7 +115,7 @@ cdef class StreamTransport(Pollable):
         cdef int events = 0
         if self.ended:
             return 0  # see lose_soon()
-        if not (self.paused or self.at_end or self.closing):
+        if not (self.paused or self.stalled or self.at_end or self.closing):
             events |= CREST_READABLE
         if self.pending is not None:
             events |= CREST_WRITABLE

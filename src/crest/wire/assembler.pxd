@@ -21,6 +21,7 @@ cdef class Assembler:
 
     cdef void begin_message(self, uint8_t opcode) noexcept
     cdef int resize_body(self, uint64_t room) except -1
+    cdef int resize_bytes(self, uint64_t room) except -1
     cdef bint extend_body(self, uint64_t size, bint ascii) noexcept
     cdef object whole_body(self)
     cdef void drop_body(self) noexcept

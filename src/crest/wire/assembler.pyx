@@ -32,12 +32,12 @@ cdef class Assembler:
         crest_utf8_start(&self.utf8)
 
     cdef int resize_body(self, uint64_t room) except -1:
-        """Have room for so many bytes, what is there included; 1 or more."""
+        """Have room for so many bytes, what is there included; 1 or more. Without memory the message is lost."""
         if self.body != NULL:
             if self.message_opcode == OPCODE_TEXT:
                 PyUnicode_Resize(&self.body, room)
             else:
-                _PyBytes_Resize(&self.body, room)
+                self.resize_bytes(room)
         else:
             if self.message_opcode == OPCODE_TEXT:
                 fresh = PyUnicode_New(room, 127)
@@ -46,6 +46,15 @@ cdef class Assembler:
             Py_INCREF(fresh)
             self.body = <PyObject*>fresh
         self.body_room = room
+        return 0
+
+    cdef int resize_bytes(self, uint64_t room) except -1:
+        """Resize the body, a `bytes`. Where there is no memory CPython has freed it: then it is empty."""
+        try:
+            _PyBytes_Resize(&self.body, room)
+        except MemoryError:
+            self.body_size = self.body_room = 0
+            raise
         return 0
 
     cdef bint extend_body(self, uint64_t size, bint ascii) noexcept:
@@ -67,7 +76,7 @@ cdef class Assembler:
         if self.message_opcode == OPCODE_TEXT:
             PyUnicode_Resize(&self.body, self.body_size)
         else:
-            _PyBytes_Resize(&self.body, self.body_size)
+            self.resize_bytes(self.body_size)
         return <object>self.body
 
     cdef void drop_body(self) noexcept:

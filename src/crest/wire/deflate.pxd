@@ -1,8 +1,11 @@
 # What is shared of permessage-deflate's codec; see deflate.pyx. It hides zlib: who cimports this needs no zlib.h.
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint64_t
 
 from crest.wire.assembler cimport Assembler
+
+cdef enum:
+    INFLATING = 40056           # bytes of an inflating stream with the widest window, see docs/compression.md
 
 
 cdef class Codec:
@@ -14,7 +17,7 @@ cdef class Codec:
 
     cdef Deflater shared_deflater(self, int window_bits)
     cdef object borrow(self)
-    cdef int give_back(self, object stream) except -1
+    cdef void give_back(self, object stream) noexcept
 
 
 cdef class Deflater:
@@ -31,20 +34,31 @@ cdef class Deflater:
 cdef class Inflater:
     cdef Codec codec
     cdef object stream          # zlib's: None between messages, unless they take over their context
-    cdef readonly int window_bits
+    cdef uint64_t taken         # bytes of compressed payload, of this message's frames so far
     cdef readonly bint takeover
+    cdef readonly uint8_t window_bits
     cdef uint8_t at_boundary    # the payload so far ends with a block, on a byte
     # Why it failed.
-    cdef readonly int close_code
+    cdef readonly uint16_t close_code
     cdef readonly str error
 
     cdef void begin(self) noexcept
     cdef bint feed(
         self, Assembler message, const uint8_t* source, size_t size, const uint8_t* key, size_t offset, bint last,
     ) except -1
-    cdef int end(self) except -1
+    cdef void end(self) noexcept
 
     cdef bint inflate(self, Assembler message, const uint8_t* data, size_t size) except -1
     cdef bint finish(self, Assembler message) except -1
     cdef bint take(self, Assembler message, size_t size) except -1
     cdef bint fail(self, int close_code, str error) except -1
+
+
+cdef inline uint64_t most_compressed(uint64_t size, uint64_t fragments) noexcept nogil:
+    """Return the most bytes that an honest client makes of a message of `size` bytes in so many frames.
+
+    The worst code has nine bits for a byte (RFC 1951 section 3.2.6); stored blocks of forty bytes are no longer. Each
+    frame may end with a flush, ten bytes behind stored ones."""
+    if size >> 62:
+        return UINT64_MAX
+    return size + (size >> 3) + (size >> 8) + 64 + 16 * fragments

@@ -164,11 +164,14 @@ cdef class Codec:
         """An inflating stream at its start, for any window."""
         return self.idle.pop() if self.idle else InflateStream(MOST_BITS)
 
-    cdef int give_back(self, object stream) except -1:
+    cdef void give_back(self, object stream) noexcept:
+        """Keep a stream for messages to come. Where there is no memory for that it goes."""
         if len(self.idle) < MOST_IDLE:
             inflateReset(&(<InflateStream>stream).z)
-            self.idle.append(stream)
-        return 0
+            try:
+                self.idle.append(stream)
+            except MemoryError:
+                pass
 
 
 cdef int check_thread(void* owner) except -1:
@@ -283,6 +286,7 @@ cdef class Inflater:
     cdef void begin(self) noexcept:
         """A compressed message begins."""
         self.at_boundary = True
+        self.taken = 0
 
     cdef bint feed(
         self, Assembler message, const uint8_t* source, size_t size, const uint8_t* key, size_t offset, bint last,
@@ -301,12 +305,11 @@ cdef class Inflater:
             size -= part
         return self.finish(message) if last else True
 
-    cdef int end(self) except -1:
+    cdef void end(self) noexcept:
         """The message is complete, or has failed."""
         if self.stream is not None and not self.takeover:
             self.codec.give_back(self.stream)
             self.stream = None
-        return 0
 
     cdef bint inflate(self, Assembler message, const uint8_t* data, size_t size) except -1:
         """Inflate the next bytes of compressed data. Of what is too much for the message, one byte is inflated."""

@@ -3,8 +3,9 @@
 from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from crest.wire.assembler cimport Assembler
-from crest.wire.deflate cimport Inflater
+from crest.wire.deflate cimport INFLATING, Inflater, most_compressed
 from crest.wire.meter cimport Meter
+from crest.wire.rfc6455 cimport OPCODE_CONTINUATION
 
 # What FrameReader.next() found: an opcode of rfc6455.pxd when a message or a control frame is complete, else one of
 # these.
@@ -16,22 +17,6 @@ cdef enum:
     MAX_SERVER_HEADER = 10   # bytes of a frame header without a masking key (RFC 6455 section 5.2)
     MAX_CLIENT_HEADER = 14   # ... and with one
     LEAST_CLIENT_HEADER = 6
-
-# What is wrong with a frame header; REFUSALS in frames.pyx has the words.
-cdef enum Refusal:
-    RESERVED_BITS = -13
-    MISPLACED_RSV1
-    RESERVED_OPCODE
-    FRAGMENTED_CONTROL
-    NOTHING_TO_CONTINUE
-    INTERRUPTED_MESSAGE
-    UNMASKED
-    LONG_CONTROL
-    LENGTH_SIGN
-    LENGTH_ENCODING
-    MESSAGE_SIZE
-    FRAGMENTS
-
 
 cdef class FrameReader(Assembler):
     cdef readonly uint32_t max_fragments        # frames of one message, empty ones count
@@ -60,24 +45,42 @@ cdef class FrameReader(Assembler):
     cdef object next(self)
     cdef uint8_t* direct(self, size_t least, size_t* room) except? NULL
     cdef void wrote(self, size_t size) noexcept
+    cdef void stop(self) noexcept
 
     cdef object read_payload(self)
     cdef object whole_message(self, const uint8_t* payload, Py_ssize_t size)
     cdef Py_ssize_t short_message(self) noexcept
     cdef Py_ssize_t parse_header(self, const uint8_t* head, size_t size) noexcept
     cdef Py_ssize_t check_reserved(self, uint8_t bits) noexcept
-    cdef object refuse(self, Py_ssize_t refusal)
+    cdef object refuse(self, Py_ssize_t violation)
     cdef int begin_payload(self) except -1
     cdef int take(self, const uint8_t* source, uint64_t size) except -1
     cdef bint inflate(self, uint64_t size) except -1
     cdef int reserve(self, uint64_t size) except -1
     cdef object end_frame(self)
     cdef object end_message(self)
-    cdef int drop_message(self) except -1
+    cdef void drop_message(self) noexcept
     cdef object decode(self, const uint8_t* data, size_t size)
     cdef object parse_close(self, bytes payload)
     cdef object fail(self, int close_code, str error)
     cdef object exceed(self)
+
+
+cdef inline bint is_too_long(FrameReader reader) noexcept:
+    """True if the frame that begins makes its message longer than max_message_size, or its compressed data longer than
+    such a message can need: empty blocks inflate to nothing (RFC 1951 section 3.2.4), and cost time."""
+    if not reader.compressed:
+        return reader.frame_size > reader.max_message_size - reader.body_size
+    if reader.opcode != OPCODE_CONTINUATION:
+        return reader.frame_size > most_compressed(reader.max_message_size, 1)
+    return reader.frame_size > most_compressed(reader.max_message_size, reader.fragments + 1) - reader.inflater.taken
+
+
+cdef inline size_t held(FrameReader reader) noexcept:
+    """Return the bytes of memory that a message takes which is not complete."""
+    if reader.body == NULL:
+        return 0
+    return reader.body_room + (INFLATING if reader.compressed and not reader.inflater.takeover else 0)
 
 
 cdef inline size_t write_header(uint8_t* out, uint8_t opcode, uint64_t size) noexcept nogil:

@@ -6,6 +6,8 @@ is unfinished, and no other memory. It does not know who answers: replying to a 
 a failure, is its caller's business.
 What the peer does wrong is never a Python exception here: `fail` is the one place where it becomes a close code
 (section 7.1.7) and a text that says what and where.
+
+Only a MemoryError is one. Its caller fails the connection: whatever that was in the middle of, nothing more is read.
 """
 
 cimport cython
@@ -20,9 +22,12 @@ from crest.wire.assembler cimport Assembler, body_of
 from crest.wire.deflate cimport Inflater
 from crest.wire.meter cimport Meter, takes_message
 from crest.wire.rfc6455 cimport (
-    CLOSE_INVALID_PAYLOAD_DATA, CLOSE_MESSAGE_TOO_BIG, CLOSE_NO_STATUS_RECEIVED, CLOSE_POLICY_VIOLATION,
-    CLOSE_PROTOCOL_ERROR, MAX_CONTROL_PAYLOAD, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_CONTINUATION, OPCODE_PONG,
-    OPCODE_TEXT, RSV1, is_wire_close_code,
+    CLOSE_INVALID_PAYLOAD_DATA, CLOSE_POLICY_VIOLATION, MAX_CONTROL_PAYLOAD, OPCODE_BINARY, OPCODE_CLOSE,
+    OPCODE_CONTINUATION, OPCODE_PONG, OPCODE_TEXT, RSV1,
+)
+from crest.wire.violations cimport (
+    COMPRESSED_SIZE, FRAGMENTED_CONTROL, FRAGMENTS, INTERRUPTED_MESSAGE, LENGTH_ENCODING, LENGTH_SIGN, LONG_CONTROL,
+    MESSAGE_SIZE, MISPLACED_RSV1, NOTHING_TO_CONTINUE, RESERVED_BITS, RESERVED_OPCODE, UNMASKED, close_of, read_close,
 )
 
 cdef extern from "Python.h":
@@ -35,23 +40,6 @@ crest_mask_init()
 # not cost the server much more. Past it, room doubles as bytes arrive.
 cdef uint64_t UNPROVEN_ROOM = 1 << 20
 cdef uint64_t LEAST_ROOM = 64
-
-
-cdef dict REFUSALS = {
-    RESERVED_BITS: (CLOSE_PROTOCOL_ERROR, "a reserved bit is set, and no extension that defines it was negotiated"),
-    MISPLACED_RSV1: (CLOSE_PROTOCOL_ERROR, "RSV1 is set, but not on the first frame of a message"),
-    RESERVED_OPCODE: (CLOSE_PROTOCOL_ERROR, "opcode {opcode:#x} is reserved"),
-    FRAGMENTED_CONTROL: (CLOSE_PROTOCOL_ERROR, "a control frame must not be fragmented"),
-    NOTHING_TO_CONTINUE: (CLOSE_PROTOCOL_ERROR, "a continuation frame, but no message has begun"),
-    INTERRUPTED_MESSAGE: (CLOSE_PROTOCOL_ERROR, "a new message, but the fragmented one before is not finished"),
-    UNMASKED: (CLOSE_PROTOCOL_ERROR, "not masked, as every frame from a client must be"),
-    LONG_CONTROL: (CLOSE_PROTOCOL_ERROR, "the payload of a control frame is over 125 bytes"),
-    LENGTH_SIGN: (CLOSE_PROTOCOL_ERROR, "length {length} has its most significant bit set"),
-    LENGTH_ENCODING: (CLOSE_PROTOCOL_ERROR, "length {length} is not in its shortest encoding"),
-    MESSAGE_SIZE: (CLOSE_MESSAGE_TOO_BIG,
-                   "a message of {size} bytes or more is over max_message_size, {max_message_size}"),
-    FRAGMENTS: (CLOSE_POLICY_VIOLATION, "a message in more frames than max_fragments, {max_fragments}"),
-}
 
 
 @cython.final
@@ -104,7 +92,7 @@ cdef class FrameReader(Assembler):
             memcpy(where, &data[at], n)
             self.wrote(n)
             at += n
-            found += self.feed(data[:0])
+            found = found + self.feed(data[:0])
         return found
 
     cdef void attach(self, const uint8_t* data, size_t size) noexcept:
@@ -182,6 +170,13 @@ cdef class FrameReader(Assembler):
         self.at = body_of(self) + self.body_size
         self.end = self.at + size
 
+    cdef void stop(self) noexcept:
+        """Read nothing more, and hold nothing."""
+        self.done = True
+        self.in_payload = False
+        self.drop_message()
+        self.control = None
+
     # ---- Frame header (section 5.2) ------------------------------------------------------------------------------
 
     cdef inline Py_ssize_t short_message(self) noexcept:
@@ -248,8 +243,8 @@ cdef class FrameReader(Assembler):
             if self.frame_size < <uint64_t>(126 if length == 126 else 0x10000):
                 return LENGTH_ENCODING
         if self.opcode <= OPCODE_BINARY:
-            if self.frame_size > self.max_message_size - self.body_size and not self.compressed:
-                return MESSAGE_SIZE
+            if is_too_long(self):
+                return COMPRESSED_SIZE if self.compressed else MESSAGE_SIZE
             if self.opcode == OPCODE_CONTINUATION and self.fragments >= self.max_fragments:
                 return FRAGMENTS
         if size < at + 4:
@@ -266,12 +261,16 @@ cdef class FrameReader(Assembler):
         self.compressed = True
         return 0
 
-    cdef object refuse(self, Py_ssize_t refusal):
-        """Fail for what `parse_header` refused."""
-        close_code, error = REFUSALS[refusal]
-        return self.fail(close_code, error.format(
-            opcode=self.opcode, length=self.frame_size, size=self.body_size + self.frame_size,
-            max_message_size=self.max_message_size, max_fragments=self.max_fragments))
+    cdef object refuse(self, Py_ssize_t violation):
+        """Fail for what `parse_header` found."""
+        cdef uint64_t size = self.body_size + self.frame_size
+        if violation == COMPRESSED_SIZE:
+            size = self.frame_size + (self.inflater.taken if self.opcode == OPCODE_CONTINUATION else 0)
+        self.done = True  # also where there is no memory for the text
+        close_code, error = close_of(violation, {
+            "opcode": self.opcode, "length": self.frame_size, "size": size,
+            "max_message_size": self.max_message_size, "max_fragments": self.max_fragments})
+        return self.fail(close_code, error)
 
     # ---- Payload -------------------------------------------------------------------------------------------------
 
@@ -293,22 +292,28 @@ cdef class FrameReader(Assembler):
 
     cdef int begin_payload(self) except -1:
         """The header of a frame that needs more than `whole_message` has been read."""
-        self.in_payload = True
         self.frame_left = self.frame_size
         if self.opcode >= OPCODE_CLOSE:
+            self.done = True  # in case that there is no memory
             self.control = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>self.frame_size)
+            self.done = False
+            self.in_payload = True
             return 0
+        self.in_payload = True
         if self.opcode != OPCODE_CONTINUATION:
             self.begin_message(self.opcode)
             self.fragments = 0
             if self.compressed:
                 self.inflater.begin()
+        if self.compressed:
+            self.inflater.taken += self.frame_size
         self.fragments += 1
         return 0
 
     cdef object read_payload(self):
         """Take what the chunk has of the current frame's payload; the frame's event if that ends it, else None."""
         cdef uint64_t size = min(self.frame_left, <uint64_t>(self.end - self.at))
+        cdef uint64_t before = self.body_size
         cdef uint8_t* target
         if self.meter is not None and not self.meter.takes_payload(self.opcode, size):
             return self.exceed()
@@ -318,6 +323,8 @@ cdef class FrameReader(Assembler):
         elif self.compressed:
             if not self.inflate(size):
                 return self.fail(self.inflater.close_code, self.inflater.error)
+            if self.meter is not None and not self.meter.takes_inflated(self.body_size - before):
+                return self.exceed()
         elif self.take(self.at, size) == 0:
             return self.decode(body_of(self), self.body_size + size)
         self.at += size
@@ -377,64 +384,55 @@ cdef class FrameReader(Assembler):
         cdef uint8_t opcode = self.message_opcode
         if not self.ascii and not crest_utf8_finish(&self.utf8):
             return self.decode(body_of(self), self.body_size)
+        self.done = True  # as in `inflate`
         message = self.whole_body()
+        self.done = False
         self.drop_message()
         self.event = opcode
         self.message_opcode = OPCODE_CONTINUATION
         return message
 
-    cdef int drop_message(self) except -1:
+    cdef void drop_message(self) noexcept:
         """Whatever the message has is taken, or not needed any more."""
         self.drop_body()
         if self.compressed:
             self.compressed = False
             self.inflater.end()
-        return 0
 
     cdef object decode(self, const uint8_t* data, size_t size):
         """The str of a text message's bytes; fails where they are not UTF-8 (section 8.1)."""
         cdef size_t fault = 0
         text = decode_text(data, size, &fault)
         if text is None:
+            self.done = True  # as in `refuse`
             return self.fail(CLOSE_INVALID_PAYLOAD_DATA, f"a text message is not UTF-8 at byte {fault}")
         return text
 
     cdef object parse_close(self, bytes payload):
-        """Read a close frame's payload (section 5.5.1): a close code and a reason, or nothing. It ends the stream."""
-        cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(payload)
-        cdef Py_ssize_t size = len(payload)
-        cdef int code = CLOSE_NO_STATUS_RECEIVED
-        cdef size_t fault = 0
-        reason = ""
-        if size == 1:
-            return self.fail(CLOSE_PROTOCOL_ERROR, "a close frame with a payload of one byte")
-        if size:
-            code = data[0] << 8 | data[1]
-            if not is_wire_close_code(code):
-                return self.fail(CLOSE_PROTOCOL_ERROR, f"close code {code} may not be sent")
-            reason = decode_text(data + 2, size - 2, &fault)
-            if reason is None:
-                return self.fail(CLOSE_INVALID_PAYLOAD_DATA, f"a close reason is not UTF-8 at byte {fault}")
+        """Read a close frame's payload: its reason. It ends the stream."""
+        cdef int code
+        cdef bint valid
         self.done = True
+        text = read_close(payload, &code, &valid)
+        if not valid:
+            return self.fail(code, text)
         self.drop_message()
         self.event = OPCODE_CLOSE
         self.close_code = code
-        return reason
+        return text
 
     # ---- Failure (section 7.1.7) ---------------------------------------------------------------------------------
 
     cdef object fail(self, int close_code, str error):
         """The peer broke the protocol or a limit: nothing more is read."""
-        self.done = True
-        self.in_payload = False
-        self.drop_message()
-        self.control = None
+        self.stop()
         self.event = FAIL
         self.close_code = close_code
         return f"frame {self.frames}: {error}"
 
     cdef object exceed(self):
         """Fail for what the meter does not take."""
+        self.done = True  # as in `refuse`
         return self.fail(CLOSE_POLICY_VIOLATION, self.meter.excess())
 
 

@@ -164,13 +164,18 @@ cdef class HeadReader:
     cdef bytearray begun            # a head that is not complete
     cdef object parser
 
+    @property
+    def held(self):
+        """Bytes of memory that a head takes which is not complete."""
+        return 0 if self.begun is None else self.begun.__alloc__()
+
     def __init__(self, size_t max_size=16384, size_t max_headers=100):
         self.rest = b""
         self.max_size = max_size
         self.max_headers = max_headers
 
     def feed(self, bytes data not None):
-        """Take the next bytes of the connection. Not to be called again once the head is complete.
+        """Take the next bytes of the connection. Not to be called again once the head is complete, or this has raised.
 
         Returns:
             The head, or None while more bytes are needed.

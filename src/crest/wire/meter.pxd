@@ -7,6 +7,7 @@ cdef class Rates:
     # Of each limit: tokens a millisecond, and how many there may be; 0 and infinitely many where there is none.
     cdef double messages, messages_at_once, bytes, bytes_at_once
     cdef readonly object max_message_rate, max_byte_rate
+    cdef readonly bint count_inflated
 
 
 cdef class Meter:
@@ -19,6 +20,7 @@ cdef class Meter:
     cpdef void excuse(self, uint32_t now) noexcept
     cdef bint takes_frame(self, uint8_t opcode, bint fin, uint64_t size) noexcept
     cdef bint takes_payload(self, uint8_t opcode, uint64_t size) noexcept
+    cdef bint takes_inflated(self, uint64_t size) noexcept
     cdef str excess(self)
 
 

@@ -6,6 +6,7 @@ a message            one message, however many frames it has
 a ping, or a pong    one message; a pong that answers a ping of the server's none, which is for the caller to know
 an empty fragment    one message, unless it begins one (which counts already) or ends one
 any frame            its bytes, header included, payload as it comes: masked and compressed
+compressed payload   what it inflates to, beside that, where the rates say so
 a close frame        nothing: nothing comes after it
 
 Payload is counted as it comes, not as it is announced, so a long message may take as long as its bytes need.
@@ -27,9 +28,11 @@ cdef class Rates:
     Args:
         max_message_rate: messages a second, and how many at once; None: any number.
         max_byte_rate: the same of bytes.
+        count_inflated: whether the bytes that compressed payload inflates to count, too.
     """
 
-    def __cinit__(self, max_message_rate=None, max_byte_rate=None):
+    def __cinit__(self, max_message_rate=None, max_byte_rate=None, bint count_inflated=False):
+        self.count_inflated = count_inflated
         self.max_message_rate, self.max_byte_rate = max_message_rate, max_byte_rate
         self.messages_at_once = self.bytes_at_once = INFINITY
         if max_message_rate is not None:
@@ -79,6 +82,10 @@ cdef class Meter:
     cdef bint takes_payload(self, uint8_t opcode, uint64_t size) noexcept:
         """So many bytes of a frame's payload have come: whether they may."""
         return opcode == OPCODE_CLOSE or takes(self, 0, size)
+
+    cdef bint takes_inflated(self, uint64_t size) noexcept:
+        """True if so many bytes may have come of compressed payload."""
+        return not self.rates.count_inflated or takes(self, 0, size)
 
     cdef str excess(self):
         """Which limit the last refusal was for."""

@@ -1,0 +1,19 @@
+# What is wrong with a frame header; see violations.pyx.
+
+cdef enum Violation:
+    RESERVED_BITS = -14
+    MISPLACED_RSV1
+    RESERVED_OPCODE
+    FRAGMENTED_CONTROL
+    NOTHING_TO_CONTINUE
+    INTERRUPTED_MESSAGE
+    UNMASKED
+    LONG_CONTROL
+    LENGTH_SIGN
+    LENGTH_ENCODING
+    MESSAGE_SIZE
+    COMPRESSED_SIZE
+    FRAGMENTS
+
+cdef tuple close_of(int violation, dict values)
+cdef str read_close(bytes payload, int* code, bint* valid)
