@@ -29,6 +29,7 @@ INPUT_OUTPUT = {"asyncio", "logging", "os", "selectors", "select", "socket", "ss
 TESTED_WITH = {
     "__init__.py": "test_packaging.py",
     "_version.py": "test_packaging.py",
+    "io/forks.py": "test_forks.py",
     "io/lists.pxd": "io/test_fanout.py",
     "io/sender.pyx": "io/test_outbox.py",
     "wire/assembler.pyx": "wire/test_frames_memory.py",

@@ -152,7 +152,10 @@ class Admission:
         try:
             return await awaitable
         except BaseException as error:
-            task = asyncio.current_task()
+            try:
+                task = asyncio.current_task()
+            except RuntimeError:  # this process was forked from the loop's
+                task = None
             if task is not None and task.cancelling():
                 raise  # nobody waits for it any more
             refusal = refusal_by(error)

@@ -16,6 +16,7 @@ from crest.endpoint import AnyAddress, Endpoint
 from crest.exceptions import ConfigurationError, ListenError
 from crest.http import Request, Response, to_response
 from crest.io.acceptor import Acceptor
+from crest.io.forks import end_child
 from crest.io.poller import Poller
 from crest.io.protocol import Protocol, ServerProtocol
 from crest.io.roster import Roster
@@ -94,6 +95,7 @@ class Listener:
         self._roster = Roster()
         self.protocols = self._roster.protocols
         self._server = asyncio.current_task()  # who stops it
+        self._process = os.getpid()
         self._poller: Poller | None = None
         self._acceptors: list[tuple[Endpoint, _Acceptor]] = []
         self._accepting = True
@@ -288,6 +290,10 @@ class Listener:
         ends = self.stopping or (self._server is not None and self._server.cancelling())
         return self._shutdown.farewell() if ends else None
 
+    def was_forked(self) -> bool:
+        """True in a process that a handler has forked: what is served is the other's, and SystemExit ends this one."""
+        return os.getpid() != self._process
+
     def refusal(self) -> Refusal:
         """What a request gets while everything ends."""
         return self._shutdown.refusal()
@@ -308,6 +314,8 @@ class Listener:
                     return self._await_response(request, result)
                 return to_response(result)
             except BaseException as error:  # SystemExit, too: no page stops the server
+                if self.was_forked():
+                    end_child(error)
                 return self._handler_failed(request, error)
         for prefix, files in self.app.static_files:
             if path.startswith(prefix):
@@ -321,6 +329,8 @@ class Listener:
         try:
             return to_response(await result)
         except BaseException as error:
+            if self.was_forked():
+                end_child(error)
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise  # the client has gone, or the loop

@@ -15,6 +15,7 @@ from crest.admission import RETRY_AFTER, Refusal, kind_of
 from crest.connection import WebSocketConnection, client_address, scheme_of
 from crest.exceptions import HandshakeError
 from crest.http import FileResponse, Request, Response, error_response, keeps_alive, serialize
+from crest.io.forks import end_child
 from crest.io.protocol import Protocol
 from crest.log import logger
 from crest.proxies import Client, TrustedProxies
@@ -220,6 +221,8 @@ class Opening:
                     listener.take_seat(self._protocol, admission, client)
                 user, later = admission.ask(Request(head, client, scheme))
         except HandshakeError as error:
+            if error.__cause__ is not None and listener.was_forked():
+                end_child(error.__cause__)
             admission.refused[kind_of(error)] += 1
             raise
         connection = WebSocketConnection(head.raw, self._client or transport, scheme, subprotocol)
@@ -245,6 +248,8 @@ class Opening:
         try:
             user = await server.admission.answer(answer)
         except HandshakeError as error:
+            if error.__cause__ is not None and self._listener.was_forked():
+                end_child(error.__cause__)
             refusal = error
         if self._deciding is None:
             return

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from crest.io.protocol import Protocol, ServerProtocol
 from crest.io.turn import Turn
+from crest.log import logger
 from crest.opening import Opening
 from crest.proxies import Client
 from crest.seats import Full, Seat
@@ -99,7 +100,12 @@ class Reception:
 
     def _served(self, task: asyncio.Task[None]) -> None:
         # Not at the end of the coroutine: cancelled before its first step, it has none.
-        self._arrivals.pop(task).end()
+        arrival = self._arrivals.pop(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            arrival.taken = False  # by a transport that was not made, for want of memory most likely
+            logger.error("A connection of %s can not be served", arrival.client, exc_info=error)
+        arrival.end()
 
     def close(self) -> None:
         """Do nothing: connections on their way get their transport, which takes a few turns of the loop."""

@@ -242,7 +242,8 @@ def heal(world: World, bystanders: list[Peer]) -> None:
         except Stuck:
             served = False
         world.check(peer)
-        if not served:
+        if not served and (world.scenario.transport != "tls" or not peer.ended):
+            # Of TLS, what was encrypted can not be taken back: without memory in the middle of it the end must come.
             world.faults.append(f"{peer.name}, not the victim, is served no more: {peer.close!r}, ended {peer.ended}")
             world.leave(peer)
             bystanders[place] = world.bystander()

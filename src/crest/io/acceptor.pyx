@@ -80,6 +80,10 @@ cdef class Acceptor(Pollable):
         self.close()
         return 0
 
+    cdef int disowned(self) except -1:
+        self.fd = -1
+        return 0
+
     cdef int ready(self, int events) except -1:
         cdef crest_address peer
         cdef int _i, fd

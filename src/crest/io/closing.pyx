@@ -169,7 +169,7 @@ cdef class Closing(Heartbeat):
         return 0
 
     cdef bint leaves_loop(self) except -1:
-        farewell = self.site.farewell()
+        farewell = self.site.farewell() if self.site is not None else None
         if farewell is None:
             return False
         self.close(farewell[0], farewell[1])

@@ -37,6 +37,7 @@ cdef size_t REFILLED = 1 << 16          # bytes: about so many at a time of what
 cdef enum:
     MOST_BLOCKS = 32                    # likewise, with so many blocks unsent
     SENDS_A_LOOK = 32                   # at the clock
+    TRIES = 8                           # to find memory for what a member is to get
 
 cdef ptrdiff_t TIME_OVER = -4      # what send_ready() stopped for, if not for what offer() returned
 
@@ -273,11 +274,15 @@ cdef class Fanout(Feed):
 
     cdef int catch_up(self, Backlog outbox) except -1:
         """Give the outbox pieces for all of the log that it has not seen, as far as its backlog allows."""
-        if outbox.seen < self.end:
+        cdef int tries = TRIES
+        while outbox.seen < self.end:
+            tries -= 1
             try:
                 self.pull(outbox)
             except MemoryError as error:
-                outbox.cut_short(error)
+                if not tries or outbox.seen == self.end:
+                    outbox.cut_short(error)
+                    outbox.seen = self.end
         return 0
 
     cdef int pull(self, Backlog outbox) except -1:
@@ -288,8 +293,8 @@ cdef class Fanout(Feed):
             if self.policy == DROP_OLDEST:
                 return self.push_newest(outbox)
             stop = self.fitting(position, stop, self.max_backlog - min(outbox.waiting(), self.max_backlog), &refused)
-        outbox.seen = self.end
         self.push_range(outbox, position, stop)
+        outbox.seen = self.end
         if refused:
             outbox.overflow(refused)
         return 0
@@ -302,22 +307,23 @@ cdef class Fanout(Feed):
             while at < position and at < base + block.used:
                 at += frame_size(<const uint8_t*>block.data + (at - base))
             base += block.used
-        outbox.seen = at
         try:
             self.push_range(outbox, position, at)
             outbox.begun = at - position
             if self.latest is not None:
                 self.latest.begin(outbox, self.latest.find(at, 0))
         except MemoryError as error:
+            outbox.seen = at
             outbox.cut_short(error)
+        outbox.seen = at
         return 0
 
     cdef int skip_keyed(self, Backlog outbox) except -1:
-        """Likewise but for messages with keys, which pass a member by that is blocked."""
+        """Give a blocked or lagging outbox what has no key. Messages with keys pass it by."""
         cdef uint64_t position = outbox.seen, stop, fits, refused = 0
         cdef size_t index
-        outbox.seen = self.end
         if outbox.lagging and position >= self.plain_end:
+            outbox.seen = self.end
             return 0
         index = self.latest.find(position, 0)
         self.latest.begin(outbox, index)
@@ -330,6 +336,7 @@ cdef class Fanout(Feed):
             self.push_range(outbox, position, fits)
             position = self.latest.end_of(index, self.end)
             index += 1
+        outbox.seen = self.end
         if refused:
             outbox.overflow(refused)
         return 0
@@ -363,7 +370,7 @@ cdef class Fanout(Feed):
         return outbox.overflow(refused)
 
     cdef int push_range(self, Backlog outbox, uint64_t position, uint64_t stop) except -1:
-        """Give the outbox pieces for the log between two positions."""
+        """Give the outbox pieces for the log between two positions; it has seen those that it has got."""
         cdef uint64_t base = self.base
         cdef uint64_t upto
         cdef Block block
@@ -371,7 +378,7 @@ cdef class Fanout(Feed):
             upto = min(stop, base + block.used)
             if position < upto:
                 outbox.push_shared(block, block.data + (position - base), upto - position)
-                position = upto
+                outbox.seen = position = upto
             base += block.used
         return 0
 

@@ -21,6 +21,8 @@ from crest.io.outbox cimport PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_
 from crest.io.watch cimport in_steps, watch, watched
 from crest.wire.rfc6455 cimport CLOSE_INTERNAL_ERROR
 
+from crest.io.forks import end_child
+
 cdef extern from *:
     """
     #define crest_owned(object) (object)
@@ -174,6 +176,8 @@ cdef class Inbox(Owner):
             if result is not True and result is not False and isawaitable(result):
                 awaitable = result
         except BaseException as error:
+            if self.turn.was_forked():
+                end_child(error)
             awaitable = self.handler_failed(event, name_of(handler), error)
         return awaitable
 
@@ -237,6 +241,8 @@ cdef class Inbox(Owner):
                 except BaseException as error:
                     if isinstance(error, GeneratorExit) and self.connection.feed.turn.loop.is_closed():
                         raise  # not the handler's: this task is being thrown away
+                    if self.turn.was_forked():
+                        end_child(error)
                     awaitable = self.await_failed(<Event>event, awaitable, error)
                     event = ERROR
             try:

@@ -83,6 +83,10 @@ static inline int crest_address_text(const crest_address *address, char *text) {
     return 0;
 }
 
+static inline int crest_process(void) {
+    return 0; /* there is no fork */
+}
+
 static inline void crest_shut_down(int fd) {
     (void)fd;
 }
@@ -281,6 +285,11 @@ static inline void crest_peer(int fd, crest_address *peer) {
 static inline int crest_address_text(const crest_address *address, char *text) {
     int family = address->version == 4 ? AF_INET : AF_INET6;
     return address->version && inet_ntop(family, address->bytes, text, CREST_ADDRESS_TEXT) != NULL;
+}
+
+/* Which process this is: not the same in one that was forked. */
+static inline int crest_process(void) {
+    return (int)getpid();
 }
 
 static inline void crest_shut_down(int fd) {

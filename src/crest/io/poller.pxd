@@ -23,6 +23,7 @@ cdef class Pollable:
     cdef uint8_t stalled            # nothing is read until the peer has taken what was answered; see secure.pyx
     cdef int ready(self, int events) except -1
     cdef int abandoned(self) except -1
+    cdef int disowned(self) except -1
 
 
 cdef class Poller:
@@ -36,3 +37,4 @@ cdef class Poller:
     cdef int release(self, Pollable pollable) except -1
     cdef int poll(self) except -1
     cdef int end(self) except -1
+    cdef int disown(self) except -1

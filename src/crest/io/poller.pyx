@@ -18,6 +18,8 @@ cimport cython
 from cpython.exc cimport PyErr_SetFromErrno, PyErr_WarnEx
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 
+import os
+
 cdef extern from "net.h" nogil:
     void crest_close(int fd)
 
@@ -34,6 +36,10 @@ cdef class Pollable:
 
     cdef int abandoned(self) except -1:
         """The poller has come to its end before this did. Most often so has the loop: it was closed."""
+        raise NotImplementedError
+
+    cdef int disowned(self) except -1:
+        """This is a process that was forked: the descriptor is that of the process before, and nothing may be sent."""
         raise NotImplementedError
 
 
@@ -63,6 +69,7 @@ cdef class Poller:
         if self.fd < 0:
             PyErr_SetFromErrno(OSError)
         loop.add_reader(self.fd, Callback(self).run)
+        pollers.append(self)
 
     def __dealloc__(self):
         if self.events != NULL and self.fd >= 0:  # without events, arguments were wrong, and nothing was begun
@@ -111,6 +118,8 @@ cdef class Poller:
         """Serve whom the kernel finds ready."""
         cdef int i = 0
         cdef Pollable pollable
+        if self.fd < 0:
+            return 0
         self.told = crest_poll_ready(self.fd, self.events)
         if self.told < 0:
             self.told = 0
@@ -132,10 +141,39 @@ cdef class Poller:
         crest_close(self.fd)
         self.fd = -1
         self.told = 0
+        pollers.remove(self)
         for pollable in kept:
             if pollable is not None:
                 pollable.abandoned()
         return 0
+
+
+    cdef int disown(self) except -1:
+        """Let go of everything, in a process that was forked. The kernel's list of descriptors is not touched: it is the
+        same in both processes."""
+        cdef Pollable pollable
+        crest_close(self.fd)
+        self.fd = -1
+        self.told = 0
+        for pollable in self.kept:
+            if pollable is not None:
+                pollable.disowned()
+        self.kept = []
+        return 0
+
+
+cdef list pollers = []  # that have not ended
+
+
+def _disown_all():
+    cdef Poller poller
+    for poller in pollers:
+        poller.disown()
+    pollers.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown_all)
 
 
 @cython.final

@@ -379,6 +379,10 @@ cdef class SecureTransport(StreamTransport):
             self.forget()
         return StreamTransport.abandoned(self)
 
+    cdef int disowned(self) except -1:
+        self.forget()
+        return self.cease()
+
     cdef int forget(self) except -1:
         self.handshake = self.tls = self.engine = self.incoming = self.outgoing = None
         return 0

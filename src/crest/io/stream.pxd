@@ -44,3 +44,4 @@ cdef class StreamTransport(Pollable):
     cdef int end(self) except -1
     cdef int lose_soon(self) except -1
     cdef int lost(self, Protocol protocol) except -1
+    cdef int cease(self) except -1

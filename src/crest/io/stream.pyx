@@ -90,9 +90,10 @@ cdef class StreamTransport(Pollable):
     cdef int call(self, int events) except -1:
         """Have the protocol called for what is ready, in the context of its connection. What it raises is the end of
         this connection and of no other."""
+        cdef object context = self.context  # which is forgotten where a handler forks
         if self.ended:
             return self.lose_soon()
-        PyContext_Enter(self.context)
+        PyContext_Enter(context)
         try:
             if events == MADE:
                 self.protocol.connection_made(self)
@@ -107,7 +108,7 @@ cdef class StreamTransport(Pollable):
         except BaseException as error:
             self.fail(error)
         finally:
-            PyContext_Exit(self.context)
+            PyContext_Exit(context)
         return 0
 
     cdef int watch(self) except -1:
@@ -334,14 +335,22 @@ cdef class StreamTransport(Pollable):
         return 0
 
     cdef int abandoned(self) except -1:
-        cdef Protocol protocol = self.protocol
         if not self.poller.loop.is_closed():
             return self.end()
+        return self.cease()
+
+    cdef int disowned(self) except -1:
+        return self.cease()
+
+    cdef int cease(self) except -1:
+        """End without another word to the peer, or from the loop."""
+        cdef Protocol protocol = self.protocol
         self.ended = self.closing = True
         self.watched = 0
         self.pending = self.protocol = self.context = None
         try:
-            protocol.loop_closed()
+            if protocol is not None:
+                protocol.loop_closed()
         finally:
             crest_close(self.fd)
             self.fd = -1

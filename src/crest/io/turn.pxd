@@ -26,6 +26,7 @@ cdef class Turn:
     cdef readonly bytearray read_buffer
     cdef object read_view       # of all of it
     cdef void* thread           # the loop's own, as CPython knows it
+    cdef int process            # that the loop was made in
     cdef list due
     cdef bint scheduled
     cdef Block arena
@@ -37,6 +38,7 @@ cdef class Turn:
     cdef int flush_all(self) except -1
     cdef char* reserve(self, size_t size) except NULL
     cdef int make_up(self) except -1
+    cdef bint was_forked(self) noexcept
 
 
 cdef inline bint must_wait(Turn turn) noexcept:

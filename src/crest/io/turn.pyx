@@ -24,6 +24,9 @@ import logging
 from crest.io.budget cimport Budget
 from crest.io.clock cimport Clock
 
+cdef extern from "net.h" nogil:
+    int crest_process()
+
 logger = logging.getLogger("crest")
 
 cdef size_t READ_BUFFER = 1 << 18   # bytes; one read takes what has come for a connection, up to this
@@ -82,6 +85,7 @@ cdef class Turn:
         self.loop = loop
         self.clock = Clock(loop) if clock is None else clock
         self.thread = PyThreadState_Get()
+        self.process = crest_process()
         self.read_buffer = bytearray(READ_BUFFER)
         self.read_view = memoryview(self.read_buffer)
         self.budget = Budget(loop, max_backlog_total, self.run)
@@ -151,6 +155,10 @@ cdef class Turn:
                 self.corked.flush()
             self.arena.used = 0
         return self.arena.data + self.arena.used
+
+    cdef bint was_forked(self) noexcept:
+        """True in a process that was forked from the loop's own."""
+        return self.process != crest_process()
 
     # ---- Sections ------------------------------------------------------------------------------------------------
 

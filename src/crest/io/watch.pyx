@@ -58,8 +58,13 @@ cdef object in_steps(object awaitable, Hub hub, Outbox connection, int event):
     cdef Steps made
     if hub.slow_handler == UINT32_MAX or not hasattr(awaitable, "__await__"):
         return awaitable
-    made = Steps()
-    made.steps = awaitable.__await__()
+    try:
+        made = Steps()
+        made.steps = awaitable.__await__()
+    except MemoryError:  # then it goes unwatched
+        made = None
+    if made is None:
+        return awaitable
     made.hub = hub
     made.clock = connection.feed.turn.clock
     made.connection = connection

@@ -1,0 +1,81 @@
+"""A handler forks: the child is no server, whatever it does, and the parent serves on."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from client import GUARD
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+
+PROGRAM = """
+import asyncio, os, sys
+from crest import App, WebSocketServer
+from websockets.sync.client import connect
+from urllib.request import urlopen
+
+app, ws = App(), WebSocketServer()
+children = []
+
+def fork():
+    child = os.fork()
+    if not child:
+        HOW
+    children.append(child)
+
+KIND def message(conn, text):
+    fork()
+    conn.send("parent")
+
+ws.on_message(message)
+
+KIND def page(request):
+    fork()
+    return "parent"
+
+app.get("/")(page)
+
+KIND def upgrade(request):
+    if "fork" in request.query:
+        fork()
+
+ws.on_upgrade(upgrade)
+
+def use(port):
+    with connect(f"ws://127.0.0.1:{port}/ws") as bystander, connect(f"ws://127.0.0.1:{port}/ws") as client:
+        client.send("x")
+        assert client.recv(GUARD) == "parent"
+        assert urlopen(f"http://127.0.0.1:{port}/", timeout=GUARD).read() == b"parent"
+        with connect(f"ws://127.0.0.1:{port}/ws?fork"):
+            pass
+        for child in children:
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert len(children) == 3
+        client.send("x")
+        assert client.recv(GUARD) == "parent"
+        bystander.ping().wait(GUARD)
+        assert os.waitstatus_to_exitcode(os.waitpid(children[3], 0)[1]) == 7
+
+async def main():
+    async with app.listening() as server:
+        await asyncio.to_thread(use, server.port)
+    print("served to the end")
+
+if "LOOP" == "uvloop":
+    import uvloop
+    uvloop.run(main())
+else:
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("how", ["sys.exit(7)", "os.execvp('sh', ['sh', '-c', 'exit 7'])"])
+@pytest.mark.parametrize("kind", ["", "async"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_child_ends_and_the_parent_serves_on(loop: str, kind: str, how: str) -> None:
+    source = PROGRAM
+    for name, value in (("LOOP", loop), ("KIND ", f"{kind} " if kind else ""), ("HOW", how), ("GUARD", str(GUARD))):
+        source = source.replace(name, value)
+    ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=3 * GUARD, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "served to the end\n", "")
