@@ -1,6 +1,6 @@
 """Fuzzes the frame reader: mutated streams in random chunks, crest.wire.frames against the oracle.
 
-    python tests/fuzz/fuzz_frames.py [--seconds N] [--seed S] [--case N]
+python tests/fuzz/fuzz_frames.py [--seconds N] [--seed S] [--case N]
 """
 
 import itertools

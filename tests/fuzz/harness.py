@@ -1,19 +1,20 @@
-"""Runs one of the targets that need Python under atheris, which searches guided by coverage.
+"""Runs one of the targets that need Python.
 
-    python tests/fuzz/harness.py TARGET [options of libFuzzer, folders and files of inputs]
+    python tests/fuzz/harness.py TARGET FILE...       checks inputs once, with whatever crest is installed
+    python tests/fuzz/harness.py TARGET -OPTION...    libFuzzer's options and folders: atheris searches
 
-Coverage is of crest's compiled modules, if they were built for it, and of its Python ones; see README.md. Without
-atheris, each file that is named is checked once.
+Coverage guides atheris: of crest's compiled modules, if they were built for it, and of its Python ones. runner.py
+arranges that.
 """
 
+import shlex
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[0] = str(HERE.parent)
+sys.path.insert(0, str(HERE.parent))
 
 TARGETS = sorted(path.stem for path in (HERE / "targets").glob("[a-z]*.py"))
 
@@ -24,15 +25,7 @@ def load(name: str) -> Callable[[bytes], object]:
     return check
 
 
-def main() -> None:
-    if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
-        sys.exit(f"Usage: harness.py TARGET [options]; targets are {', '.join(TARGETS)}")
-    name, arguments = sys.argv[1], sys.argv[2:]
-    if find_spec("atheris") is None:
-        check = load(name)
-        for path in arguments:
-            print(check(Path(path).read_bytes()))
-        return
+def search(name: str, arguments: list[str]) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["crest", "reference"]):
@@ -41,8 +34,22 @@ def main() -> None:
     def test_one_input(data: bytes) -> None:
         check(data)
 
-    atheris.Setup([sys.argv[0], *arguments], test_one_input, internal_libfuzzer="atheris_no_libfuzzer" not in sys.modules)
+    # To merge corpora libFuzzer runs itself again, in a shell.
+    itself = shlex.join([sys.executable, str(HERE / "harness.py"), name])
+    atheris.Setup([itself, *arguments], test_one_input)
     atheris.Fuzz()
+
+
+def main() -> None:
+    if len(sys.argv) < 3 or sys.argv[1] not in TARGETS:
+        sys.exit(f"{(__doc__ or '').strip()}\n\nTargets: {', '.join(TARGETS)}")
+    name, arguments = sys.argv[1], sys.argv[2:]
+    if any(each.startswith("-") for each in arguments):
+        search(name, arguments)
+    else:
+        check = load(name)
+        for path in arguments:
+            print(check(Path(path).read_bytes()))
 
 
 if __name__ == "__main__":

@@ -296,7 +296,8 @@ def test_parse_extensions(value: str, offers: list[object]) -> None:
         "", " ", ",", " , ,", "a b", "a;", "a;;b", ";b",
         ";b, a", "a; b=", "a; =c", "a; b=c d", "a; b=c=d", "a=b", 'a; b=""',
         'a; b="c', 'a; b=c"', 'a; b="c d"', 'a; b="c,d"', 'a; b="c;d"', 'a; b="c\\"', 'a; b="c\\,d"', 'a; b="\\""',
-        'a; b=" c"', 'a; b="c "', 'a; b="\t"', 'a; b="c\\ "', 'a; b="', 'a; b="c"d', 'a; "b"', '"a"', "caf\xe9", "a; b=\xff", "a; b\x00", "a\n",
+        'a; b=" c"', 'a; b="c "', 'a; b="\t"', 'a; b="c\\ "',
+        'a; b="', 'a; b="c"d', 'a; "b"', '"a"', "caf\xe9", "a; b=\xff", "a; b\x00", "a\n",
     ],
 )  # fmt: skip
 def test_malformed_extensions_are_400(value: str) -> None:

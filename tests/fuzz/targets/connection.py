@@ -77,7 +77,12 @@ class World:
         self.events: list[tuple[Any, ...]] = []
         self.complaints = Complaints()
         self.app = App(trusted_proxies=["unix"], proxy_protocol=proxied, max_header_size=2000, max_headers=20)
-        limits: dict[str, Any] = {"max_message_size": 2000, "max_fragments": 4, "max_queue": 2, "subprotocols": ["chat"]}
+        limits: dict[str, Any] = {
+            "max_message_size": 2000,
+            "max_fragments": 4,
+            "max_queue": 2,
+            "subprotocols": ["chat"],
+        }
         self.plain = WebSocketServer("/ws", compression=Deflate(threshold=1), **limits)
         self.later = WebSocketServer("/async", **limits)
         for server in (self.plain, self.later):

@@ -61,7 +61,7 @@ def inflate_by_zlib(payload: bytes) -> bytes | None:
 
 
 def inflate(given: Input) -> list[Event]:
-    """A message's payload, whatever it is: the same in one frame and in several, and if it is read, as zlib reads it."""
+    """Inflate a message's payload, in one frame and in several: the same comes of both, and as zlib has it."""
     limit, takeover = given.choose(LIMITS), bool(given.byte() & 1)
     parts = given.chunks() or [b""]
     payload = b"".join(parts)

@@ -47,8 +47,12 @@ DEFLATES = [
 ]
 
 DEVIATIONS = {
-    "subprotocol": "RFC 6455 section 4.2.2, item 5: if the server does not wish to agree to one of the suggested"
+    "subprotocol": "RFC 6455 section 4.2.2, item 4: if the server does not wish to agree to one of the suggested"
     " subprotocols, it MUST NOT send back a |Sec-WebSocket-Protocol| header field in its response",
+    "invalid Upgrade header": "RFC 6455 section 4.2.1, item 3: an |Upgrade| header field containing the value"
+    ' "websocket", treated as an ASCII case-insensitive value',
+    "invalid Connection header": "RFC 6455 section 4.2.1, item 4: a |Connection| header field that includes the token"
+    ' "Upgrade", treated as an ASCII case-insensitive value',
 }
 """What `websockets` refuses of what crest accepts, by a word of its reason, and the sentence that has it accepted."""
 

@@ -22,7 +22,9 @@ def check(data: bytes) -> str | int:
     for variant in VARIANTS:
         assert utf8.is_valid_with(variant, text) == valid, variant
         validator = utf8.Validator(variant)
-        fed = all([validator.feed(chunk) for chunk in chunks])
+        fed = True
+        for chunk in chunks:
+            fed = validator.feed(chunk)
         assert validator.finish() == valid, variant
         # What a text that ends too early would have become, nothing says: it is unfinished, and not at fault.
         assert fed or validator.fault == expected, (variant, validator.fault, expected)
