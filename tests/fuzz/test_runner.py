@@ -27,7 +27,8 @@ def test_a_run() -> None:
         (77, GOOD, 10, "status 77"),
         (-11, "", 10, "status -11"),
         (0, "", 0, "ran 0 inputs"),
-        (0, GOOD, 46954 - LEAST_RUNS + 1, "hardly more than the"),
+        (0, GOOD, 46955, "the corpus has 46955"),
+        (0, GOOD.replace("46954", str(LEAST_RUNS - 1)), 0, "ran 9 inputs"),
         (0, GOOD.replace("cov: ", "cov: 0 "), 10, "no coverage"),
     ],
 )

@@ -296,6 +296,7 @@ class Visitor:
                     "127.0.0.1", port, ssl=tls, server_hostname="localhost" if tls else None
                 )
                 for path in self.random.choices(list(sizes), k=self.random.randrange(1, 6)):
+                    next_patience = Patience()  # the server's begins with its response, which is later
                     writer.write(request(path))
                     head = await reader.readuntil(b"\r\n\r\n")
                     size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
@@ -303,7 +304,7 @@ class Visitor:
                     if size != sizes[path]:
                         raise Wrong(f"{path} has {size} bytes: {head!r}")
                     self.counts["pages"] += 1
-                    patience = Patience()
+                    patience = next_patience
                 writer.close()
                 await writer.wait_closed()
         except (OSError, EOFError, TimeoutError, Wrong) as error:
