@@ -8,13 +8,15 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install
 SOURCES := $(wildcard src/crest/*/*.pyx src/crest/*/*.pxd src/crest/*/*.h)
 JOBS := $(shell getconf _NPROCESSORS_ONLN)
+SECONDS ?= 60
+MINUTES ?= 10
 AUTOBAHN ?= ../shared/tools/autobahn/run.sh
 LIBASAN = $(shell $(CC) -print-file-name=libasan.so)
 SANITIZED = LD_PRELOAD="$(LIBASAN)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 	PYTHONPATH="$$(echo build/sanitize/lib.*)"
 
-.PHONY: help chat test hostile bench compare bench-guard lint types sanitize sanitize-extensions sanitized autobahn dist \
-	clean
+.PHONY: help chat test hostile bench compare bench-guard lint types sanitize sanitize-extensions sanitized fuzz soak \
+	autobahn dist clean
 .DELETE_ON_ERROR:
 
 help: ## List what make can do
@@ -70,6 +72,14 @@ sanitized: $(VENV)/installed
 sanitize-extensions: sanitized ## Run tests of the extension modules under sanitizers
 	@echo "Running tests under sanitizers"
 	@$(SANITIZED) $(BIN)/python -m pytest tests/kernels tests/wire tests/io $(ARGS)
+
+fuzz: $(VENV)/extra-fuzz ## Search for faults with libFuzzer, under sanitizers; SECONDS=60 for each target, ARGS=TARGET for one
+	@echo "Building the targets, and running each for $(SECONDS) s"
+	@$(BIN)/python tests/fuzz/runner.py --seconds $(SECONDS) $(ARGS)
+
+soak: $(VENV)/installed ## Serve mixed traffic and watch memory, descriptors and counts; MINUTES=10
+	@echo "Serving mixed traffic for $(MINUTES) minutes"
+	@$(BIN)/python tests/soak/runner.py --minutes $(MINUTES) $(ARGS)
 
 autobahn: $(VENV)/installed ## Run Autobahn's suite; AUTOBAHN=path of its run.sh
 	@echo "Running Autobahn's suite"

@@ -1,10 +1,11 @@
 """Builds crest's extension modules. Everything static stands in pyproject.toml.
 
 CREST_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer in every module (`make sanitize-extensions`).
+CREST_FUZZ=1       the same, and coverage that guides libFuzzer; for clang only (`make fuzz`).
 CREST_LINETRACE=1  line tracing, so that coverage sees .pyx lines. Its plugin wants each .c beside the .pyx: copy them
                    there from build/linetrace/cython, and run with PYTHONPATH=build/linetrace/lib.*
 
-Either kind of build has folders of its own below build/, and so never mixes with a plain one.
+Each kind of build has folders of its own below build/, and so never mixes with a plain one.
 
 ZLIB_ROOT=path     where zlib is, if not among the system's libraries: include/zlib.h, and the library in lib. Windows
                    has none: `vcpkg install zlib:x64-windows-static-md --x-install-root=C:/zlib` makes one that needs no
@@ -59,13 +60,17 @@ MODULES = [
     "io.acceptor",
 ]
 HEADERS = glob("src/crest/*/*.h")
-SANITIZE = bool(os.environ.get("CREST_SANITIZE"))
+FUZZ = bool(os.environ.get("CREST_FUZZ"))
+SANITIZE = FUZZ or bool(os.environ.get("CREST_SANITIZE"))
 LINETRACE = bool(os.environ.get("CREST_LINETRACE"))
 
 if sys.platform == "win32":
     compile_args, link_args = ["/O2", "/std:c11"], []
 elif SANITIZE:
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    if FUZZ:
+        os.environ |= {"CC": "clang", "LDSHARED": "clang -shared"}
+        sanitizers += ["-fsanitize=fuzzer-no-link", "-fno-sanitize-coverage=trace-cmp"]
     compile_args, link_args = ["-O1", "-g", "-fno-omit-frame-pointer", *sanitizers], sanitizers
 else:
     # -O3: at -O2 gcc does not vectorize the portable loops. -g0: many an interpreter's own flags ask for debug
@@ -81,7 +86,7 @@ project = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
 version = run_path("src/crest/_version.py")["__version__"]
 absolute = run_path("long_description.py")["absolute"]
 
-build_base = "build/sanitize" if SANITIZE else "build/linetrace" if LINETRACE else "build"
+build_base = "build/fuzz" if FUZZ else "build/sanitize" if SANITIZE else "build/linetrace" if LINETRACE else "build"
 
 setup(
     long_description=absolute(Path("README.md").read_text("utf-8"), project.get("urls", {}).get("Source"), version),

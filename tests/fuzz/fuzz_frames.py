@@ -1,9 +1,6 @@
 """Fuzzes the frame reader: mutated streams in random chunks, crest.wire.frames against the oracle.
 
-    python tests/fuzz/fuzz_frames.py [--seconds N] [--seed S] [--case N]
-    python tests/fuzz/fuzz_frames.py --atheris [libFuzzer options and corpus folders]
-
-With atheris, coverage of the oracle guides the search, since it does not see compiled code.
+python tests/fuzz/fuzz_frames.py [--seconds N] [--seed S] [--case N]
 """
 
 import itertools
@@ -220,48 +217,5 @@ def check_numbered(seed: int, number: int) -> list[Event]:
     return campaign.check_numbered(lambda rng: check(make_case(rng)), __file__, seed, number)
 
 
-def check_bytes(data: bytes) -> None:
-    """For atheris: the first bytes say how to cut and which limits, the others are the stream."""
-    if len(data) < 5:
-        return
-    size, least, stream = data[0] or len(data), data[1] & 0x3F, data[5:]
-    chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
-    limits = LIMITS[data[2] % len(LIMITS)], FRAGMENT_LIMITS[data[3] % len(FRAGMENT_LIMITS)]
-    takeover = [None, None, False, True][data[1] >> 6]
-    rates = [None, *RATES]
-    messages, octets = rates[data[4] % len(rates)], rates[data[4] // len(rates) % len(rates)]
-    count = len(chunks)
-    check(Case(stream, chunks, [least or None] * count, *limits, takeover, (messages, octets), 0, [(1, False)] * count))
-
-
-def fuzz_with_atheris(arguments: list[str]) -> None:
-    import atheris
-
-    for owner, names in (
-        (reference, ("parse", "parse_control")),
-        (reference.Frames, ("read_frame", "read_first_byte", "read_length", "check_limits")),
-        (reference.Meter, ("take_frame", "take_payload")),
-        (reference.Message, ("extend", "check_size", "finish")),
-        (reference.Code, ("__init__", "read")),
-        (reference.Inflation, ("read_block", "read_symbols")),
-        (reference.Utf8Validator, ("feed", "finish")),
-    ):
-        for name in names:
-            setattr(owner, name, atheris.instrument_func(getattr(owner, name)))
-    atheris.Setup([sys.argv[0], *arguments], check_bytes)
-    atheris.Fuzz()
-
-
-def main() -> None:
-    parser = campaign.parser(__doc__)
-    parser.add_argument("--atheris", action="store_true", help="let atheris search; it takes all other arguments")
-    options, others = parser.parse_known_args()
-    if options.atheris:
-        return fuzz_with_atheris(others)
-    if others:
-        parser.error(f"unknown arguments: {' '.join(others)}")
-    return campaign.run(check_numbered, options)
-
-
 if __name__ == "__main__":
-    main()
+    campaign.run(check_numbered, campaign.parser(__doc__).parse_args())

@@ -164,13 +164,13 @@ def test_a_lone_send_of_a_task_leaves_at_once(run: Run[None], direct: bool) -> N
     run(main())
 
 
-STRESS = Path(__file__).parents[1] / "fuzz" / "stress_server.py"
+SOAK = Path(__file__).parents[1] / "soak" / "runner.py"
 
 
 @pytest.mark.parametrize("options", [["--loop", "uvloop"], ["--loop", "asyncio"], ["--loop", "asyncio", "--transport"]])
-def test_stress(options: list[str]) -> None:
+def test_soak(options: list[str]) -> None:
     """Two hundred clients that do anything; the script runs as long as one likes."""
     pytest.importorskip(options[1])
-    command = [sys.executable, str(STRESS), "--clients", "200", "--seed", "1", *options]
+    command = [sys.executable, str(SOAK), "--clients", "200", "--seed", "1", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

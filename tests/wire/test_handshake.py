@@ -306,6 +306,7 @@ def test_parse_extensions(value: str, offers: list[object]) -> None:
         "", " ", ",", " , ,", "a b", "a;", "a;;b", ";b",
         ";b, a", "a; b=", "a; =c", "a; b=c d", "a; b=c=d", "a=b", 'a; b=""',
         'a; b="c', 'a; b=c"', 'a; b="c d"', 'a; b="c,d"', 'a; b="c;d"', 'a; b="c\\"', 'a; b="c\\,d"', 'a; b="\\""',
+        'a; b=" c"', 'a; b="c "', 'a; b="\t"', 'a; b="c\\ "',
         'a; b="', 'a; b="c"d', 'a; "b"', '"a"', "caf\xe9", "a; b=\xff", "a; b\x00", "a\n",
     ],
 )  # fmt: skip

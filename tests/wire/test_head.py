@@ -135,6 +135,14 @@ def test_what_is_not_http_1_is_505(stream: bytes) -> None:
     assert outcome([stream[i : i + 1] for i in range(len(stream))]) == outcome([stream])
 
 
+@pytest.mark.parametrize("end", [b"/\n", b"/ \n", b"/\n\t", b"\n"])
+def test_a_bare_lf_ends_no_request_line(end: bytes) -> None:
+    """Or what stands behind it, a header field to others, would be part of the target."""
+    stream = b"GET " + end + b"A: b HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert outcome([stream])[0] in (400, 505)
+    assert outcome([stream[i : i + 1] for i in range(len(stream))]) == outcome([stream])
+
+
 def test_a_target_that_looks_like_a_version_is_none() -> None:
     assert outcome([b"GET /HTTP/1.1\r\n\r\n"])[0] == 505
 

@@ -232,11 +232,15 @@ cdef tuple parse_param(str text):
     argument = argument.strip(WHITESPACE)
     if len(argument) >= 2 and argument.startswith('"') and argument.endswith('"'):
         argument = quoted_pair.sub(r"\1", argument[1:len(argument) - 1])
-    return extension_token(name), extension_token(argument)
+    return extension_token(name), checked_token(argument)
 
 
 cdef str extension_token(str text):
-    cdef str token = text.strip(WHITESPACE)
-    if not is_token(token):
+    return checked_token(text.strip(WHITESPACE))
+
+
+cdef str checked_token(str text):
+    """Return the token; whitespace within quotes is part of what must be one (section 9.1)."""
+    if not is_token(text):
         raise HandshakeError(400, f"Sec-WebSocket-Extensions has {shown(text)} where a token must be")
-    return token
+    return text

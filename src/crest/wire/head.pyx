@@ -3,9 +3,9 @@
 Owns the limits on a head, the forms of a request target, and the way to a header field. What the fields of an opening
 handshake must be is handshake.pyx's.
 
-httptools (llhttp, strict) is the judge of the bytes. What it accepts has no bare CR or LF, no obsolete line folding, no
-space before a colon and only tokens as names, so the head is then simply the lines between CRLFs. Fields are looked for
-where they stand: an opening handshake needs no object for any of them.
+httptools (llhttp, strict) is the judge of the bytes. Behind the request line, what it accepts has no bare CR or LF, no
+obsolete line folding, no space before a colon and only tokens as names, so the head is then simply the lines between
+CRLFs. Fields are looked for where they stand: an opening handshake needs no object for any of them.
 """
 
 cimport cython
@@ -289,7 +289,9 @@ cdef RequestHead split(bytes raw, size_t max_headers):
 
 cdef int split_request_line(RequestHead head, const uint8_t* line, size_t size) except -1:
     cdef size_t stop = size - VERSION_SIZE, space = 0, begin
-    if size < VERSION_SIZE or memcmp(line + stop, b" HTTP/1.", VERSION_SIZE - 1) or line[size - 1] not in (c"0", c"1"):
+    # llhttp takes a request line without a version for HTTP/0.9, and lets that end with a bare LF.
+    if size < VERSION_SIZE or memcmp(line + stop, b" HTTP/1.", VERSION_SIZE - 1) or line[size - 1] not in (c"0", c"1") \
+            or memchr(line, c"\n", size) != NULL:
         text = shown(PyUnicode_DecodeLatin1(<const char*>line, size, NULL))
         raise HandshakeError(505, f"this port speaks HTTP/1.1, not what the request line says: {text}")
     head.is_1_1 = line[size - 1] == c"1"
