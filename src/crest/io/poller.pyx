@@ -141,7 +141,8 @@ cdef class Poller:
         crest_close(self.fd)
         self.fd = -1
         self.told = 0
-        pollers.remove(self)
+        if self in pollers:  # the loop may have refused it
+            pollers.remove(self)
         for pollable in kept:
             if pollable is not None:
                 pollable.abandoned()
