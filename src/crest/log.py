@@ -27,6 +27,9 @@ class Escaping(logging.Filter):
             message = record.getMessage()
         except Exception:
             return True  # the handler reports what can not be formatted
+        except BaseException as raised:  # by an application's object; no handler would stop it
+            record.msg, record.args = "(a line whose text raised %s)", (type(raised).__name__,)
+            return True
         if not message.isprintable():
             record.msg, record.args = escaped(message), ()
         error = record.exc_info[1] if record.exc_info else None
@@ -65,7 +68,7 @@ def _texts_of(error: BaseException) -> Iterator[str]:
         for text in (each, *(notes if isinstance(notes, list) else ())):
             try:
                 yield str(text)
-            except Exception:  # the traceback says so
+            except BaseException:  # the traceback says so
                 continue
         left += [other for other in (each.__cause__, each.__context__) if other is not None]
         left += each.exceptions if isinstance(each, BaseExceptionGroup) else ()

@@ -30,7 +30,7 @@ def is_number(value: object) -> bool:
 
 def check_path(path: str) -> str:
     """A path as requests are routed by it: decoded, without a query."""
-    if not isinstance(path, str):
+    if not issubclass(type(path), str):  # isinstance() believes what an object says it is
         raise TypeError(f"path must be str, not {type(path).__name__}")
     if not path.startswith("/") or "?" in path or "#" in path:
         raise ValueError(f"path must begin with '/' and have no query: {path!r}")

@@ -43,7 +43,7 @@ class Origins:
     __slots__ = ("_any", "_listed", "_null", "_patterns", "_same")
 
     def __init__(self, allowed: Allowed | Sequence[Allowed]) -> None:
-        entries: Sequence[object] = [allowed] if isinstance(allowed, str | re.Pattern) else _listed(allowed)
+        entries: Sequence[object] = [allowed] if issubclass(type(allowed), str | re.Pattern) else _listed(allowed)
         self._any = ANY in entries
         self._same = SAME in entries
         self._null = NULL in entries
@@ -117,7 +117,7 @@ def _listed(allowed: object) -> Sequence[object]:
 
 
 def _parse_listed(entry: object) -> Origin:
-    if not isinstance(entry, str):
+    if not isinstance(entry, str) or not issubclass(type(entry), str):
         raise TypeError(f"an origin must be str or a compiled pattern of str, not {type(entry).__name__}")
     origin = _parse(entry)
     if origin is None:

@@ -103,7 +103,6 @@ class Reception:
         arrival = self._arrivals.pop(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            arrival.taken = False  # by a transport that was not made, for want of memory most likely
             logger.error("A connection of %s can not be served", arrival.client, exc_info=error)
         arrival.end()
 
@@ -127,10 +126,10 @@ class Reception:
 
     async def _connect(self, arrival: Arrival) -> None:
         """Give it a transport of the event loop, without TLS."""
-        arrival.taken = True
         protocol = arrival.protocol(self._listener, self._turn)
         # Cancelled when the protocol is connected already, uvloop would not tell it that the connection is lost.
         connecting = self._loop.create_task(self._loop.connect_accepted_socket(lambda: protocol, arrival.sock))
+        arrival.taken = True
         self._connecting.add(connecting)
         connecting.add_done_callback(self._connecting.discard)
         await asyncio.shield(connecting)

@@ -99,11 +99,11 @@ class TlsReception(Reception):
             arrival.seat = self._listener.seat_for(source)
 
     async def _shake_hands(self, arrival: Arrival, seconds: float) -> None:
-        arrival.taken = True
         protocol = arrival.protocol(self._listener, self._turn)
         if self._poller is not None:
-            await self._secure(self._poller, protocol, arrival.sock)
+            await self._secure(self._poller, protocol, arrival)
             return
+        arrival.taken = True
         await self._loop.connect_accepted_socket(
             lambda: protocol,
             arrival.sock,
@@ -112,10 +112,11 @@ class TlsReception(Reception):
             ssl_shutdown_timeout=seconds,
         )
 
-    async def _secure(self, poller: Poller, protocol: Protocol, sock: socket.socket) -> None:
-        transport = SecureTransport(poller, protocol, sock.fileno())
-        sock.detach()
+    async def _secure(self, poller: Poller, protocol: Protocol, arrival: Arrival) -> None:
+        transport = SecureTransport(poller, protocol, arrival.sock.fileno())
+        arrival.taken = True
         try:
+            arrival.sock.detach()
             await transport.shake_hands(self._certificate.context, self._room)
         except BaseException:
             transport.abort()

@@ -242,9 +242,11 @@ def heal(world: World, bystanders: list[Peer]) -> None:
         except Stuck:
             served = False
         world.check(peer)
-        if not served and (world.scenario.transport != "tls" or not peer.ended):
-            # Of TLS, what was encrypted can not be taken back: without memory in the middle of it the end must come.
-            world.faults.append(f"{peer.name}, not the victim, is served no more: {peer.close!r}, ended {peer.ended}")
+        if not served:
+            # It may have been cut: what was encrypted, or given to the loop's transport, can not be taken back, so that
+            # without memory in the middle of it the end must come. But it must not wait in vain.
+            if not peer.ended or (world.scenario.transport != "tls" and world.scenario.direct):
+                world.faults.append(f"{peer.name}, not the victim, is served no more: {peer.close!r}, {peer.ended}")
             world.leave(peer)
             bystanders[place] = world.bystander()
     world.all_gone(len(bystanders))

@@ -282,7 +282,8 @@ class World:
             "on_close": self.gone,
         }
         for name, handler in plain.items():
-            getattr(self.ws, name)(slowly(handler) if scenario.handlers == "async" else handler)
+            made = slowly(handler, at_once=name == "on_close") if scenario.handlers == "async" else handler
+            getattr(self.ws, name)(made)
         if scenario.watches:
             self.ws.on_error(self.erred)
             self.ws.on_drain(lambda conn: None)
@@ -458,14 +459,19 @@ class Owned:
     """What an application hangs on a connection."""
 
 
-def slowly(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """The handler as an async one."""
+def slowly(handler: Callable[..., Any], *, at_once: bool = False) -> Callable[..., Any]:
+    """The handler as an async one; `at_once`, it is called before that waits: an `async def` that has no memory for its
+    first step has been called, and has failed by itself."""
 
     async def later(*args: Any) -> Any:
         await asyncio.sleep(0)
-        return handler(*args)
+        return None if at_once else handler(*args)
 
-    return later
+    def called(*args: Any) -> Any:
+        handler(*args)
+        return later()
+
+    return called if at_once else later
 
 
 __all__ = ["CLOSE", "Owned", "Stuck", "World"]

@@ -222,13 +222,18 @@ cdef class Inbox(Owner):
         while task is None:
             tries -= 1
             try:
-                work = self._work(event, awaitable)
-                task = self.connection.feed.turn.loop.create_task(work)
-            except BaseException as error:
-                if work is not None and not self.begun:
+                if work is None:
+                    work = self._work(event, awaitable)
+                task = self.turn.loop.create_task(work)
+            except MemoryError:
+                if not self.begun and not tries and work is not None:
                     work.close()
-                if self.begun or not tries or not isinstance(error, MemoryError):
+                if self.begun or not tries:
                     raise
+            except BaseException:
+                if not self.begun and work is not None:
+                    work.close()
+                raise
         return task
 
     async def _work(self, int event, awaitable):

@@ -148,10 +148,9 @@ cdef class Poller:
                 pollable.abandoned()
         return 0
 
-
     cdef int disown(self) except -1:
-        """Let go of everything, in a process that was forked. The kernel's list of descriptors is not touched: it is the
-        same in both processes."""
+        """Let go of everything, in a process that was forked. The kernel's list of descriptors is not touched: both
+        processes have the same."""
         cdef Pollable pollable
         crest_close(self.fd)
         self.fd = -1
