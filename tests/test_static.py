@@ -4,11 +4,13 @@ import asyncio
 import errno
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from client import GUARD
 
 from crest.http import FileResponse, Request, Response, serialize
 from crest.static import StaticFiles
@@ -407,3 +409,33 @@ def test_what_is_no_directory_is_an_error(root: Path, name: str) -> None:
     for directory in (root / name, str(root / name)):
         with pytest.raises(ValueError, match="not a directory: "):
             StaticFiles(directory)
+
+
+def test_a_file_that_nobody_waits_for_is_closed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client has gone while a thread opens the file."""
+    files, begun, go_on, opened = StaticFiles(root), threading.Event(), threading.Event(), list[FileResponse]()
+    respond = files._respond
+
+    def slowly(asked: Request, relative: str) -> Response:
+        begun.set()
+        go_on.wait(GUARD)
+        response = respond(asked, relative)
+        assert isinstance(response, FileResponse)
+        opened.append(response)
+        return response
+
+    monkeypatch.setattr(files, "_respond", slowly)
+
+    async def leave() -> None:
+        asked = Request(parse_head(b"GET /static/a%20b.txt HTTP/1.1\r\n\r\n"), None)
+        task = asyncio.create_task(files.respond(asked, "a b.txt"))
+        await asyncio.to_thread(begun.wait, GUARD)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        go_on.set()
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+    asyncio.run(leave())
+    (response,) = opened
+    with pytest.raises(ValueError, match="closed"):
+        response.read()

@@ -10,6 +10,7 @@ import io
 import mimetypes
 import os
 import re
+from collections.abc import Callable
 from datetime import UTC
 from email.utils import formatdate, parsedate_to_datetime
 from stat import S_ISDIR, S_ISREG
@@ -93,7 +94,12 @@ class StaticFiles:
         """
         if request.method not in ("GET", "HEAD"):
             return _error(405, "only GET and HEAD are possible here", ("Allow", "GET, HEAD"))
-        return await asyncio.get_running_loop().run_in_executor(None, self._respond, request, relative)
+        answer = _Answer()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(None, answer.make, self._respond, request, relative)
+        except BaseException:  # the client has gone, most often
+            answer.abandon()
+            raise
 
     def _respond(self, request: Request, relative: str) -> Response:
         names = relative.split("/")
@@ -169,6 +175,30 @@ class StaticFiles:
         if content_type is None:
             return "application/octet-stream"
         return f"{content_type}; charset=utf-8" if content_type.startswith("text/") else content_type
+
+
+class _Answer:
+    """A response on its way from the thread that makes it, so that its file is closed if it is not waited for."""
+
+    def __init__(self) -> None:
+        self._response: Response | None = None
+        self._abandoned = False
+
+    def make(self, respond: Callable[[Request, str], Response], request: Request, relative: str) -> Response:
+        """Make it, in the thread."""
+        self._response = response = respond(request, relative)
+        if self._abandoned:
+            self._close()
+        return response
+
+    def abandon(self) -> None:
+        """Close its file, now or when it has been opened."""
+        self._abandoned = True
+        self._close()
+
+    def _close(self) -> None:
+        if isinstance(self._response, FileResponse):
+            self._response.close()
 
 
 def _is_servable(name: str) -> bool:

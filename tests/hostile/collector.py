@@ -408,6 +408,12 @@ def finish(world: World, cast: Cast) -> None:
                 world.sync(peer)
             except Stuck as error:
                 world.faults.append(f"{peer.name} waits in vain for {error}")
+    for peer in cast.rest:  # those that are being closed get what waits for them, and the close frame
+        if peer.name in world.connections and not world.connections[peer.name].is_open():
+            try:
+                world.until(partial(lambda peer: peer.over or peer.close is not None, peer), f"the end of {peer.name}")
+            except Stuck as error:
+                world.faults.append(f"{peer.name} waits in vain for {error}")
     if world.scenario.crowd:  # a broadcast tells its clients that nothing more will come
         world.broadcast(0, tag="last")
         world.until(lambda: all(peer.over or peer.heard("last") for peer in cast.all()), "the last broadcast")

@@ -237,8 +237,9 @@ cdef class Inbox(Owner):
         return task
 
     async def _work(self, int event, awaitable):
+        cdef int tries = TRIES  # of what crest has to do for an event
         self.begun = True
-        while True:
+        while tries:
             while awaitable is not None:
                 try:
                     await in_steps(awaitable, self.hub, self.connection, event)
@@ -261,6 +262,7 @@ cdef class Inbox(Owner):
                     continue
                 awaitable = self.call(<Event>event, first, second)
             except Exception as error:
+                tries -= 1
                 self.broke_off(error)
         self.task = None
         self.look_after(False)
