@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import socket
 import tracemalloc
 import zlib
 from contextlib import AsyncExitStack
@@ -161,6 +162,9 @@ async def test_responses_that_are_not_taken(last: bool, direct: bool, caplog: py
     caplog.set_level(logging.INFO, "crest")
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(app.listening(direct=direct))
+        for each in server.sockets:  # accepted ones inherit it; else the kernel may take all of a response
+            with socket.fromfd(each.fileno(), each.family, each.type) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
         clients = [await stack.enter_async_context(tcp(server, receive_buffer=4096)) for _ in range(2)]
         for client in clients:
             client.stop_reading()

@@ -397,10 +397,14 @@ cdef class Protocol(Closing):
         """Count what is kept before the upgrade, in place of what was before.
 
         Args:
-            size: bytes of requests; responses that the transport has are found there.
+            size: bytes of requests; responses are found in the transport, if it will tell when they are taken.
         """
+        cdef size_t waiting
         if self.transport is not None:
-            self.keep(OPENING, size + <size_t>self.transport.get_write_buffer_size())
+            waiting = self.transport.get_write_buffer_size()
+            if waiting > <size_t>self.transport.get_write_buffer_limits()[1]:
+                size += waiting
+            self.keep(OPENING, size)
 
     cdef int give_up(self, str reason) except -1:
         if self.connection is None:
