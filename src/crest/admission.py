@@ -129,7 +129,7 @@ class Admission:
     # ---- The application's decision ------------------------------------------------------------------------------
 
     def ask(self, request: Request) -> tuple[Any, bool]:
-        """What `on_upgrade` returns: the user, or what has to be awaited for that; and whether it is the latter.
+        """Call `on_upgrade`. Returns the user, or an awaitable of the user, and True if it is an awaitable.
 
         Raises:
             Refusal: It rejects the request, or fails.

@@ -159,7 +159,7 @@ class App:
 
     @property
     def refused(self) -> dict[str, int]:
-        """How many were refused that no server counts, since the app was made, by kind; a new dict.
+        """Count the refusals, by kind, that no server counts, since the app was made; a new dict.
 
         Connections: "max_sockets_per_ip"; "max_tls_handshakes"; "max_tls_handshakes_per_ip"; "tls": a TLS handshake
         failed or took too long; "proxy_protocol": no header of it; "response": nothing of one was taken in time;

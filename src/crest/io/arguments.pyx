@@ -1,4 +1,4 @@
-"""What users pass to `send`, `broadcast` and `close`: the bytes of it, or an error that says what to pass instead.
+"""Arguments of `send`, `broadcast` and `close`: their bytes, or an error that says what to pass instead.
 
 Of a subclass a copy is made that is none: crest keeps what waits to be sent, and an object with methods of its own
 could call crest when it is let go of, in the middle of anything.

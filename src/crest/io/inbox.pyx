@@ -269,7 +269,7 @@ cdef class Inbox(Owner):
         self.idle()
 
     cdef object await_failed(self, Event event, object awaitable, BaseException error):
-        """What an async handler returned has raised. Returns what has to be awaited next, or None."""
+        """Deal with what an async handler has raised. Returns what has to be awaited next, or None."""
         try:
             if not isinstance(error, CancelledError):
                 return self.handler_failed(event, name_of(awaitable), error)
@@ -285,7 +285,7 @@ cdef class Inbox(Owner):
         return None
 
     cdef int broke_off(self, Exception error) except -1:
-        """What crest has to do for an event has failed, for want of memory most likely: cut the connection."""
+        """Cut the connection: crest itself has failed to deliver an event, for want of memory most likely."""
         self.abort()
         try:
             logger.error("%s is cut off", self.connection.get_id(), exc_info=error)

@@ -1,4 +1,4 @@
-"""What one connection has taken in and not handled yet: the events that wait, and how much memory that takes.
+"""The events of one connection that wait for their handlers, and the memory of all that has come and waits.
 
 The peer decides how much comes, and a `str` with one emoji takes four bytes a character. So what waits counts in the
 loop's budget by what it takes in memory, not by what it was on the wire. When a message is handed to its handler it is
