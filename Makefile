@@ -74,7 +74,7 @@ sanitize-extensions: sanitized ## Run tests of the extension modules under sanit
 	@$(SANITIZED) $(BIN)/python -m pytest tests/kernels tests/wire tests/io $(ARGS)
 
 fuzz: $(VENV)/extra-fuzz ## Search for faults with libFuzzer, under sanitizers; SECONDS=60 for each target, ARGS=TARGET for one
-	@echo "Building the targets, and running each for $(SECONDS) s"
+	@echo "Building the targets, and running each"
 	@$(BIN)/python tests/fuzz/runner.py --seconds $(SECONDS) $(ARGS)
 
 soak: $(VENV)/installed ## Serve mixed traffic and watch memory, descriptors and counts; MINUTES=10

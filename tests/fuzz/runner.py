@@ -1,6 +1,6 @@
 """Builds the fuzz targets and runs them, one after the other; see README.md.
 
-    python tests/fuzz/runner.py [--seconds N | --runs N] [TARGET...]
+    python tests/fuzz/runner.py [--seconds N | --runs N] [--seed N] [TARGET...]
     python tests/fuzz/runner.py --again FILE TARGET
     python tests/fuzz/runner.py --merge TARGET...
 
@@ -30,6 +30,9 @@ PYTHON = sorted(path.stem for path in (HERE / "targets").glob("[a-z]*.py"))
 MAX_LEN = {"connection": 1024, "head": 512, "handshake": 512, "mask": 300, "utf8": 300, "decoder": 300}
 """Bytes of an input; of other targets, USUAL_LEN."""
 USUAL_LEN = 400
+
+GROUPS = {"kernels": KERNELS, "python": PYTHON}
+"""Names that stand for several targets."""
 
 HTTP = {"connection", "forwarded", "handshake", "head", "proxy", "request"}
 """Targets that http.dict helps."""
@@ -128,12 +131,13 @@ def command_of(name: str) -> list[str]:
 
 
 def environment(name: str, modules: Path | None, context: int = 1) -> dict[str, str]:
-    """For a target's process.
+    """Return the environment of a target's process.
 
     Args:
         context: How much of a stack the sanitizer keeps of each allocation.
     """
-    options = {"ASAN_OPTIONS": ASAN_OPTIONS % context, "UBSAN_OPTIONS": "print_stacktrace=1"}
+    # PYTHONHASHSEED: the order of a set is coverage too, and would make a seeded run differ from the next.
+    options = {"ASAN_OPTIONS": ASAN_OPTIONS % context, "UBSAN_OPTIONS": "print_stacktrace=1", "PYTHONHASHSEED": "0"}
     if name in KERNELS:
         return {**os.environ, **options}
     import atheris
@@ -143,13 +147,17 @@ def environment(name: str, modules: Path | None, context: int = 1) -> dict[str, 
     return {**os.environ, **options, "LD_PRELOAD": preloaded, "PYTHONPATH": str(modules), "PYTHONMALLOC": "malloc"}
 
 
-def run(name: str, modules: Path | None, limit: str) -> Result:
-    """Let libFuzzer search, from the corpus of the repository and what earlier runs have found."""
+def run(name: str, modules: Path | None, limits: list[str]) -> Result:
+    """Let libFuzzer search, from the corpus of the repository and what earlier runs have found.
+
+    Args:
+        limits: libFuzzer's options that say how long, and from which seed.
+    """
     found, given = BUILD / "corpus" / name, HERE / "corpus" / name
     failures, logs = BUILD / "failures", BUILD / "logs"
     for folder in (found, failures, logs):
         folder.mkdir(parents=True, exist_ok=True)
-    options = [limit, f"-max_len={MAX_LEN.get(name, USUAL_LEN)}", f"-artifact_prefix={failures}/{name}-", *LIMITS]
+    options = [*limits, f"-max_len={MAX_LEN.get(name, USUAL_LEN)}", f"-artifact_prefix={failures}/{name}-", *LIMITS]
     if name in HTTP:
         options.append(f"-dict={HERE / 'http.dict'}")
     log = logs / f"{name}.log"
@@ -187,15 +195,16 @@ def excerpt(output: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join([*KERNELS, *PYTHON]))
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join([*KERNELS, *PYTHON, *GROUPS]))
     parser.add_argument("--seconds", type=int, default=60, help="for each target (60)")
     parser.add_argument("--runs", type=int, help="executions of each target, in place of a time")
+    parser.add_argument("--seed", type=int, help="search the same inputs each time")
     parser.add_argument("--again", metavar="FILE", help="run this input only, and show everything")
     parser.add_argument(
         "--merge", action="store_true", help="minimise the corpus in the repository with what was found"
     )
     options = parser.parse_args()
-    targets: list[str] = options.targets or [*KERNELS, *PYTHON]
+    targets = [each for name in options.targets or GROUPS for each in GROUPS.get(name, [name])]
     if unknown := set(targets) - {*KERNELS, *PYTHON}:
         parser.error(f"no such target: {', '.join(sorted(unknown))}")
     if lacking := missing(targets):
@@ -211,10 +220,12 @@ def main() -> int:
             else:
                 subprocess.run([*command_of(name), "-runs=1", options.again], env=environment(name, modules, 30))
         return 0
-    limit = f"-max_total_time={options.seconds}" if options.runs is None else f"-runs={options.runs}"
+    limits = [f"-max_total_time={options.seconds}" if options.runs is None else f"-runs={options.runs}"]
+    if options.seed is not None:
+        limits.append(f"-seed={options.seed}")
     failed = False
     for name in targets:
-        result = run(name, modules, limit)
+        result = run(name, modules, limits)
         failed = failed or result.wrong is not None
         told = f"{result.runs:>11,} executions, {result.speed:>7,}/s, coverage {result.coverage:>5,}"
         print(f"{name:12} {told}" + (f"  FAILED: {result.wrong}" if result.wrong else ""), flush=True)

@@ -67,7 +67,13 @@ def accept_by_websockets(head: RequestHead) -> Any:
         extensions=[ServerPerMessageDeflateFactory()],
         logger=QUIET,
     )
-    return server.accept(Request(head.target, Headers(head.headers.items())))
+    request = Request(head.target, Headers(head.headers.items()))
+    # It parses each of several headers for itself, and refuses a list without elements that has its elements elsewhere.
+    # RFC 6455 section 9.1: "this header field MAY be split or combined across multiple lines".
+    if (extensions := head.joined(b"Sec-WebSocket-Extensions")) is not None:
+        del request.headers["Sec-WebSocket-Extensions"]
+        request.headers["Sec-WebSocket-Extensions"] = extensions
+    return server.accept(request)
 
 
 def check_refusal(error: HandshakeError) -> int:
