@@ -51,6 +51,9 @@ DOCUMENTS = (
     "docs/deployment.md",
     "docs/shutdown.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs" / "internals").rglob("*.md")),
 )
 RUN = ("python", "javascript")
 NOT_RUN = ("console", "text")
@@ -1285,6 +1288,18 @@ def test_links_lead_somewhere() -> None:
 
 
 @pytest.mark.skipif(not (ROOT / "src").is_dir(), reason="the sources are not here: an installed package is tested")
+def test_security_names_tests_and_limits_that_exist() -> None:
+    text = (ROOT / "SECURITY.md").read_text()
+    tests = re.findall(r"`(tests/[^`:]+)(?:::(\w+))?`", text)
+    assert len(tests) > 20
+    for path, function in tests:
+        assert f"def {function}" in (ROOT / path).read_text()
+    options = {*inspect.signature(App).parameters, *inspect.signature(WebSocketServer).parameters}
+    [limits] = re.findall(r"\n## Limits\n(.*?)\n## ", text, re.DOTALL)
+    named = {name for row in re.findall(r"^\| (`.*?) \|", limits, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert named and named <= options
+
+
 def test_the_map_has_every_file() -> None:
     (floors,) = [fence.code for fence in READ["README.md"][1] if fence.section == "how-it-is-built"]
     shown = set(re.findall(r"\w+\.(?:py|pyx|h)\b", floors))
