@@ -48,6 +48,15 @@ def haproxy(configuration: str, folder: Path, *sockets: socket.socket) -> Iterat
         process.communicate(timeout=GUARD)
 
 
+def haproxy_on(configuration: str, folder: Path) -> str:
+    """What HAProxy says of a configuration: nothing if it has no fault."""
+    assert HAPROXY is not None
+    file = folder / "haproxy.cfg"
+    file.write_text(configuration)
+    command = [HAPROXY, "-c", "-q", "-f", str(file)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=GUARD).stderr
+
+
 def nginx(
     configuration: str, folder: Path, *arguments: str, sock: socket.socket | None = None
 ) -> subprocess.Popen[str]:

@@ -32,7 +32,7 @@ from browser import browsing, require_browser
 from certificates import Pair
 from client import GUARD, PING, PONG, TEXT, Answer, Server, connect, frame, handshake, request, tcp, upgraded
 from events import Events
-from foreign import free_socket, needs_nginx, nginx
+from foreign import free_socket, haproxy_on, needs_haproxy, needs_nginx, nginx
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
@@ -1070,6 +1070,18 @@ def test_behind_nginx(pair: Pair, tmp_path: Path) -> None:
 
     with free_socket() as sock:
         asyncio.run(main(sock))
+
+
+@needs_haproxy
+def test_haproxy_takes_its_configurations(tmp_path: Path) -> None:
+    found = [each.code for each in FENCES if each.language == "text" and "server crest" in each.code]
+    (lines,) = [each.code for each in FENCES if each.language == "text" and "http-check" in each.code]
+    check = re.compile(r"    option httpchk .*\n")
+    found += [check.sub(lines, each) for each in found if check.search(each)]
+    assert len(found) == 3
+    for configuration in found:
+        said = haproxy_on("defaults\ntimeout server 1m\ntimeout connect 1m\n" + configuration, tmp_path)
+        assert said == "", configuration
 
 
 @check("deployment#several-addresses")
