@@ -38,9 +38,7 @@ def haproxy(configuration: str, folder: Path, *sockets: socket.socket) -> Iterat
     file = folder / "haproxy.cfg"
     file.write_text(configuration)
     descriptors = [each.fileno() for each in sockets]
-    process = subprocess.Popen(
-        [HAPROXY, "-db", "-q", "-f", str(file)], pass_fds=descriptors, stderr=subprocess.PIPE
-    )
+    process = subprocess.Popen([HAPROXY, "-db", "-q", "-f", str(file)], pass_fds=descriptors, stderr=subprocess.PIPE)
     try:
         yield
     finally:
@@ -63,8 +61,7 @@ def nginx(
     """Start nginx in the foreground with a configuration of its HTTP part; what it says comes by the pipe of stderr.
 
     Args:
-        sock: Listens, at an address that the configuration has. nginx takes it over, as it does when it is replaced by a
-            newer one.
+        sock: Listens, at an address that the configuration has. nginx takes it over, as from an older nginx.
     """
     assert NGINX is not None
     temporary = "".join(

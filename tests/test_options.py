@@ -50,7 +50,9 @@ def test_no_path(path: str) -> None:
     ],
 )
 def test_a_path_is_no_pattern(path: str, where: Any) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"patterns are not supported, a path is compared exactly: {path!r}")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"patterns are not supported, a path is compared exactly: {path!r}")
+    ):
         where(path)
 
 

@@ -130,7 +130,8 @@ def test_a_list_may_have_the_servers_own_and_null() -> None:
 
 
 @pytest.mark.parametrize(
-    "listed", ["file://", "wss://chat.example", "capacitor://localhost", "chrome-extension://abc", "tauri://localhost:1"]
+    "listed",
+    ["file://", "wss://chat.example", "capacitor://localhost", "chrome-extension://abc", "tauri://localhost:1"],
 )
 def test_a_list_takes_any_scheme(listed: str) -> None:
     for allowed in (listed, [listed], ["same", listed.upper()]):

@@ -108,7 +108,11 @@ Case = tuple[Callable[[str], bytes], int, int]
 
 
 def plain(path: str, status: int, by_head: int | None = None, **headers: str) -> Case:
-    fields = {"Host": "test", "Connection": "close", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    fields = {
+        "Host": "test",
+        "Connection": "close",
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
     return lambda method: request(path, fields, method), status, by_head or status
 
 

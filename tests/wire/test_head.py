@@ -459,7 +459,8 @@ def test_a_head_request_is_known_as_soon_as_it_can_be(head: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [b"", b"\r\n", b"HEAD", b"GET / HTTP/1.1\r\n\r\nHEAD ", b"HEADS /", b"head / HTTP/1.1", b" HEAD /", b"\x16HEAD "]
+    "other",
+    [b"", b"\r\n", b"HEAD", b"GET / HTTP/1.1\r\n\r\nHEAD ", b"HEADS /", b"head / HTTP/1.1", b" HEAD /", b"\x16HEAD "],
 )
 def test_what_is_no_head_request(other: bytes) -> None:
     assert not fed(other).is_head
