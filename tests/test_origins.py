@@ -177,6 +177,12 @@ def test_an_origin_is_a_str(wrong: Any) -> None:
         Origins([wrong])
 
 
+def test_a_pattern_is_of_str() -> None:
+    for wrong in (re.compile(b"https://chat"), ["same", re.compile(b"https://chat")]):
+        with pytest.raises(TypeError, match="a pattern of origins must be one of str, not of bytes"):
+            Origins(wrong)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "wrong",
     ["chat.example", "https://chat.example/", "https://*.chat.example:x", "https://chat.example:65536", "", "self"]

@@ -15,6 +15,7 @@ from client import handshake, request, tcp, upgraded
 from events import on_each_loop
 
 from crest import App, Reject, Request, Response, WebSocketServer
+from crest.io.poller import Poller
 
 METHODS = ["GET", "HEAD"]
 
@@ -281,6 +282,7 @@ async def test_a_server_that_shuts_down(method: str, direct: bool) -> None:
         await stopping
 
 
+@pytest.mark.skipif(not Poller.exists, reason="there, what is not TLS is only cut off")
 @pytest.mark.parametrize("method", METHODS)
 @on_each_loop
 async def test_plain_text_where_tls_is_spoken(method: str, pair: Pair) -> None:

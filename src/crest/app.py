@@ -38,8 +38,8 @@ class App:
     Args:
         open_timeout: Seconds that a client has to send a request, from the moment it connects, and to take some more of
             a response. One that has begun a request then gets 408.
-        keep_alive_timeout: Seconds after a response in which the next request of its connection must begin. Then the
-            connection is closed without a word. More than the 60 that proxies keep theirs for.
+        keep_alive_timeout: Seconds after a response in which the next request of its connection must begin, or it is
+            closed without a word. Should be more than proxies keep theirs for, which is 60 by default.
         shutdown_timeout: Seconds that a shutdown may take: closing all connections takes up to half of it, and clients
             and handlers have the rest to end.
         close_rate: Connections that a shutdown closes in a second; more, when half of shutdown_timeout would not do.

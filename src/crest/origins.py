@@ -51,7 +51,7 @@ class Origins:
         self._any = ANY in entries
         self._same = SAME in entries
         self._null = NULL in entries
-        self._patterns = [each for each in entries if isinstance(each, re.Pattern)]
+        self._patterns = [_checked_pattern(each) for each in entries if isinstance(each, re.Pattern)]
         self._listed = {_parse_listed(each) for each in entries if each not in (ANY, SAME, NULL, *self._patterns)}
 
     def allow(self, origin: str, host: str, scheme: str) -> bool:
@@ -122,6 +122,12 @@ def _listed(allowed: object) -> Sequence[object]:
         # Not None either: what was left out by mistake must not open the door.
         raise TypeError(f"origins must be 'same', '*', or a sequence of origins, not {type(allowed).__name__}")
     return list(allowed)
+
+
+def _checked_pattern(pattern: re.Pattern[str]) -> re.Pattern[str]:
+    if not isinstance(pattern.pattern, str):
+        raise TypeError(f"a pattern of origins must be one of str, not of {type(pattern.pattern).__name__}")
+    return pattern
 
 
 def _parse_listed(entry: object) -> Origin:

@@ -44,7 +44,7 @@ class WebSocketServer(Broadcaster):
     at a time, in order. Registering a handler again replaces it. What a handler raises goes to `on_error`.
 
     Args:
-        path: Where it is served; it is compared exactly, patterns are not supported.
+        path: Where it is served; compared exactly, and no pattern.
         subprotocols: Names that this server speaks, the preferred one first (RFC 6455 section 1.9).
         origins: Which pages of browsers may connect: "same" for those of the server's own origin, "*" for any, an
             origin ("https://example.com", "file://"), a compiled pattern that matches the whole header, or a sequence.
