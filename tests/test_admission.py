@@ -353,6 +353,11 @@ ORIGINS: dict[str, tuple[Any, str, int]] = {
     "any": ("*", "null", 101),
     "listed": (["https://a.example"], "https://a.example", 101),
     "not listed": (["https://a.example"], "http://test", 403),
+    "of an ESP32": ("same", "file://", 403),
+    "of an ESP32, listed": (["same", "file://"], "file://", 101),
+    "of Starscream": ("same", "ws://test", 101),
+    "of Starscream, another": ("same", "ws://evil.example", 403),
+    "a pattern's that is no origin": (re.compile("my app"), "my app", 101),
     "a pattern's": (re.compile(r"https://\w\.example"), "https://a.example", 101),
 }
 
@@ -374,7 +379,10 @@ async def test_a_refusal_says_what_was_compared() -> None:
     ws = WebSocketServer()
     async with App().listening() as server:
         answer = await answer_to(server, {"Origin": "http://<b>.example", "Host": "chat.example:8000"}, ws.path)
-    assert answer.body == b"the origin 'http://<b>.example' is not allowed to connect to 'chat.example:8000'\n"
+    assert answer.body == (
+        b"the origin 'http://<b>.example' is not allowed to connect to 'chat.example:8000': "
+        b"it is not among origins= of the WebSocketServer\n"
+    )
 
 
 # ---- Limits ----------------------------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ class Admission:
         host = head.joined(b"Host") or ""
         if not self._origins.allow(origin, host, scheme):
             text = f"the origin {shown(origin)} is not allowed to connect to {shown(host)}"
-            raise Refusal("origin", 403, text)
+            raise Refusal("origin", 403, f"{text}: it is not among origins= of the WebSocketServer")
 
     # ---- Limits --------------------------------------------------------------------------------------------------
 

@@ -37,7 +37,9 @@ class App:
 
     Args:
         open_timeout: Seconds that a client has to send a request, from the moment it connects, and to take some more of
-            a response.
+            a response. One that has begun a request then gets 408.
+        keep_alive_timeout: Seconds after a response in which the next request of its connection must begin, or it is
+            closed without a word. Should be more than proxies keep theirs for, which is 60 by default.
         shutdown_timeout: Seconds that a shutdown may take: closing all connections takes up to half of it, and clients
             and handlers have the rest to end.
         close_rate: Connections that a shutdown closes in a second; more, when half of shutdown_timeout would not do.
@@ -70,6 +72,7 @@ class App:
         self,
         *,
         open_timeout: float = 10.0,
+        keep_alive_timeout: float = 75.0,
         shutdown_timeout: float = 10.0,
         close_rate: float | None = 1000.0,
         retry_after: float | None = 2.0,
@@ -87,6 +90,7 @@ class App:
         proxy_protocol: bool = False,
     ) -> None:
         self.open_timeout = check_seconds("open_timeout", open_timeout)
+        self.keep_alive_timeout = check_seconds("keep_alive_timeout", keep_alive_timeout)
         self.shutdown_timeout = check_seconds("shutdown_timeout", shutdown_timeout, zero=True)
         self.close_rate = check_pace("close_rate", close_rate)
         self.retry_after = None if retry_after is None else check_seconds("retry_after", retry_after, zero=True)

@@ -32,6 +32,7 @@ from crest.shutdown import Shutdown
 from crest.site import Site
 from crest.sockets import BACKLOG
 from crest.tls import TlsReception
+from crest.wire.head import RequestHead
 
 if TYPE_CHECKING:
     from crest.app import App
@@ -58,6 +59,7 @@ class Listener:
         refused: How many connections, and requests that no server counts, were refused, by kind.
         hosts: Which hosts are served; None: any.
         page_timeout: Seconds that an async page may take; None: any number.
+        keep_alive_timeout: Seconds between a response and the next request of its connection.
         seats: Of the connections of servers that count them.
     """
 
@@ -87,6 +89,7 @@ class Listener:
         self._handshakes = Seats(app.max_tls_handshakes, app.max_tls_handshakes_per_ip)
         self.hosts = app.hosts
         self.page_timeout = app.page_timeout
+        self.keep_alive_timeout = app.keep_alive_timeout
         self.seats: dict[Protocol, Seat] = {}
         self._endpoints: list[Endpoint] = []
         self._certificate: Certificate | None = None
@@ -290,13 +293,25 @@ class Listener:
         ends = self.stopping or (self._server is not None and self._server.cancelling())
         return self._shutdown.farewell() if ends else None
 
-    def was_forked(self) -> bool:
-        """True in a process that a handler has forked: what is served is the other's, and SystemExit ends this one."""
-        return os.getpid() != self._process
+    def end_child(self, error: BaseException | None) -> None:
+        """End this process if a handler, which has raised this, has forked it: what is served is the other's."""
+        if error is not None and os.getpid() != self._process:
+            end_child(error)
 
     def refusal(self) -> Refusal:
         """What a request gets while everything ends."""
         return self._shutdown.refusal()
+
+    def check(self, head: RequestHead, scheme: str) -> None:
+        """Refuse a request while everything ends, or if it is for a host that is not served.
+
+        Raises:
+            HandshakeError: 503 or 421; 400 if Host is none.
+        """
+        if self.stopping:
+            raise self.refusal()
+        if self.hosts is not None:
+            self.hosts.check(head, scheme)
 
     def has_page(self, path: str) -> bool:
         """Whether plain requests for this path have a handler."""
@@ -314,8 +329,7 @@ class Listener:
                     return self._await_response(request, result)
                 return to_response(result)
             except BaseException as error:  # SystemExit, too: no page stops the server
-                if self.was_forked():
-                    end_child(error)
+                self.end_child(error)
                 return self._handler_failed(request, error)
         for prefix, files in self.app.static_files:
             if path.startswith(prefix):
@@ -329,8 +343,7 @@ class Listener:
         try:
             return to_response(await result)
         except BaseException as error:
-            if self.was_forked():
-                end_child(error)
+            self.end_child(error)
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise  # the client has gone, or the loop

@@ -15,12 +15,11 @@ from crest.admission import RETRY_AFTER, Refusal, kind_of
 from crest.connection import WebSocketConnection, client_address, scheme_of
 from crest.exceptions import HandshakeError
 from crest.http import FileResponse, Request, Response, error_response, keeps_alive, serialize
-from crest.io.forks import end_child
 from crest.io.protocol import Protocol
 from crest.log import logger
 from crest.proxies import Client, TrustedProxies
 from crest.wire.handshake import accept, check_host, wants_upgrade
-from crest.wire.head import HeadReader, RequestHead, path_of, shown
+from crest.wire.head import HeadReader, RequestHead, route_of, shown
 
 if TYPE_CHECKING:
     from crest.listener import Listener
@@ -52,6 +51,7 @@ class Opening:
         "_blocked",
         "_client",
         "_deciding",
+        "_idle",
         "_listener",
         "_overhead",
         "_page",
@@ -73,13 +73,21 @@ class Opening:
         self._deciding: WebSocketServer | None = None  # whose async on_upgrade is what answers
         self._page: RequestHead | None = None  # whose async handler is what answers
         self._blocked: asyncio.Future[None] | None = None  # done when the client has read what waited for it
-        self._await_request()
+        self._await_request(listener.open_timeout)
+        self._idle = False  # since a response: nothing of the next request has come
 
-    def _await_request(self) -> None:
+    def _await_request(self, seconds: float) -> None:
         self._reader = HeadReader(self._listener.max_header_size, self._listener.max_headers)
         self._client = self._source  # of this request, if that is not the peer
         self._overhead = 0
-        self._protocol.set_deadline(self._listener.open_timeout)
+        self._idle = True
+        self._protocol.set_deadline(seconds)
+
+    def _begin_request(self) -> None:
+        """Give a further request the time that the first one has had."""
+        if self._idle:
+            self._idle = False
+            self._protocol.set_deadline(self._listener.open_timeout)
 
     # ---- What the protocol calls ---------------------------------------------------------------------------------
 
@@ -98,6 +106,8 @@ class Opening:
             try:
                 head = self._reader.feed(data)
                 if head is None:
+                    if self._reader.held:
+                        self._begin_request()
                     self._count()
                     return
                 self._pending = self._reader.rest
@@ -175,15 +185,10 @@ class Opening:
         listener = self._listener
         if listener.proxies is not None:
             self._client = self._client_of(listener.proxies, head)
-        path = path_of(head.target)
-        if not path:
-            raise HandshakeError(400, "the request target has no path")
-        server = listener.servers.get(path)
+        path = route_of(head.target)
+        server, scheme = listener.servers.get(path), scheme_of(self._protocol.transport, self._tls_ended)
         try:
-            if listener.stopping:
-                raise listener.refusal()
-            if listener.hosts is not None:
-                listener.hosts.check(head, scheme_of(self._protocol.transport, self._tls_ended))
+            listener.check(head, scheme)
         except HandshakeError as error:
             if server is not None and wants_upgrade(head):
                 server.admission.refused[kind_of(error)] += 1
@@ -192,10 +197,10 @@ class Opening:
             raise
         if server is not None:
             if wants_upgrade(head):
-                return self._upgrade(server, head)
+                return self._upgrade(server, head, scheme)
             if not listener.has_page(path):
                 raise HandshakeError(426, "this is a WebSocket: the request must upgrade to it")
-        return self._respond(head, path)
+        return self._respond(head, path, scheme)
 
     def _client_of(self, proxies: TrustedProxies, head: RequestHead) -> Client | None:
         """Whom a request comes from."""
@@ -203,11 +208,11 @@ class Opening:
 
     # ---- Upgrades ------------------------------------------------------------------------------------------------
 
-    def _upgrade(self, server: WebSocketServer, head: RequestHead) -> bool:
+    def _upgrade(self, server: WebSocketServer, head: RequestHead, scheme: str) -> bool:
         """Decide about an upgrade request, or begin to. True when this connection's opening is over."""
         listener, admission, transport = self._listener, server.admission, self._protocol.transport
         user: Any = None
-        later, scheme = False, scheme_of(transport, self._tls_ended)
+        later = False
         try:
             response, subprotocol, agreed = accept(head, server.subprotocols, server.deflate)
             origin = head.joined(b"Origin")  # of several, a text that is none
@@ -221,12 +226,12 @@ class Opening:
                     listener.take_seat(self._protocol, admission, client)
                 user, later = admission.ask(Request(head, client, scheme))
         except HandshakeError as error:
-            if error.__cause__ is not None and listener.was_forked():
-                end_child(error.__cause__)
+            listener.end_child(error.__cause__)
             admission.refused[kind_of(error)] += 1
             raise
         connection = WebSocketConnection(head.raw, self._client or transport, scheme, subprotocol)
         if later:
+            self._begin_request()
             self._deciding = server
             self._begin(self._upgrade_later(server, connection, response, agreed, user), user)
             return self._protocol.opening is None
@@ -248,8 +253,7 @@ class Opening:
         try:
             user = await server.admission.answer(answer)
         except HandshakeError as error:
-            if error.__cause__ is not None and self._listener.was_forked():
-                end_child(error.__cause__)
+            self._listener.end_child(error.__cause__)
             refusal = error
         if self._deciding is None:
             return
@@ -312,21 +316,21 @@ class Opening:
 
     # ---- Responses -----------------------------------------------------------------------------------------------
 
-    def _respond(self, head: RequestHead, path: str) -> bool:
+    def _respond(self, head: RequestHead, path: str, scheme: str) -> bool:
         """Answer a plain request, or begin to. True when no other may follow."""
         self._protocol.clear_deadline()
         check_host(head)
-        listener, transport = self._listener, self._protocol.transport
+        listener = self._listener
         result: Response | Awaitable[Response] | None
-        client = self._client or client_address(transport)
-        result = listener.respond(Request(head, client, scheme_of(transport, self._tls_ended)), path)
+        client = self._client or client_address(self._protocol.transport)
+        result = listener.respond(Request(head, client, scheme), path)
         if isinstance(result, Response):
             self._send(head, result)
             if not keeps_alive(head):
                 self._close()
                 return True
             if not self._is_blocked():
-                self._await_request()
+                self._await_request(listener.keep_alive_timeout)
                 return False
             result = None
         elif listener.page_timeout is not None and listener.has_page(path):
@@ -342,7 +346,8 @@ class Opening:
 
     def _send(self, head: RequestHead, response: Response) -> None:
         keep_alive = keeps_alive(head) and not self._listener.stopping
-        self._write(serialize(response, head_only=head.method == "HEAD", keep_alive=keep_alive))
+        head_only, version = self._reader.is_head, head.version
+        self._write(serialize(response, head_only=head_only, keep_alive=keep_alive, version=version))
 
     async def _respond_later(self, head: RequestHead, result: Awaitable[Response] | None) -> None:
         """Send a response that is not there yet, a file piece by piece, and go on when the client has read it."""
@@ -355,7 +360,7 @@ class Opening:
                     self._protocol.clear_deadline()
                     self._page = None
                 self._send(head, response)
-                if isinstance(response, FileResponse) and head.method != "HEAD":
+                if isinstance(response, FileResponse) and not self._reader.is_head:
                     while piece := await self._listener.loop.run_in_executor(None, response.read):
                         self._write(piece)
                         await self._read_by_client()
@@ -375,7 +380,7 @@ class Opening:
         if not keeps_alive(head) or self._listener.stopping or self._at_end:
             self._close()
         else:
-            self._await_request()
+            self._await_request(self._listener.keep_alive_timeout)
             self.data_received(b"")
 
     def _write(self, data: bytes) -> None:
@@ -410,18 +415,19 @@ class Opening:
         self._forget()
         self._protocol.transport.resume_reading()
         text = f"{shown(head.target)} has had no response within {seconds:g} s"
-        self._refuse(Refusal("page_timeout", 503, text, (RETRY_AFTER,)), head_only=head.method == "HEAD")
+        self._refuse(Refusal("page_timeout", 503, text, (RETRY_AFTER,)))
 
-    def _refuse(self, error: HandshakeError, *, head_only: bool = False) -> None:
+    def _refuse(self, error: HandshakeError) -> None:
         transport, listener = self._protocol.transport, self._listener
         kind = error.kind if isinstance(error, Refusal) else str(error.status)
         listener.refusals.add(kind, self._client or client_address(transport), error)
         listener.leave_seat(self._protocol)
-        self._write(serialize(error_response(error), head_only=head_only, keep_alive=False))
+        self._write(serialize(error_response(error), head_only=self._reader.is_head, keep_alive=False))
         self._close()
 
     def timed_out(self) -> None:
-        """No request has come in time, or no decision about it, or no page; or nothing of a response was taken."""
+        """End what has lasted too long: waiting for a request, a decision about it or a page, or for the client to take
+        some of a response."""
         listener, seconds = self._listener, self._listener.open_timeout
         if self._page is not None and listener.page_timeout is not None:
             self._give_up_page(self._page, listener.page_timeout)
@@ -433,8 +439,10 @@ class Opening:
             self._count()
         elif self._blocked is not None:
             self._cut("response", f"it took nothing of a response for {seconds:g} s")
-        else:
-            self._refuse(HandshakeError(408, f"no request within {seconds:g} s"))
+        elif self._reader.held:
+            self._refuse(HandshakeError(408, f"no complete request within {seconds:g} s"))
+        else:  # in silence: a client takes what it gets for the answer to a request that is on its way
+            self._close()
 
     def _close(self) -> None:
         self._protocol.close_opening()

@@ -10,6 +10,9 @@ MOST_SECONDS = 1e9
 
 MOST_PORT = 65535
 
+_PATTERN = frozenset("{}<>")
+"""What other servers mark the variables of a path with. No URL has these characters (RFC 3986 section 2)."""
+
 LOWEST_RATE = 1e-9
 HIGHEST_RATE = 1e12
 """A second, and at once. Tokens are counted in floating point: here to a ten thousandth."""
@@ -29,11 +32,13 @@ def is_number(value: object) -> bool:
 
 
 def check_path(path: str) -> str:
-    """A path as requests are routed by it: decoded, without a query."""
+    """A path as requests are routed by it: decoded, without a query, and no pattern: it is compared exactly."""
     if not issubclass(type(path), str):  # isinstance() believes what an object says it is
         raise TypeError(f"path must be str, not {type(path).__name__}")
     if not path.startswith("/") or "?" in path or "#" in path:
         raise ValueError(f"path must begin with '/' and have no query: {path!r}")
+    if not _PATTERN.isdisjoint(path):
+        raise ValueError(f"patterns are not supported, a path is compared exactly: {path!r}; a query may say the rest")
     return path
 
 

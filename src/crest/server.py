@@ -44,10 +44,10 @@ class WebSocketServer(Broadcaster):
     at a time, in order. Registering a handler again replaces it. What a handler raises goes to `on_error`.
 
     Args:
-        path: Where it is served.
+        path: Where it is served; compared exactly, and no pattern.
         subprotocols: Names that this server speaks, the preferred one first (RFC 6455 section 1.9).
         origins: Which pages of browsers may connect: "same" for those of the server's own origin, "*" for any, an
-            origin ("https://example.com"), a compiled pattern that matches whole origins, or a sequence of those.
+            origin ("https://example.com", "file://"), a compiled pattern that matches the whole header, or a sequence.
             Others get 403. Whoever sends no Origin is no browser, and may connect.
         max_connections: How many there may be at a time, those included that `on_upgrade` has not decided about and
             those that are ending; None for any number. Past it, 503.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -171,4 +172,6 @@ class PlainOpening(Opening):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come that are not TLS."""
+        with suppress(HandshakeError):
+            self._reader.feed(data)  # which finds out whether it is a HEAD request, and has nothing else to say here
         self._refuse(HandshakeError(400, "this port speaks HTTPS: the address begins with https:// or wss://"))
