@@ -104,6 +104,11 @@ class Stepping:
             return super().add_reader(fd, self.through, callback, *args)  # type: ignore[misc]
         return super().add_reader(fd, callback, *args)  # type: ignore[misc]
 
+    def run_in_executor(self, executor: Any, callback: Any, *args: Any) -> Any:
+        if self.through is not None and is_own(callback):
+            return super().run_in_executor(executor, self.through, callback, *args)  # type: ignore[misc]
+        return super().run_in_executor(executor, callback, *args)  # type: ignore[misc]
+
     def create_task(self, coroutine: Any, **options: Any) -> Any:
         if self.through is not None and is_own_coroutine(coroutine):
             coroutine = Steps(self.through, coroutine)
