@@ -216,10 +216,10 @@ def run(
             if not failed:
                 break
             number += step
+        yield "end", None
         for peer in bystanders:
             world.leave(peer)
         world.all_gone(0)
-    yield "end", None
     yield "end", world.faults
 
 
