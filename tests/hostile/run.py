@@ -123,15 +123,28 @@ class Tally:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.failed: list[str] = []
+        self.foreign: Counter[str] = Counter()
 
     def __str__(self) -> str:
         count, failed = self.counts.total(), len(self.failed)
         kinds = ", ".join(f"{kind} {number}" for kind, number in self.counts.items())
-        return f"{count} cases ({kinds or 'none'}): {count - failed} passed, {failed} failed"
+        others = "".join(f"; {number} by asyncio's {place}" for place, number in self.foreign.items())
+        passed = count - failed - self.foreign.total()
+        return f"{count} cases ({kinds or 'none'}): {passed} passed, {failed} failed{others}"
 
-    def add(self, kind: str, suite: str, case: str, faults: str) -> None:
+    def add(self, kind: str, suite: str, case: str, faults: str, stack: str = "") -> None:
+        """Count a case.
+
+        Args:
+            faults: What is wrong; "" if nothing is.
+            stack: Where its allocations failed.
+        """
         self.counts[kind] += 1
         if not faults:
+            return
+        if kind == "nomemory" and "died of SIG" not in faults and (place := nomemory.foreign(suite, stack)) is not None:
+            self.foreign[place] += 1
+            print(f"not crest's: --case {suite}:{case}: {place} {nomemory.FOREIGN[place]}\n    {faults}", flush=True)
             return
         self.failed.append(f"--kind {kind} --case {suite}:{case}")
         print(f"FAILED {self.failed[-1]}\n    {faults}", flush=True)
@@ -194,7 +207,8 @@ class Runner:
                 if word == "begin":
                     current = name
                     continue
-                self.tally.add(kind, suite, name, faults and f"{faults} | {where_of(errors)}")
+                stack = last_stack(errors) if faults else ""
+                self.tally.add(kind, suite, name, faults and f"{faults} | {where_of(stack)}", stack)
                 if time.monotonic() > end:
                     os.kill(child, signal.SIGKILL)
                     os.waitpid(child, 0)
@@ -203,7 +217,8 @@ class Runner:
         how = f"died of {signal.Signals(-status).name}" if status < 0 else f"died of exit status {status}"
         if status == -signal.SIGALRM:
             how = f"hung for {PATIENCE} s"
-        self.tally.add(kind, suite, current, f"{how} | {where_of(errors)} | {tail_of(errors)}")
+        stack = last_stack(errors)
+        self.tally.add(kind, suite, current, f"{how} | {where_of(stack)} | {tail_of(errors)}", stack)
         return current
 
 
@@ -217,11 +232,15 @@ def tail_of(errors: Path) -> str:
     return " | ".join(lines[-6:])
 
 
-def where_of(errors: Path) -> str:
-    """The functions of crest's in which allocations failed last, the innermost first; of several, each one's."""
+def last_stack(errors: Path) -> str:
+    """Where allocations failed last, of several one behind the other."""
     text = errors.read_text(errors="replace")
-    stacks = text.rpartition("failed allocation:\n")[2].partition("Fatal Python error")[0].split("and then:\n")
-    places = [place for stack in stacks if (place := place_of(stack))]
+    return text.rpartition("failed allocation:\n")[2].partition("Fatal Python error")[0]
+
+
+def where_of(stack: str) -> str:
+    """The functions of crest's in which allocations failed, the innermost first; of several, each one's."""
+    places = [place for each in stack.split("and then:\n") if (place := place_of(each))]
     return f"failed in {', then in '.join(dict.fromkeys(places))}" if places else ""
 
 
