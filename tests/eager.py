@@ -38,11 +38,14 @@ def _resumed(work: Coroutine[Any, Any, Any], waited: Any) -> Generator[Any, Any,
             return result.value
 
 
+task_factory = getattr(asyncio, "eager_task_factory", _eager)
+
+
 @contextmanager
 def eager_tasks() -> Generator[None]:
     """Have the running loop make them."""
     loop = asyncio.get_running_loop()
-    loop.set_task_factory(getattr(asyncio, "eager_task_factory", _eager))
+    loop.set_task_factory(task_factory)
     try:
         yield
     finally:

@@ -275,6 +275,17 @@ def basic_usage(stage: Stage) -> None:
     assert "Received: Hello\n" in output
 
 
+def answers(stage: Stage, app: App, message: str | bytes, answer: str | bytes) -> None:
+    """Serve, and hold the answer to a client's message against what is expected."""
+
+    async def scenario(server: Server) -> None:
+        async with connect(server) as client:
+            await client.send(message)
+            assert await client.recv() == answer
+
+    stage.serve(app, scenario)
+
+
 def in_handler(stage: Stage, scenario: Callable[[Any], Awaitable[None]]) -> Names:
     """Run the snippet in `on_connect`, with its `conn`; the scenario gets the client."""
     names = prelude()
@@ -559,12 +570,7 @@ def heartbeat(stage: Stage) -> None:
 
 @check("websocket#use-json-for-structured-messages")
 def json_messages(stage: Stage) -> None:
-    async def scenario(server: Server) -> None:
-        async with connect(server) as client:
-            await client.send('{"type":"ping","number":7}')
-            assert await client.recv() == '{"type": "pong", "number": 7}'
-
-    stage.serve(stage.fragment()["app"], scenario)
+    answers(stage, stage.fragment()["app"], '{"type":"ping","number":7}', '{"type": "pong", "number": 7}')
 
 
 @check("websocket#authenticate-first")
@@ -670,12 +676,7 @@ def time_outs(stage: Stage) -> None:
 
 @check("heartbeat#handlers-that-block")
 def blocking(stage: Stage) -> None:
-    async def scenario(server: Server) -> None:
-        async with connect(server) as client:
-            await client.send(b"abcd")
-            assert await client.recv() == b"ac"
-
-    stage.serve(stage.fragment()["app"], scenario)
+    answers(stage, stage.fragment()["app"], b"abcd", b"ac")
 
 
 # ---- Slow consumers --------------------------------------------------------------------------------------------------
@@ -694,14 +695,9 @@ def all_of_them_together(stage: Stage) -> None:
 
 @check("memory#what-counts")
 def what_counts(stage: Stage) -> None:
-    async def scenario(server: Server) -> None:
-        async with connect(server) as client:
-            await client.send("😀")
-            assert await client.recv() == "😀"
-
-    names = stage.execute()
-    assert names["app"].max_backlog_total == 1 << 28
-    stage.serve(names["app"], scenario)
+    app = stage.execute()["app"]
+    assert app.max_backlog_total == 1 << 28
+    answers(stage, app, "😀", "😀")
 
 
 def test_the_page_about_memory_has_the_formulas_at_the_defaults() -> None:
@@ -722,12 +718,7 @@ def test_the_page_about_memory_has_the_formulas_at_the_defaults() -> None:
 
 @check("slow-consumers#state-instead-of-history")
 def state_instead_of_history(stage: Stage) -> None:
-    async def scenario(server: Server) -> None:
-        async with connect(server) as client:
-            await client.send("AAPL 101")
-            assert await client.recv() == "AAPL 101"
-
-    stage.serve(stage.execute()["app"], scenario)
+    answers(stage, stage.execute()["app"], "AAPL 101", "AAPL 101")
 
 
 @check("slow-consumers#going-on-when-there-is-room")

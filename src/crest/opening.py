@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from crest.admission import RETRY_AFTER, Refusal, kind_of
 from crest.connection import WebSocketConnection, client_address, scheme_of
+from crest.errand import in_thread
 from crest.exceptions import HandshakeError
 from crest.http import FileResponse, Request, Response, error_response, keeps_alive, serialize
 from crest.io.protocol import Protocol
@@ -361,7 +362,7 @@ class Opening:
                     self._page = None
                 self._send(head, response)
                 if isinstance(response, FileResponse) and not self._reader.is_head:
-                    while piece := await self._listener.loop.run_in_executor(None, response.read):
+                    while piece := await in_thread(response.read):
                         self._write(piece)
                         await self._read_by_client()
             except OSError as error:

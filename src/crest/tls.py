@@ -105,12 +105,14 @@ class TlsReception(Reception):
             await self._secure(self._poller, protocol, arrival)
             return
         arrival.taken = True
-        await self._loop.connect_accepted_socket(
-            lambda: protocol,
-            arrival.sock,
-            ssl=self._certificate.context,
-            ssl_handshake_timeout=seconds,
-            ssl_shutdown_timeout=seconds,
+        await arrival.connected(
+            self._loop.connect_accepted_socket(
+                lambda: protocol,
+                arrival.sock,
+                ssl=self._certificate.context,
+                ssl_handshake_timeout=seconds,
+                ssl_shutdown_timeout=seconds,
+            )
         )
 
     async def _secure(self, poller: Poller, protocol: Protocol, arrival: Arrival) -> None:

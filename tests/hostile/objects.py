@@ -15,13 +15,13 @@ import gc
 import mmap
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from certificates import Pair
 from client import BINARY, TEXT, request
 from model import ALL
 from peer import Peer
-from scenarios import SCENARIOS, TIMES
+from scenarios import SCENARIOS, TIMES, Suite
 from world import Stuck, World
 
 from crest import App, Deflate, Reject, Response, WebSocketServer
@@ -518,17 +518,6 @@ SENDING = ("send", "send-binary", "broadcast", "broadcast-binary", "key", "code"
 WHERE = ("plain", "tls", "loop", "deflate", "latest", "drop-oldest", "async", "small-backlog")
 
 
-class Suite(NamedTuple):
-    """Cases that one process runs one after the other."""
-
-    scenario: str
-    place: str
-    behaviour: str
-
-    def __str__(self) -> str:
-        return "/".join(self)
-
-
 def suites() -> Iterator[Suite]:
     for scenario in WHERE:
         for place in PLACES:
@@ -559,7 +548,7 @@ def run(suite: Suite, pair: Pair, folder: str, first: int, step: int) -> Iterato
             yield str(number), None
             names = list(objects_for(world, suite.place))
             name = names[number // 2]
-            hook = Hook(world, suite.behaviour)
+            hook = Hook(world, suite.what)
             peer = world.peer(4096 if number % 2 else None)
             world.upgrade(peer)
             world.sync(peer)

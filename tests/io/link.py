@@ -494,6 +494,18 @@ def stalled(stage: Scene, first: str = "x" * 80_000, agreed: Agreement | None = 
     return link
 
 
+def used(stage: Scene) -> int:
+    """Bytes that count in the budget."""
+    return stage.turn.budget.used
+
+
+def leave(stage: Scene, *links: Link) -> None:
+    """Connections end."""
+    for link in links:
+        link.transport.abort()
+    stage.end_turn(3)
+
+
 def text(payload: str) -> bytes:
     """A text message from a client."""
     return frame(TEXT, payload)

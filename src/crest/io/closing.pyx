@@ -157,7 +157,7 @@ cdef class Closing(Heartbeat):
 
     cdef int idle(self) except -1:
         cdef int tries
-        if self.lost:
+        if self.lost and (self.connection is None or self.turn.corked is not self.connection):  # else it is being read
             self.clear_deadline()
             for tries in range(TRIES, 0, -1):
                 try:

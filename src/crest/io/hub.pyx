@@ -77,6 +77,8 @@ cdef class Hub:
 
     cdef Fanout admit(self, Outbox connection, object agreed):
         """What a connection is to join; `agreed`: its `Agreement` on compression, or None."""
+        if self.fanout is None:
+            raise RuntimeError("no event loop serves this server any more")
         if agreed is None:
             return self.fanout
         connection.deflation = self.compression.open(agreed, not self.compressing.members)

@@ -372,8 +372,8 @@ cdef class Protocol(Closing):
         return self.unpause()
 
     cdef int has_room(self) except -1:
-        if (self.paused or self.lost or self.at_end) and not self.ended:
-            self.read()
+        if (self.paused or self.lost or self.at_end) and not self.ended and self.turn.corked is not self.connection:
+            self.read()  # else it is being read: an eager task has come to its end within
         return 0
 
     cpdef expired(self):
