@@ -1,4 +1,4 @@
-"""Builds crest's extension modules. Everything static stands in pyproject.toml.
+"""Builds crest's extension modules. Everything static stands in pyproject.toml, and what indexes show in presentation.py.
 
 CREST_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer in every module (`make sanitize-extensions`).
 CREST_FUZZ=1       the same, and coverage that guides libFuzzer; for clang only (`make fuzz`).
@@ -14,7 +14,6 @@ ZLIB_ROOT=path     where zlib is, if not among the system's libraries: include/z
 
 import os
 import sys
-import tomllib
 from glob import glob
 from pathlib import Path
 from runpy import run_path
@@ -82,14 +81,15 @@ zlib = ["z"]
 if ZLIB_ROOT and sys.platform == "win32":  # the name there depends on zlib's version and on how it was built
     zlib = [path.stem for path in Path(ZLIB_ROOT, "lib").glob("z*.lib")]
 
-project = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
 version = run_path("src/crest/_version.py")["__version__"]
-absolute = run_path("long_description.py")["absolute"]
+presentation = run_path("presentation.py")
+source = presentation["SOURCE"]
 
 build_base = "build/fuzz" if FUZZ else "build/sanitize" if SANITIZE else "build/linetrace" if LINETRACE else "build"
 
 setup(
-    long_description=absolute(Path("README.md").read_text("utf-8"), project.get("urls", {}).get("Source"), version),
+    project_urls=presentation["urls"](source, version),
+    long_description=presentation["absolute"](Path("README.md").read_text("utf-8"), source, version),
     long_description_content_type="text/markdown",
     ext_modules=cythonize(
         [

@@ -1,8 +1,11 @@
 """Tasks that take their first step when they are made, on every CPython: asyncio has them from 3.12 on."""
 
 import asyncio
+import sys
 import types
-from collections.abc import Coroutine, Generator
+from functools import wraps
+from importlib.util import find_spec
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,8 +45,35 @@ def _resumed(work: Coroutine[Any, Any, Any], waited: Any) -> Generator[Any, Any,
 def eager_tasks() -> Generator[None]:
     """Have the running loop make them."""
     loop = asyncio.get_running_loop()
+    before = loop.get_task_factory()
     loop.set_task_factory(getattr(asyncio, "eager_task_factory", _eager))
     try:
         yield
     finally:
-        loop.set_task_factory(None)
+        loop.set_task_factory(before)
+
+
+def make_every_loop_eager() -> None:
+    """Have each loop of this process make them from its beginning, asyncio's and uvloop's.
+
+    Raises:
+        RuntimeError: this CPython has no factory for them.
+    """
+    if sys.version_info < (3, 12):
+        raise RuntimeError("asyncio.eager_task_factory needs CPython 3.12 or newer")
+    loops: list[type[Any]] = [asyncio.BaseEventLoop]
+    if find_spec("uvloop") is not None:
+        import uvloop
+
+        loops.append(uvloop.Loop)
+    for each in loops:
+        each.__init__ = _with_eager_tasks(each.__init__)  # type: ignore[misc]
+
+
+def _with_eager_tasks(init: Callable[..., None]) -> Callable[..., None]:
+    @wraps(init)
+    def made(self: asyncio.AbstractEventLoop, *args: Any, **options: Any) -> None:
+        init(self, *args, **options)
+        self.set_task_factory(asyncio.eager_task_factory)
+
+    return made
