@@ -1,9 +1,11 @@
-"""Builds crest's extension modules. Everything static stands in pyproject.toml, and what indexes show in presentation.py.
+"""Builds crest's extension modules. Everything static stands in pyproject.toml; presentation.py has what indexes show.
 
 CREST_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer in every module (`make sanitize-extensions`).
 CREST_FUZZ=1       the same, and coverage that guides libFuzzer; for clang only (`make fuzz`).
 CREST_LINETRACE=1  line tracing, so that coverage sees .pyx lines. Its plugin wants each .c beside the .pyx: copy them
                    there from build/linetrace/cython, and run with PYTHONPATH=build/linetrace/lib.*
+CREST_BUILT=1      the modules are in the source tree, where `build_ext --inplace` has left them: nothing is compiled. An
+                   editable installation would compile all of them once more.
 
 Each kind of build has folders of its own below build/, and so never mixes with a plain one.
 
@@ -91,7 +93,9 @@ setup(
     project_urls=presentation["urls"](source, version),
     long_description=presentation["absolute"](Path("README.md").read_text("utf-8"), source, version),
     long_description_content_type="text/markdown",
-    ext_modules=cythonize(
+    ext_modules=[]
+    if os.environ.get("CREST_BUILT")
+    else cythonize(
         [
             Extension(
                 f"crest.{name}",

@@ -3,10 +3,10 @@
 import asyncio
 import sys
 import types
-from functools import wraps
-from importlib.util import find_spec
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
+from functools import wraps
+from importlib.util import find_spec
 from typing import Any
 
 

@@ -50,6 +50,7 @@ DOCUMENTS = (
     "docs/reference.md",
     "docs/deployment.md",
     "docs/shutdown.md",
+    "docs/free-threading.md",
     "CHANGELOG.md",
 )
 RUN = ("python", "javascript")
