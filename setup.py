@@ -4,7 +4,7 @@ CREST_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer in every modu
 CREST_FUZZ=1       the same, and coverage that guides libFuzzer; for clang only (`make fuzz`).
 CREST_LINETRACE=1  line tracing, so that coverage sees .pyx lines. Its plugin wants each .c beside the .pyx: copy them
                    there from build/linetrace/cython, and run with PYTHONPATH=build/linetrace/lib.*
-CREST_BUILT=1      the modules are in the source tree, where `build_ext --inplace` has left them: nothing is compiled. An
+CREST_BUILT=1      the modules are in the source tree, where `build_ext --inplace` puts them: nothing is compiled. An
                    editable installation would compile all of them once more.
 
 Each kind of build has folders of its own below build/, and so never mixes with a plain one.

@@ -41,12 +41,23 @@ def _resumed(work: Coroutine[Any, Any, Any], waited: Any) -> Generator[Any, Any,
             return result.value
 
 
+def _eager_task(
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], *, eager_start: bool | None = None, **options: Any
+) -> asyncio.Task[Any]:
+    """Make a task as `asyncio.eager_task_factory` does. uvloop passes `eager_start=None` for whatever was not said:
+    some versions of that one do not know the argument, and others take None for no."""
+    return asyncio.Task(work, loop=loop, eager_start=eager_start is not False, **options)
+
+
+FACTORY = _eager_task if sys.version_info >= (3, 12) else _eager
+
+
 @contextmanager
 def eager_tasks() -> Generator[None]:
     """Have the running loop make them."""
     loop = asyncio.get_running_loop()
     before = loop.get_task_factory()
-    loop.set_task_factory(getattr(asyncio, "eager_task_factory", _eager))
+    loop.set_task_factory(FACTORY)
     try:
         yield
     finally:
@@ -57,10 +68,10 @@ def make_every_loop_eager() -> None:
     """Have each loop of this process make them from its beginning, asyncio's and uvloop's.
 
     Raises:
-        RuntimeError: this CPython has no factory for them.
+        RuntimeError: this CPython's asyncio has none.
     """
     if sys.version_info < (3, 12):
-        raise RuntimeError("asyncio.eager_task_factory needs CPython 3.12 or newer")
+        raise RuntimeError("tasks that are eager everywhere need CPython 3.12 or newer")
     loops: list[type[Any]] = [asyncio.BaseEventLoop]
     if find_spec("uvloop") is not None:
         import uvloop
@@ -74,6 +85,6 @@ def _with_eager_tasks(init: Callable[..., None]) -> Callable[..., None]:
     @wraps(init)
     def made(self: asyncio.AbstractEventLoop, *args: Any, **options: Any) -> None:
         init(self, *args, **options)
-        self.set_task_factory(asyncio.eager_task_factory)
+        self.set_task_factory(FACTORY)
 
     return made
