@@ -52,6 +52,7 @@ DOCUMENTS = (
     "docs/reference.md",
     "docs/deployment.md",
     "docs/shutdown.md",
+    "docs/free-threading.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
