@@ -231,6 +231,7 @@ async def test_a_start_that_failed_leaves_nothing_behind() -> None:
     app = App()
     async with App().listening() as other:
         ws = named("it")
+        app.mount("/ws", ws)
         with pytest.raises(ListenError):
             async with app.listening(port=other.port):
                 pass
@@ -263,7 +264,7 @@ def test_a_path_that_is_no_str_is_refused(path: Any) -> None:
             call()
 
 
-@pytest.mark.parametrize("wrong", [None, App(), WebSocketServer, "/ws"])
+@pytest.mark.parametrize("wrong", [None, App, WebSocketServer, "/ws"])
 def test_only_servers_are_mounted(wrong: Any) -> None:
     with pytest.raises(TypeError, match=r"mount\(\) takes a WebSocketServer, not " + type(wrong).__name__):
         App().mount("/ws", wrong)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Coroutine
+from logging import DEBUG
 from typing import TYPE_CHECKING, Any
 
 from crest.admission import RETRY_AFTER, Refusal, kind_of
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from crest.listener import Listener
     from crest.server import WebSocketServer
     from crest.wire.extensions import Agreement
+
+    Offer = tuple[WebSocketConnection, bytes, Agreement | None]
 
 BEGUN = object()
 """An answer that has no task yet."""
@@ -55,6 +58,7 @@ class Opening:
         "_listener",
         "_overhead",
         "_page",
+        "_path",
         "_pending",
         "_protocol",
         "_reader",
@@ -78,6 +82,7 @@ class Opening:
     def _await_request(self) -> None:
         self._reader = HeadReader(self._listener.max_header_size, self._listener.max_headers)
         self._client = self._source  # of this request, if that is not the peer
+        self._path: str | None = None
         self._overhead = 0
         self._protocol.set_deadline(self._listener.open_timeout)
 
@@ -133,6 +138,11 @@ class Opening:
         self._listener.refusals.add_connection(kind, self._client or client_address(transport), reason)
         transport.abort()
 
+    def _log_fields(self) -> dict[str, object]:
+        transport = self._protocol.transport
+        client = self._client or (None if transport is None else client_address(transport))
+        return {"client": client, "path": self._path}
+
     def _count(self) -> None:
         """Have requests that are kept, and responses that wait, count in the budget."""
         if self._protocol.opening is self:
@@ -175,7 +185,7 @@ class Opening:
         listener = self._listener
         if listener.proxies is not None:
             self._client = self._client_of(listener.proxies, head)
-        path = path_of(head.target)
+        self._path = path = path_of(head.target)
         if not path:
             raise HandshakeError(400, "the request target has no path")
         server = listener.servers.get(path)
@@ -186,7 +196,7 @@ class Opening:
                 listener.hosts.check(head, scheme_of(self._protocol.transport, self._tls_ended))
         except HandshakeError as error:
             if server is not None and wants_upgrade(head):
-                server.admission.refused[kind_of(error)] += 1
+                server._admission.refused[kind_of(error)] += 1
             elif isinstance(error, Refusal):
                 listener.refused[error.kind] += 1
             raise
@@ -205,11 +215,11 @@ class Opening:
 
     def _upgrade(self, server: WebSocketServer, head: RequestHead) -> bool:
         """Decide about an upgrade request, or begin to. True when this connection's opening is over."""
-        listener, admission, transport = self._listener, server.admission, self._protocol.transport
+        listener, admission, transport = self._listener, server._admission, self._protocol.transport
         user: Any = None
         later, scheme = False, scheme_of(transport, self._tls_ended)
         try:
-            response, subprotocol, agreed = accept(head, server.subprotocols, server.deflate)
+            response, subprotocol, agreed = accept(head, server.subprotocols, server._deflate)
             origin = head.joined(b"Origin")  # of several, a text that is none
             if origin is not None:
                 admission.check_origin(origin, head, scheme)
@@ -225,28 +235,29 @@ class Opening:
                 end_child(error.__cause__)
             admission.refused[kind_of(error)] += 1
             raise
-        connection = WebSocketConnection(head.raw, self._client or transport, scheme, subprotocol)
+        offer = WebSocketConnection(head.raw, self._client or transport, scheme, subprotocol), response, agreed
         if later:
             self._deciding = server
-            self._begin(self._upgrade_later(server, connection, response, agreed, user), user)
+            self._begin(self._upgrade_later(server, offer, user), user)
             return self._protocol.opening is None
-        if user is not None:
-            connection.user = user
-        self._protocol.upgrade(connection, server.hub, response, self._pending, agreed)
+        self._accept(server, offer, user)
         return True
 
-    async def _upgrade_later(
-        self,
-        server: WebSocketServer,
-        connection: WebSocketConnection,
-        response: bytes,
-        agreed: Agreement | None,
-        answer: Awaitable[Any],
-    ) -> None:
+    def _accept(self, server: WebSocketServer, offer: Offer, user: Any) -> None:
+        """Make it a WebSocket."""
+        connection, response, agreed = offer
+        if user is not None:
+            connection.user = user
+        if logger.isEnabledFor(DEBUG):
+            fields = connection._log_fields()
+            logger.debug("%s: connected, %s at %s", connection.get_id(), fields["client"], fields["path"], extra=fields)
+        self._protocol.upgrade(connection, server._hub, response, self._pending, agreed)
+
+    async def _upgrade_later(self, server: WebSocketServer, offer: Offer, answer: Awaitable[Any]) -> None:
         """Go on when an async on_upgrade has decided, if anyone still waits for it."""
         refusal = None
         try:
-            user = await server.admission.answer(answer)
+            user = await server._admission.answer(answer)
         except HandshakeError as error:
             if error.__cause__ is not None and self._listener.was_forked():
                 end_child(error.__cause__)
@@ -258,13 +269,11 @@ class Opening:
             self._give_up(server, refusal)
             return
         self._go_on_reading()
-        if user is not None:
-            connection.user = user
-        self._protocol.upgrade(connection, server.hub, response, self._pending, agreed)
+        self._accept(server, offer, user)
 
     def _give_up(self, server: WebSocketServer, error: HandshakeError) -> None:
         """Refuse the request that is being decided about."""
-        server.admission.refused[kind_of(error)] += 1
+        server._admission.refused[kind_of(error)] += 1
         self._forget()
         self._go_on_reading()
         self._refuse(error)
@@ -299,9 +308,10 @@ class Opening:
         try:
             await answer
         except Exception as error:
+            fields = self._log_fields()
             if self._is_connected():
                 self._protocol.transport.abort()
-            logger.error("A request could not be answered, and its connection is cut off", exc_info=error)
+            logger.error("A request could not be answered, and its connection is cut off", exc_info=error, extra=fields)
 
     def _forget(self) -> None:
         """Cancel the pending answer, if any."""
@@ -360,7 +370,7 @@ class Opening:
                         self._write(piece)
                         await self._read_by_client()
             except OSError as error:
-                logger.error("%s %s: %s", head.method, head.target, error)
+                logger.error("%s %s: %s", head.method, head.target, error, extra=self._log_fields())
                 if self._is_connected():
                     self._protocol.transport.abort()
                 return
@@ -415,7 +425,7 @@ class Opening:
     def _refuse(self, error: HandshakeError, *, head_only: bool = False) -> None:
         transport, listener = self._protocol.transport, self._listener
         kind = error.kind if isinstance(error, Refusal) else str(error.status)
-        listener.refusals.add(kind, self._client or client_address(transport), error)
+        listener.refusals.add(kind, self._client or client_address(transport), self._path, error)
         listener.leave_seat(self._protocol)
         self._write(serialize(error_response(error), head_only=head_only, keep_alive=False))
         self._close()

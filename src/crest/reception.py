@@ -103,7 +103,8 @@ class Reception:
         arrival = self._arrivals.pop(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            logger.error("A connection of %s can not be served", arrival.client, exc_info=error)
+            fields = {"client": arrival.client}
+            logger.error("A connection of %s can not be served", arrival.client, exc_info=error, extra=fields)
         arrival.end()
 
     def close(self) -> None:
