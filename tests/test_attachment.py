@@ -25,7 +25,7 @@ ws.on_connect(lambda conn: conn.send(__name__))
 def module(name: str, source: str = "", **names: Any) -> Any:
     """A module of this name."""
     made = ModuleType(name)
-    vars(made).update(vars(crest), **names)
+    vars(made).update({name: getattr(crest, name) for name in ("App", "WebSocketServer")}, **names)
     exec(source, vars(made))
     return made
 
@@ -257,9 +257,9 @@ async def test_equal_is_not_the_same() -> None:
 @on_each_loop
 async def test_a_running_app_serves_what_is_mounted_from_then_on() -> None:
     main = program("main")
-    late = WebSocketServer()
-    late.on_connect(lambda conn: conn.send("late"))
     async with main.app.listening() as server:
+        late = WebSocketServer()
+        late.on_connect(lambda conn: conn.send("late"))
         assert await status(server, "/late") == 404
         main.app.mount("/late", late)
         main.app.mount("/later", late)
@@ -280,8 +280,9 @@ async def test_a_running_app_serves_what_is_mounted_from_then_on() -> None:
 
 @on_each_loop
 async def test_what_a_running_app_can_not_mount_is_an_error_and_changes_nothing() -> None:
-    one, two, late = program("one"), program("two"), WebSocketServer()
+    one, two = program("one"), program("two")
     async with one.app.listening() as server, two.app.listening():
+        late = WebSocketServer("/late")
         with pytest.raises(ConfigurationError, match="two servers at '/ws'"):
             one.app.mount("/ws", late)
         with pytest.raises(ConfigurationError, match=r"runs in .* already"):
@@ -291,13 +292,14 @@ async def test_what_a_running_app_can_not_mount_is_an_error_and_changes_nothing(
         one.app.mount("/ws", one.ws)
         assert await greeting(server) == "one"
     async with one.app.listening() as server:
-        assert await status(server, "/two") == 404
+        assert [await status(server, path) for path in ("/two", "/late")] == [404, 101]
 
 
 @on_each_loop
 async def test_a_running_app_is_not_mounted_at_from_another_thread() -> None:
-    main, late = program("main"), WebSocketServer()
+    main = program("main")
     async with main.app.listening() as server:
+        late = WebSocketServer()
         with pytest.raises(ConfigurationError, match="runs in another thread"):
             await asyncio.to_thread(main.app.mount, "/late", late)
         assert await status(server, "/late") == 404
@@ -305,13 +307,13 @@ async def test_a_running_app_is_not_mounted_at_from_another_thread() -> None:
 
 @on_each_loop
 async def test_an_app_that_is_shutting_down_mounts_nothing_more() -> None:
-    main, late = program("main"), WebSocketServer()
+    main = program("main")
     errors: list[ConfigurationError] = []
 
     @main.ws.on_close
     def closed(conn: Any, code: int, reason: str) -> None:
         with pytest.raises(ConfigurationError, match="is shutting down") as raised:
-            main.app.mount("/late", late)
+            main.app.mount("/late", WebSocketServer())
         errors.append(raised.value)
 
     async with main.app.listening() as server:

@@ -186,6 +186,10 @@ def check(key: str) -> Callable[[Check], Check]:
     return register
 
 
+LOGGED = {"websocket#on-error": 1}
+"""Snippets whose handlers raise, and how often."""
+
+
 @pytest.mark.parametrize("key", SNIPPETS)
 def test_snippet(
     key: str,
@@ -198,7 +202,7 @@ def test_snippet(
     assert key in CHECKS, f"the snippet at {snippet.document}:{snippet.line} has no test"
     CHECKS[key](Stage(snippet, monkeypatch, lambda: capsys.readouterr().out, tmp_path))
     errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
-    assert errors == []
+    assert len(errors) == LOGGED.get(key, 0), errors
 
 
 def test_every_check_has_a_snippet() -> None:

@@ -1,11 +1,13 @@
 """crest.signals: one signal reaches all apps of a loop, and what handled it before comes back."""
 
 import asyncio
+import os
 import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -330,3 +332,37 @@ async def test_a_descriptor_that_the_program_sets_meanwhile_remains() -> None:
     await called.reach(1)
     loop.remove_signal_handler(number)
     signal.set_wakeup_fd(before)
+
+
+def test_a_descriptor_that_another_loop_has_found_may_be_put_back_at_any_time(loop_factory: LoopFactory) -> None:
+    """Loops do so when they stop; it must not be another file by then."""
+    found: list[int] = []
+
+    async def main() -> None:
+        with handling({TERM: lambda: None}):
+            found.append(wakeup_fd())
+
+    before = wakeup_fd()
+    with asyncio.Runner() as runner:
+        runner.run(main())
+    signal.set_wakeup_fd(found[0])
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(main())
+    finally:
+        signal.set_wakeup_fd(before)
+
+
+def test_a_descriptor_that_was_closed_is_none(tmp_path: Path) -> None:
+    async def main() -> None:
+        with handling({TERM: lambda: None}):
+            assert wakeup_fd() not in (-1, closed)
+
+    before, closed = wakeup_fd(), os.open(tmp_path / "file", os.O_CREAT | os.O_NONBLOCK)
+    signal.set_wakeup_fd(closed)
+    os.close(closed)
+    try:
+        with asyncio.Runner() as runner:
+            runner.run(main())
+    finally:
+        signal.set_wakeup_fd(before)

@@ -425,7 +425,7 @@ class Opening:
     def _refuse(self, error: HandshakeError, *, head_only: bool = False) -> None:
         transport, listener = self._protocol.transport, self._listener
         kind = error.kind if isinstance(error, Refusal) else str(error.status)
-        listener.refusals.add(kind, self._client or client_address(transport), self._path, error)
+        listener.refusals.add(kind, self._client or client_address(transport), error, self._path)
         listener.leave_seat(self._protocol)
         self._write(serialize(error_response(error), head_only=head_only, keep_alive=False))
         self._close()

@@ -28,7 +28,7 @@ class RefusalLog:
         self._suppressed: dict[str, int] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
-    def add(self, kind: str, client: object, path: str | None, error: HandshakeError) -> None:
+    def add(self, kind: str, client: object, error: HandshakeError, path: str | None = None) -> None:
         """A request was refused. An error that has a cause is the server's own, and logged with that traceback."""
         if self._is_first(kind):
             level = logging.INFO if error.__cause__ is None else logging.ERROR

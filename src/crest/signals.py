@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -55,7 +55,7 @@ class Signals:
         self._actions: dict[int, list[Action]] = {}
         self._before: dict[int, Any] = {}
         self._handler = self._handle  # one object, to be known again
-        self._alarm: Alarm | None = None
+        self._is_in_use = False
 
     def add(self, number: int, action: Action) -> None:
         """Have a signal call this, too.
@@ -72,9 +72,10 @@ class Signals:
             self._actions[number] = []
             signal.signal(number, self._handler)
         self._actions[number].append(action)
-        if self._alarm is None:
-            self._alarm = Alarm(self.loop)
+        if not self._is_in_use:
+            self._is_in_use = True
             _in_use.append(self)
+            _alarm.set(self.loop)
 
     def remove(self, number: int, action: Action) -> None:
         """Have a signal no longer call this, if it does."""
@@ -84,10 +85,10 @@ class Signals:
             if not actions:
                 del self._actions[number]
                 self._put_back(number)
-        if not self._actions and self._alarm is not None:
+        if not self._actions and self._is_in_use:
+            self._is_in_use = False
             _in_use.remove(self)
-            self._alarm.close()
-            self._alarm = None
+            _alarm.unset(self.loop)
 
     def clear_if_closed(self) -> None:
         """Put everything back if the loop was closed, and the apps can not."""
@@ -122,50 +123,52 @@ class Signals:
 
 
 class Alarm:
-    """Wakes a loop at signals that nothing else wakes at them.
+    """Wakes loops at signals that nothing else wakes at them.
 
-    uvloop's always are woken. Those of asyncio may be about to wait when a signal comes, and then wait.
-
-    Args:
-        loop: Runs in this thread, which is the main one.
+    uvloop's always are woken. Those of asyncio may be about to wait when a signal comes, and then wait. The descriptor
+    is never closed: a loop that has found it may put it back at any time.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._heard, self._rung = socket.socketpair()
-        self._heard.setblocking(False)
-        self._rung.setblocking(False)
-        before = signal.set_wakeup_fd(self._rung.fileno(), warn_on_full_buffer=False)
-        if before == NONE:
-            loop.add_reader(self._heard.fileno(), self._drain)
-        else:
-            signal.set_wakeup_fd(before, warn_on_full_buffer=False)
-            with suppress(OSError):
-                os.write(before, self._drain())  # what came between the two
-            self._close_sockets()
+    def __init__(self) -> None:
+        self._heard = self._rung = NONE
+        self._loops: list[asyncio.AbstractEventLoop] = []
 
-    def close(self) -> None:
-        """End; a descriptor that the program has set meanwhile remains."""
-        if self._rung.fileno() == NONE:
+    def set(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake the running loop of the main thread, too."""
+        if sys.platform == "win32":  # its loops are woken as uvloop's are
             return
-        try:
-            current = signal.set_wakeup_fd(NONE)
-        except ValueError:  # not the main thread: the descriptor must not become that of something else
-            self._rung.detach()
-        else:
-            if current not in (NONE, self._rung.fileno()):
-                signal.set_wakeup_fd(current, warn_on_full_buffer=False)
-        if not self._loop.is_closed():
-            self._loop.remove_reader(self._heard.fileno())
-        self._close_sockets()
+        if self._rung == NONE:
+            self._heard, self._rung = os.pipe()
+            os.set_blocking(self._heard, False)
+            os.set_blocking(self._rung, False)
+        before = signal.set_wakeup_fd(self._rung, warn_on_full_buffer=False)
+        if before not in (NONE, self._rung):
+            with suppress(OSError, ValueError):  # it was closed
+                signal.set_wakeup_fd(before, warn_on_full_buffer=False)
+                os.write(before, self._drain())  # what came between the two
+                return
+        loop.add_reader(self._heard, self._drain)
+        self._loops.append(loop)
+
+    def unset(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake a loop no longer. A descriptor that the program has set meanwhile remains."""
+        if loop not in self._loops:
+            return
+        self._loops.remove(loop)
+        if not loop.is_closed():
+            loop.remove_reader(self._heard)
+        if not self._loops:
+            with suppress(ValueError):  # not the main thread
+                current = signal.set_wakeup_fd(NONE)
+                if current not in (NONE, self._rung):
+                    signal.set_wakeup_fd(current, warn_on_full_buffer=False)
 
     def _drain(self) -> bytes:
         """Read the numbers of the signals that came."""
         try:
-            return self._heard.recv(4096)
+            return os.read(self._heard, 4096)
         except BlockingIOError:
             return b""
 
-    def _close_sockets(self) -> None:
-        self._heard.close()
-        self._rung.close()
+
+_alarm = Alarm()
