@@ -608,6 +608,7 @@ def rust_loop() -> asyncio.AbstractEventLoop:
 
 
 @OURS
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # rloop's own pair
 @pytest.mark.parametrize("loop_factory", [Strict, rust_loop])
 def test_loops_that_watch_descriptors_only(loop_factory: Any, pair: Pair) -> None:
     """crest waits for the first byte of a connection, and then for its own transports."""
