@@ -259,7 +259,7 @@ async def test_shutdown_ends_a_decision(direct: bool) -> None:
         await stopping
         assert await decision.ended.reach(1) == ["cancelled"]
     assert ws.refused == {"shutdown": 1}
-    assert len(ws.admission._seats) == 0
+    assert len(ws._admission._seats) == 0
 
 
 @on_each_loop
@@ -312,7 +312,7 @@ async def test_a_decision_that_is_cancelled_from_outside_is_none() -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    answering = asyncio.create_task(WebSocketServer().admission.answer(forever()))
+    answering = asyncio.create_task(WebSocketServer()._admission.answer(forever()))
     await until(begun)
     answering.cancel()
     await asyncio.wait([answering])
@@ -414,7 +414,7 @@ async def test_past_max_connections_per_ip_there_is_429(direct: bool) -> None:
         async with upgraded(server, changed=alice):
             pass
     assert ws.refused == {"max_connections_per_ip": 1}
-    assert len(ws.admission._seats) == 0
+    assert len(ws._admission._seats) == 0
 
 
 @on_each_loop

@@ -1,6 +1,7 @@
 """crest.reception: accepted connections on their way to a transport, and accepting itself when there is no room."""
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -30,6 +31,12 @@ def served(tls: bool, pair: Pair, direct: bool) -> Any:
     ws.on_message(lambda conn, message: conn.send(message))
     files = {"certfile": pair.certfile, "keyfile": pair.keyfile} if tls else {}
     return app.listening(direct=direct, **files)
+
+
+@pytest.fixture(autouse=True)
+def _no_garbage() -> None:
+    """Descriptors of this process are counted: those of other tests' garbage must not go meanwhile."""
+    gc.collect()
 
 
 def open_descriptors() -> int:

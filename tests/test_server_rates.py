@@ -68,8 +68,8 @@ def test_inflated_bytes_count_against_something() -> None:
 async def test_a_second_worth_may_come_at_once() -> None:
     ws, events = WebSocketServer(max_message_rate=1000, max_byte_rate=1e6), Events()
     ws.on_message(lambda conn, message: events.add(message))
-    assert ws.hub.rates is not None
-    assert (ws.hub.rates.max_message_rate, ws.hub.rates.max_byte_rate) == ((1000, 1000), (1e6, 1e6))
+    assert ws._hub.rates is not None
+    assert (ws._hub.rates.max_message_rate, ws._hub.rates.max_byte_rate) == ((1000, 1000), (1e6, 1e6))
     async with App().listening() as server, connect(server) as client:
         for _ in range(1000):
             await client.send("x")
@@ -79,7 +79,7 @@ async def test_a_second_worth_may_come_at_once() -> None:
 
 @pytest.mark.parametrize("name", ["max_message_rate", "max_byte_rate"])
 def test_either_may_be_left_out(name: str) -> None:
-    assert WebSocketServer(**{name: None}).hub.rates is None
-    rates = WebSocketServer(**{name: (7, 9)}).hub.rates
+    assert WebSocketServer(**{name: None})._hub.rates is None
+    rates = WebSocketServer(**{name: (7, 9)})._hub.rates
     assert rates is not None
     assert {rates.max_message_rate, rates.max_byte_rate} == {(7, 9), None}

@@ -9,12 +9,12 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from ssl import SSLContext
 from typing import Any, Literal, NoReturn, TypeVar
-from weakref import ref
 
+from crest.attachment import app_made, mounted, origin_of, servers_for
 from crest.certificate import certificate_of
 from crest.endpoint import Listen, addresses_of
 from crest.exceptions import ConfigurationError, ListenError
@@ -24,7 +24,8 @@ from crest.listener import Listener
 from crest.log import logger
 from crest.options import check_count, check_flag, check_optional_count, check_pace, check_path, check_seconds
 from crest.proxies import Address, Network, TrustedProxies
-from crest.server import MOST_BYTES, MOST_COUNT, WebSocketServer, waiting
+from crest.server import MOST_BYTES, MOST_COUNT, WebSocketServer
+from crest.signals import handling
 from crest.static import StaticFiles
 
 Page = TypeVar("Page", bound=Callable[[Request], Any])
@@ -111,13 +112,15 @@ class App:
             raise ValueError(
                 "proxy_protocol needs trusted_proxies: the header is taken from those, and from nobody else"
             )
-        self.routes: dict[str, Callable[[Request], Any]] = {}
-        self.static_files: list[tuple[str, StaticFiles]] = []
+        self._routes: dict[str, Callable[[Request], Any]] = {}
+        self._static_files: list[tuple[str, StaticFiles]] = []
         self._mounts: list[tuple[str, WebSocketServer]] = []
-        caller = sys._getframe(1)
-        self.refusal_counts: Counter[str] = Counter()
-        self._running = False
-        self._made_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+        self._refusal_counts: Counter[str] = Counter()
+        self._listener: Listener | None = None
+        self._was_run = False
+        self._module, self._made_at = origin_of(self)
+        self._kept: list[WebSocketServer] = []  # that may be this app's, until it starts
+        app_made(self)
 
     def __repr__(self) -> str:
         return f"<App made at {self._made_at}>"
@@ -125,16 +128,22 @@ class App:
     # ---- What is served ------------------------------------------------------------------------------------------
 
     def mount(self, path: str, server: WebSocketServer) -> None:
-        """Serve a WebSocketServer at a path, whatever its own is.
+        """Serve a WebSocketServer at a path, whatever its own is; while the app runs, from now on.
 
         Raises:
             TypeError, ValueError: No path, or no WebSocketServer.
+            ConfigurationError: The app runs, and it is shutting down, or this is not the thread of its loop, or another
+                server has that path, or another app serves this one.
         """
         if not isinstance(server, WebSocketServer):
             raise TypeError(f"mount() takes a WebSocketServer, not {type(server).__name__}")
-        self._mounts.append((check_path(path), server))
-        if server in waiting:
-            waiting.remove(server)
+        check_path(path)
+        if self._listener is not None and self._is_running():
+            self._check_mount(self._listener.servers, path, server)
+            self._listener.mount(path, server)
+            server._served_by = self
+        self._mounts.append((path, server))
+        mounted(server)
 
     def get(self, path: str) -> Callable[[Page], Page]:
         """Register, as a decorator, the handler of plain GET and HEAD requests for a path.
@@ -147,7 +156,7 @@ class App:
         def register(handler: Page) -> Page:
             if not callable(handler):
                 raise TypeError(f"a handler must be callable, not {type(handler).__name__}")
-            self.routes[path] = handler
+            self._routes[path] = handler
             return handler
 
         return register
@@ -158,8 +167,8 @@ class App:
         Raises:
             ValueError: `directory` is none.
         """
-        self.static_files.append((check_path(prefix).rstrip("/") + "/", StaticFiles(directory)))
-        self.static_files.sort(key=lambda each: -len(each[0]))
+        self._static_files.append((check_path(prefix).rstrip("/") + "/", StaticFiles(directory)))
+        self._static_files.sort(key=lambda each: -len(each[0]))
 
     @property
     def refused(self) -> dict[str, int]:
@@ -169,7 +178,7 @@ class App:
         failed or took too long; "proxy_protocol": no header of it; "response": nothing of one was taken in time;
         "transport": it had ended already. Requests for pages: "host"; "page_timeout"; "shutdown".
         """
-        return dict(self.refusal_counts)
+        return dict(self._refusal_counts)
 
     # ---- Running -------------------------------------------------------------------------------------------------
 
@@ -261,7 +270,10 @@ class App:
             if listener is not None:
                 listener.reload()
 
-        with _signals(stop, None if certfile is None else reload):
+        actions = {signal.SIGINT: stop, signal.SIGTERM: stop}
+        if certfile is not None and hasattr(signal, "SIGHUP"):
+            actions[signal.SIGHUP] = reload
+        with handling(actions):
             async with self.listening(
                 host,
                 port,
@@ -300,15 +312,17 @@ class App:
 
         Raises:
             ListenError: An address can not be bound, or the certificate can not be used.
-            ConfigurationError: Two servers have one path, a server runs in another app already, or this app does.
+            ConfigurationError: Two servers have one path; a server runs in another app already, or this app does; or a
+                server was never mounted, and several apps may be meant.
         """
         addresses = addresses_of(host, port, listen, unix, unix_mode)
-        if self._running:
+        if self._is_running():
             raise ConfigurationError(f"{self!r} runs already")
         certificate = certificate_of(certfile, keyfile, ssl)
+        servers = self._servers()
         listener = Listener(
             self,
-            self._servers(),
+            servers,
             open_timeout=check_seconds("open_timeout", self.open_timeout if open_timeout is None else open_timeout),
             shutdown_timeout=check_seconds(
                 "shutdown_timeout", self.shutdown_timeout if shutdown_timeout is None else shutdown_timeout, zero=True
@@ -317,76 +331,62 @@ class App:
             max_headers=self.max_headers,
             direct=direct,
         )
-        for server in listener.servers.values():
-            server.served_by = self
-        self._running = True
+        for server in servers.values():
+            server._served_by = self
+        self._listener, self._was_run = listener, True
         try:
             await listener.start(addresses, certificate)
             yield listener
         finally:
             try:
-                await listener.stop()
+                if not listener.loop.is_closed():
+                    await listener.stop()
             finally:
-                self._running = False
-                for server in listener.servers.values():
-                    server.served_by = None
+                self._ended(listener)
 
     def _servers(self) -> dict[str, WebSocketServer]:
-        """The WebSocketServer of each path; those that were never mounted are this app's from now on."""
-        _forget_unused()
-        fresh = [(server.path, server) for server in waiting]
+        """Find the WebSocketServer of each path; those that were never mounted are this app's from now on."""
+        fresh = [(server.path, server) for server in servers_for(self)]
         found: dict[str, WebSocketServer] = {}
         for path, server in [*self._mounts, *fresh]:
-            if found.setdefault(path, server) is not server:
-                raise ConfigurationError(f"two servers at {path!r}: {found[path]!r} and {server!r}")
-            if server.served_by is not None:
-                raise ConfigurationError(
-                    f"{server!r} runs in {server.served_by!r} already, and not in {self!r} as well"
-                )
+            self._check_mount(found, path, server)
+            found[path] = server
         for path, server in fresh:
-            self.mount(path, server)
+            self._mounts.append((path, server))
+            mounted(server)
         return found
 
+    def _check_mount(self, servers: Mapping[str, WebSocketServer], path: str, server: WebSocketServer) -> None:
+        """Check that a server can be served at a path, beside these.
 
-def _forget_unused() -> None:
-    """Where several servers wait for one path, drop those before the last that nobody but `waiting` knows: they were
-    made and let go, and are no conflict."""
-    last = {server.path: server for server in waiting}
-    rivals = [ref(server) for server in waiting if server is not last[server.path]]
-    if rivals:
-        waiting[:] = last.values()
-        gc.collect()  # handlers refer to their server, and it to them
-        waiting[:0] = [server for rival in rivals if (server := rival()) is not None]
+        Raises:
+            ConfigurationError: Another has that path, or another app serves it.
+        """
+        other = servers.get(path, server)
+        if other is not server:
+            raise ConfigurationError(f"two servers at {path!r}: {other!r} and {server!r}")
+        app = server._served_by
+        if app is not None and app is not self and app._is_running():
+            raise ConfigurationError(f"{server!r} runs in {app!r} already, and not in {self!r} as well")
 
+    def _is_running(self) -> bool:
+        """True if a loop serves this. One that was closed does not, whatever it has left behind."""
+        if self._listener is not None and self._listener.loop.is_closed():
+            self._ended(self._listener)
+        return self._listener is not None
 
-@contextmanager
-def _signals(stop: Callable[[], None], reload: Callable[[], None] | None) -> Iterator[None]:
-    """Have SIGINT and SIGTERM call `stop` on the running loop, and SIGHUP `reload` if there is one; in another thread
-    than the main one, nothing does."""
-    loop = asyncio.get_running_loop()
-    actions = {signal.SIGINT: stop, signal.SIGTERM: stop}
-    if reload is not None and hasattr(signal, "SIGHUP"):
-        actions[signal.SIGHUP] = reload
-    before: dict[signal.Signals, Any] = {}
-    for number, action in actions.items():
-        try:
-            previous = signal.getsignal(number)
-            try:
-                loop.add_signal_handler(number, action)
-            except NotImplementedError:  # Windows
-                signal.signal(number, lambda *_, action=action: loop.call_soon_threadsafe(action))
-            before[number] = previous
-        except (ValueError, RuntimeError):
-            break
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            try:
-                loop.remove_signal_handler(number)
-            except NotImplementedError:
-                pass
-            signal.signal(number, previous)
+    def _has_ended(self) -> bool:
+        """True if this has run, and does not run now."""
+        return self._was_run and not self._is_running()
+
+    def _ended(self, listener: Listener) -> None:
+        """Be ready to run again; unless another listener has begun since."""
+        if self._listener is listener:
+            self._listener = None
+            for server in listener.servers.values():
+                server._served_by = None
+            if listener.loop.is_closed():
+                listener.abandon()
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:

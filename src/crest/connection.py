@@ -11,7 +11,7 @@ from crest.http import Request
 from crest.io.methods import with_own_methods
 from crest.io.outbox import Outbox
 from crest.io.stream import StreamTransport
-from crest.wire.head import parse_head
+from crest.wire.head import parse_head, path_of
 
 Transport = StreamTransport | BaseTransport
 
@@ -40,7 +40,7 @@ class WebSocketConnection(Outbox):
         subprotocol: The subprotocol that was agreed on (RFC 6455 section 1.9), or None.
     """
 
-    __slots__ = ("_client", "_request", "_scheme", "_state", "_user", "subprotocol")
+    __slots__ = ("__weakref__", "_client", "_request", "_scheme", "_state", "_user", "subprotocol")
 
     def __init__(
         self, head: bytes, peer: tuple[str, int] | Transport | None, scheme: str, subprotocol: str | None
@@ -63,6 +63,12 @@ class WebSocketConnection(Outbox):
     def get_id(self) -> str:
         """The connection's name: unique among all connections of all workers and all runs, and safe to log."""
         return f"{_process}-{self._number:x}"
+
+    def _log_fields(self) -> dict[str, object]:
+        # Does not keep the request: most connections never have another use for it.
+        request = self._request
+        path = path_of(parse_head(request).target) if isinstance(request, bytes) else request.path
+        return {"connection": self.get_id(), "client": self.remote_address, "path": path}
 
     @property
     def request(self) -> Request:

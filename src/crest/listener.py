@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ class Listener:
     def __init__(
         self,
         app: App,
-        servers: Mapping[str, WebSocketServer],
+        servers: dict[str, WebSocketServer],
         *,
         open_timeout: float,
         shutdown_timeout: float,
@@ -83,7 +84,7 @@ class Listener:
         self.loop = asyncio.get_running_loop()
         self.proxies = app.trusted_proxies or None
         self._proxy_protocol = app.proxy_protocol
-        self.refused = app.refusal_counts
+        self.refused = app._refusal_counts
         self.refusals = RefusalLog(self.loop, self.refused)
         self._seats = None if app.max_sockets_per_ip is None else Seats(None, app.max_sockets_per_ip)
         self._handshakes = Seats(app.max_tls_handshakes, app.max_tls_handshakes_per_ip)
@@ -99,6 +100,7 @@ class Listener:
         self.protocols = self._roster.protocols
         self._server = asyncio.current_task()  # who stops it
         self._process = os.getpid()
+        self._thread = threading.get_ident()
         self._poller: Poller | None = None
         self._acceptors: list[tuple[Endpoint, _Acceptor]] = []
         self._accepting = True
@@ -136,7 +138,7 @@ class Listener:
         """
         self._certificate = certificate
         for server in self.servers.values():
-            server.hub.open(self._turn)
+            server._hub.open(self._turn)
         for address in addresses:
             self._endpoints += await address.open(certificate is not None)
         if certificate is not None and not any(each.tls for each in self._endpoints):
@@ -154,6 +156,20 @@ class Listener:
                     self._acceptors.append((endpoint, acceptor))
             paths = ", ".join(endpoint.websocket(path) for path in self.servers)
             logger.info("Listening on %s (WebSocket: %s)", endpoint.url, paths or "none")
+
+    def mount(self, path: str, server: WebSocketServer) -> None:
+        """Serve one more WebSocketServer, or one at one more path.
+
+        Raises:
+            ConfigurationError: This is another thread, or the end has begun.
+        """
+        if threading.get_ident() != self._thread:
+            raise ConfigurationError(f"{self.app!r} runs in another thread: mount {server!r} there")
+        if self.stopping:
+            raise ConfigurationError(f"{self.app!r} is shutting down: {server!r} comes too late")
+        if not any(each is server for each in self.servers.values()):
+            server._hub.open(self._turn)
+        self.servers[path] = server
 
     async def _accept(self, sock: socket.socket, certificate: Certificate | None) -> list[_Acceptor]:
         """Begin to accept connections at a socket, for transports of crest's own or of the loop.
@@ -315,11 +331,11 @@ class Listener:
 
     def has_page(self, path: str) -> bool:
         """Whether plain requests for this path have a handler."""
-        return path in self.app.routes
+        return path in self.app._routes
 
     def respond(self, request: Request, path: str) -> Response | Awaitable[Response]:
         """The response to a plain HTTP request."""
-        handler = self.app.routes.get(path)
+        handler = self.app._routes.get(path)
         if handler is not None:
             if request.method not in ("GET", "HEAD"):
                 return Response("only GET and HEAD are possible here\n", 405, {"Allow": "GET, HEAD"}, "text/plain")
@@ -331,7 +347,7 @@ class Listener:
             except BaseException as error:  # SystemExit, too: no page stops the server
                 self.end_child(error)
                 return self._handler_failed(request, error)
-        for prefix, files in self.app.static_files:
+        for prefix, files in self.app._static_files:
             if path.startswith(prefix):
                 return self._await_response(request, files.respond(request, path.removeprefix(prefix)))
             if path == prefix[:-1]:
@@ -350,7 +366,8 @@ class Listener:
             return self._handler_failed(request, error)
 
     def _handler_failed(self, request: Request, error: BaseException) -> Response:
-        logger.error("%s %s: the handler raised", request.method, request.target, exc_info=error)
+        fields = {"client": request.client, "path": request.path}
+        logger.error("%s %s: the handler raised", request.method, request.target, exc_info=error, extra=fields)
         return Response("internal server error\n", 500, content_type="text/plain")
 
     # ---- Stop ----------------------------------------------------------------------------------------------------
@@ -377,13 +394,20 @@ class Listener:
         else:
             self.stop_accepting()  # it has never begun
         for server in self.servers.values():
-            server.hub.close()
+            server._hub.close()
         self.refusals.close()
         for protocol in list(self.seats):  # whose handlers ignore their cancellation
             self.leave_seat(protocol)
         self._turn.clock.stop()
         if self._poller is not None:
             self._poller.close()
+
+    def abandon(self) -> None:
+        """Let go of what a loop has left behind that was closed before the end."""
+        for server in self.servers.values():
+            server._hub.close()
+        for endpoint in self._endpoints:
+            endpoint.close()
 
     def stop_accepting(self, *, passed_only: bool = False) -> None:
         """Close the listening sockets, or only those that were passed to this process: others may listen at them."""

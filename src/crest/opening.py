@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Coroutine
+from logging import DEBUG
 from typing import TYPE_CHECKING, Any
 
 from crest.admission import RETRY_AFTER, Refusal, kind_of
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from crest.listener import Listener
     from crest.server import WebSocketServer
     from crest.wire.extensions import Agreement
+
+    Offer = tuple[WebSocketConnection, bytes, Agreement | None]
 
 BEGUN = object()
 """An answer that has no task yet."""
@@ -56,6 +59,7 @@ class Opening:
         "_listener",
         "_overhead",
         "_page",
+        "_path",
         "_pending",
         "_protocol",
         "_reader",
@@ -80,6 +84,7 @@ class Opening:
     def _await_request(self, seconds: float) -> None:
         self._reader = HeadReader(self._listener.max_header_size, self._listener.max_headers)
         self._client = self._source  # of this request, if that is not the peer
+        self._path: str | None = None
         self._overhead = 0
         self._idle = True
         self._protocol.set_deadline(seconds)
@@ -144,6 +149,11 @@ class Opening:
         self._listener.refusals.add_connection(kind, self._client or client_address(transport), reason)
         transport.abort()
 
+    def _log_fields(self) -> dict[str, object]:
+        transport = self._protocol.transport
+        client = self._client or (None if transport is None else client_address(transport))
+        return {"client": client, "path": self._path}
+
     def _count(self) -> None:
         """Have requests that are kept, and responses that wait, count in the budget."""
         if self._protocol.opening is self:
@@ -186,13 +196,13 @@ class Opening:
         listener = self._listener
         if listener.proxies is not None:
             self._client = self._client_of(listener.proxies, head)
-        path = route_of(head.target)
+        self._path = path = route_of(head.target)
         server, scheme = listener.servers.get(path), scheme_of(self._protocol.transport, self._tls_ended)
         try:
             listener.check(head, scheme)
         except HandshakeError as error:
             if server is not None and wants_upgrade(head):
-                server.admission.refused[kind_of(error)] += 1
+                server._admission.refused[kind_of(error)] += 1
             elif isinstance(error, Refusal):
                 listener.refused[error.kind] += 1
             raise
@@ -211,11 +221,11 @@ class Opening:
 
     def _upgrade(self, server: WebSocketServer, head: RequestHead, scheme: str) -> bool:
         """Decide about an upgrade request, or begin to. True when this connection's opening is over."""
-        listener, admission, transport = self._listener, server.admission, self._protocol.transport
+        listener, admission, transport = self._listener, server._admission, self._protocol.transport
         user: Any = None
         later = False
         try:
-            response, subprotocol, agreed = accept(head, server.subprotocols, server.deflate)
+            response, subprotocol, agreed = accept(head, server.subprotocols, server._deflate)
             origin = head.joined(b"Origin")  # of several, a text that is none
             if origin is not None:
                 admission.check_origin(origin, head, scheme)
@@ -230,29 +240,30 @@ class Opening:
             listener.end_child(error.__cause__)
             admission.refused[kind_of(error)] += 1
             raise
-        connection = WebSocketConnection(head.raw, self._client or transport, scheme, subprotocol)
+        offer = WebSocketConnection(head.raw, self._client or transport, scheme, subprotocol), response, agreed
         if later:
             self._begin_request()
             self._deciding = server
-            self._begin(self._upgrade_later(server, connection, response, agreed, user), user)
+            self._begin(self._upgrade_later(server, offer, user), user)
             return self._protocol.opening is None
-        if user is not None:
-            connection.user = user
-        self._protocol.upgrade(connection, server.hub, response, self._pending, agreed)
+        self._accept(server, offer, user)
         return True
 
-    async def _upgrade_later(
-        self,
-        server: WebSocketServer,
-        connection: WebSocketConnection,
-        response: bytes,
-        agreed: Agreement | None,
-        answer: Awaitable[Any],
-    ) -> None:
+    def _accept(self, server: WebSocketServer, offer: Offer, user: Any) -> None:
+        """Make it a WebSocket."""
+        connection, response, agreed = offer
+        if user is not None:
+            connection.user = user
+        if logger.isEnabledFor(DEBUG):
+            fields = connection._log_fields()
+            logger.debug("%s: connected, %s at %s", connection.get_id(), fields["client"], fields["path"], extra=fields)
+        self._protocol.upgrade(connection, server._hub, response, self._pending, agreed)
+
+    async def _upgrade_later(self, server: WebSocketServer, offer: Offer, answer: Awaitable[Any]) -> None:
         """Go on when an async on_upgrade has decided, if anyone still waits for it."""
         refusal = None
         try:
-            user = await server.admission.answer(answer)
+            user = await server._admission.answer(answer)
         except HandshakeError as error:
             self._listener.end_child(error.__cause__)
             refusal = error
@@ -263,13 +274,11 @@ class Opening:
             self._give_up(server, refusal)
             return
         self._go_on_reading()
-        if user is not None:
-            connection.user = user
-        self._protocol.upgrade(connection, server.hub, response, self._pending, agreed)
+        self._accept(server, offer, user)
 
     def _give_up(self, server: WebSocketServer, error: HandshakeError) -> None:
         """Refuse the request that is being decided about."""
-        server.admission.refused[kind_of(error)] += 1
+        server._admission.refused[kind_of(error)] += 1
         self._forget()
         self._go_on_reading()
         self._refuse(error)
@@ -304,9 +313,10 @@ class Opening:
         try:
             await answer
         except Exception as error:
+            fields = self._log_fields()
             if self._is_connected():
                 self._protocol.transport.abort()
-            logger.error("A request could not be answered, and its connection is cut off", exc_info=error)
+            logger.error("A request could not be answered, and its connection is cut off", exc_info=error, extra=fields)
 
     def _forget(self) -> None:
         """Cancel the pending answer, if any."""
@@ -366,7 +376,7 @@ class Opening:
                         self._write(piece)
                         await self._read_by_client()
             except OSError as error:
-                logger.error("%s %s: %s", head.method, head.target, error)
+                logger.error("%s %s: %s", head.method, head.target, error, extra=self._log_fields())
                 if self._is_connected():
                     self._protocol.transport.abort()
                 return
@@ -421,7 +431,7 @@ class Opening:
     def _refuse(self, error: HandshakeError) -> None:
         transport, listener = self._protocol.transport, self._listener
         kind = error.kind if isinstance(error, Refusal) else str(error.status)
-        listener.refusals.add(kind, self._client or client_address(transport), error)
+        listener.refusals.add(kind, self._client or client_address(transport), error, self._path)
         listener.leave_seat(self._protocol)
         self._write(serialize(error_response(error), head_only=self._reader.is_head, keep_alive=False))
         self._close()

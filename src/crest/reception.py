@@ -122,7 +122,8 @@ class Reception:
         error = None if task.cancelled() else task.exception()
         try:
             if error is not None:
-                logger.error("A connection of %s can not be served", arrival.client, exc_info=error)
+                fields = {"client": arrival.client}
+                logger.error("A connection of %s can not be served", arrival.client, exc_info=error, extra=fields)
         finally:
             arrival.end()
             del self._arrivals[task]

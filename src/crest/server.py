@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from crest.admission import Admission
+from crest.attachment import origin_of, server_made
 from crest.connection import WebSocketConnection
 from crest.io.hub import POLICIES, Hub
 from crest.io.methods import Broadcaster
@@ -25,23 +25,25 @@ from crest.wire.extensions import Deflate
 from crest.wire.handshake import is_token
 from crest.wire.meter import Rates
 
+if TYPE_CHECKING:
+    from crest.app import App
+
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 MOST_BYTES = (1 << 63) - 1
 MOST_COUNT = (1 << 32) - 1
 MOST_THREADS = 16
 
-waiting: list[WebSocketServer] = []
-"""Servers that were never mounted, the oldest first: the next app to run mounts them, each at its own path."""
-
 
 class WebSocketServer(Broadcaster):
     """The WebSocket connections of one path: their handlers, their limits, and broadcasts to all of them.
 
-    Never mounted, it is served at its path by the app that runs in this process.
+    Never mounted, it is served at its path by the app made in the same module. If that has none, by the only app of the
+    process. If there are several, starting one is an error.
 
     Handlers are plain functions, called directly on the event loop, or `async def`: those of one connection run one
-    at a time, in order. Registering a handler again replaces it. What a handler raises goes to `on_error`.
+    at a time, in order. Registering a handler again replaces it. What a handler raises goes to the log and to
+    `on_error`.
 
     Args:
         path: Where it is served; compared exactly, and no pattern.
@@ -86,16 +88,23 @@ class WebSocketServer(Broadcaster):
         fanout_threads: Threads that send such a broadcast, the event loop's own among them: 1 to 16. Helpers start with
             the first broadcast to some hundreds of connections.
 
-    Attributes:
-        admission, deflate, hub, served_by: For the app that serves it.
-
     Raises:
         TypeError, ValueError: An argument is of the wrong type or out of range.
     """
 
     # CPython 3.11 is slow to find attributes in the dict of an extension type's subclass, and these are looked up for
     # each handshake. The dict is for the application's own.
-    __slots__ = ("__dict__", "__weakref__", "_made_at", "admission", "deflate", "path", "served_by", "subprotocols")
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_admission",
+        "_deflate",
+        "_made_at",
+        "_module",
+        "_served_by",
+        "path",
+        "subprotocols",
+    )
 
     def __init__(
         self,
@@ -128,14 +137,14 @@ class WebSocketServer(Broadcaster):
             raise ValueError(f"on_backlog must be one of {', '.join(map(repr, POLICIES))}, not {on_backlog!r}")
         self.path = check_path(path)
         self.subprotocols = _check_subprotocols(subprotocols)
-        self.deflate = _check_compression(compression, policy)
-        self.admission = Admission(
+        self._deflate = _check_compression(compression, policy)
+        self._admission = Admission(
             origins,
             check_optional_count("max_connections", max_connections, MOST_COUNT),
             check_optional_count("max_connections_per_ip", max_connections_per_ip, MOST_COUNT),
             check_rate("max_connect_rate_per_ip", max_connect_rate_per_ip),
         )
-        self.hub = Hub(
+        self._hub = Hub(
             max_message_size=check_count("max_message_size", max_message_size, MOST_BYTES),
             max_fragments=check_count("max_fragments", max_fragments, MOST_COUNT),
             max_backlog=check_count("max_backlog", max_backlog, MOST_BYTES),
@@ -146,7 +155,7 @@ class WebSocketServer(Broadcaster):
             ping_timeout=check_span("ping_timeout", ping_timeout),
             idle_timeout=check_span("idle_timeout", idle_timeout),
             slow_handler=check_span("slow_handler", slow_handler),
-            deflate=self.deflate,
+            deflate=self._deflate,
             fanout_slice=check_seconds("fanout_slice", fanout_slice),
             fanout_threads=check_count("fanout_threads", fanout_threads, MOST_THREADS),
             rates=_rates(
@@ -155,10 +164,9 @@ class WebSocketServer(Broadcaster):
                 check_flag("count_inflated", count_inflated),
             ),
         )
-        self.served_by: object = None  # the app that serves it now
-        caller = sys._getframe(1)
-        self._made_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-        waiting.append(self)
+        self._served_by: App | None = None  # the app that serves it now
+        self._module, self._made_at = origin_of(self)
+        server_made(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r} made at {self._made_at}>"
@@ -171,12 +179,12 @@ class WebSocketServer(Broadcaster):
         What it returns, or an `async def` in the end, is the connection's `user`. It raises `Reject` to refuse; any
         other exception is logged, and the client gets 500.
         """
-        self.admission.on_upgrade = _check_handler(handler)
+        self._admission.on_upgrade = _check_handler(handler)
         return handler
 
     def on_connect(self, handler: Handler) -> Handler:
         """Register `handler(conn)`: a client has connected. It runs before any other handler of that connection."""
-        self.hub.on_connect = _check_handler(handler)
+        self._hub.on_connect = _check_handler(handler)
         return handler
 
     def on_message(self, handler: Handler) -> Handler:
@@ -184,7 +192,7 @@ class WebSocketServer(Broadcaster):
 
         A server with an `on_binary` handler and none for text closes with 1003 instead.
         """
-        self.hub.on_message = _check_handler(handler)
+        self._hub.on_message = _check_handler(handler)
         return handler
 
     def on_binary(self, handler: Handler) -> Handler:
@@ -192,7 +200,7 @@ class WebSocketServer(Broadcaster):
 
         A server with an `on_message` handler and none for binary closes with 1003 instead.
         """
-        self.hub.on_binary = _check_handler(handler)
+        self._hub.on_binary = _check_handler(handler)
         return handler
 
     def on_close(self, handler: Handler) -> Handler:
@@ -201,17 +209,17 @@ class WebSocketServer(Broadcaster):
         Code and reason are the peer's; 1005 when its close frame had none, 1006 when the TCP connection ended without
         one, and those that this side sent when it failed the connection.
         """
-        self.hub.on_close = _check_handler(handler)
+        self._hub.on_close = _check_handler(handler)
         return handler
 
     def on_error(self, handler: Handler) -> Handler:
         """Register `handler(conn, error: str)`: the peer broke the protocol or a limit, or a handler raised.
 
         `error` says what and where; its `exception` is what the handler raised, else None. After the peer's error the
-        connection closes; after a handler's it stays open. Without an `on_error` handler, a handler's exception is
-        logged with its traceback, and the connection is closed with 1011.
+        connection closes; after a handler's it stays open, or is closed with 1011 without an `on_error` handler. What a
+        handler raises is logged with its traceback in either case.
         """
-        self.hub.on_error = _check_handler(handler)
+        self._hub.on_error = _check_handler(handler)
         return handler
 
     def on_drain(self, handler: Handler) -> Handler:
@@ -220,7 +228,7 @@ class WebSocketServer(Broadcaster):
         It runs after a send has found that the client does not keep up, once everything that was sent is with the
         kernel: `conn.buffered` is 0, or what was sent since.
         """
-        self.hub.on_drain = _check_handler(handler)
+        self._hub.on_drain = _check_handler(handler)
         return handler
 
     # ---- Admission -----------------------------------------------------------------------------------------------
@@ -233,17 +241,17 @@ class WebSocketServer(Broadcaster):
         "on_upgrade": by `Reject`; "error": it raised something else; "timeout": it took too long; "memory": there was
         no budget for what came behind the request (`max_backlog_total`); "shutdown": the server was shutting down.
         """
-        return dict(self.admission.refused)
+        return dict(self._admission.refused)
 
     # ---- Connections ---------------------------------------------------------------------------------------------
 
     def connection_count(self) -> int:
         """How many connections are open."""
-        return self.hub.connection_count()
+        return self._hub.connection_count()
 
     def get_connections(self) -> list[WebSocketConnection]:
         """The connections that are open; a new list."""
-        return self.hub.connections()
+        return self._hub.connections()
 
 
 def _check_subprotocols(names: Sequence[str]) -> tuple[str, ...]:

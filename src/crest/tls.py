@@ -148,6 +148,7 @@ class TlsReception(Reception):
     async def _peek(self, sock: socket.socket, size: int) -> bytes:
         """What comes first, left where it is; nothing at the end of the stream. A reset is an end, too: health checks
         leave so."""
+        fd = sock.fileno()  # not every loop watches socket objects
         while True:
             try:
                 return sock.recv(size, socket.MSG_PEEK)
@@ -155,11 +156,11 @@ class TlsReception(Reception):
                 return b""
             except (BlockingIOError, InterruptedError):
                 readable = self._loop.create_future()
-            self._loop.add_reader(sock, _set, readable)
+            self._loop.add_reader(fd, _set, readable)
             try:
                 await readable
             finally:
-                self._loop.remove_reader(sock)
+                self._loop.remove_reader(fd)
 
 
 def _set(future: asyncio.Future[None]) -> None:

@@ -395,7 +395,7 @@ def of_upgrade(raises: bool) -> Place:
 
         world.ws.on_upgrade(upgrading)
         asking(world, lambda other: world.upgrade(other))
-        world.ws.admission.on_upgrade = None
+        world.ws._admission.on_upgrade = None
 
     return place
 
@@ -413,7 +413,7 @@ def of_page(raises: bool, *, later: bool = False) -> Place:
 
         world.app.get("/hostile")(page_later if later else page)
         asking(world, lambda other: other.send(request("/hostile")))
-        del world.app.routes["/hostile"]
+        del world.app._routes["/hostile"]
 
     return place
 
@@ -541,7 +541,7 @@ def run(suite: Suite, pair: Pair, folder: str, first: int, step: int) -> Iterato
     world.actions["hostile"] = lambda conn: world.hostile(conn)
     with world.serving(folder):
         world.ws.on_message(lambda conn, text: world.hostile(conn) if text == "hostile" else world.received(conn, text))
-        plain = world.ws.hub.on_message
+        plain = world.ws._hub.on_message
         bystander = world.bystander()
         world.staying = {bystander.name}
         for number in range(first, 2 * len(objects_for(world, suite.place)), step):

@@ -437,7 +437,7 @@ class World:
             self.faults.append(f"slots {[each.slot for each in listener.protocols]}")
         if self.ws.connection_count() != remaining:
             self.faults.append(f"connection_count() is {self.ws.connection_count()} instead of {remaining}")
-        if self.ws.admission.is_limited and len(listener.seats) != remaining:
+        if self.ws._admission.is_limited and len(listener.seats) != remaining:
             self.faults.append(f"{len(listener.seats)} seats are taken instead of {remaining}")
         staying = {peer.name for peer in self.peers}
         for name, closes in list(self.closed.items()):

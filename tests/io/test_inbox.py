@@ -372,7 +372,7 @@ def test_what_on_error_raises_is_logged_and_the_connection_closed(
     link.receive(text("x"))
     stage.end_turn(4)
     assert [record.getMessage() for record in caplog.records] == [
-        f"test-1: handler {handler.__name__} raised ValueError: broken"
+        f"test-1: handler {each.__name__} raised ValueError: broken" for each in (raising, handler)
     ]
     assert closed_with(link) == 1011
 

@@ -51,6 +51,7 @@ cdef class Feed(Pending):
     cdef readonly uint8_t policy            # a Policy
     cdef uint64_t start                     # up to here everyone has everything, or has it among its pieces
     cdef uint64_t end
+    cdef uint64_t posted                    # bytes of calls that wait: from other threads, or from within sections
     cdef int join(self, Backlog outbox) except -1
     cdef int catch_up(self, Backlog outbox) except -1
     cdef int leave(self, Backlog outbox) except -1

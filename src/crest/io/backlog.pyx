@@ -135,11 +135,16 @@ cdef class Backlog(Pieces):
         self.dropped += messages
         return 0
 
+    def _log_fields(self):
+        """What lines of the log about this have as fields: a dict for `extra`, or None. The floor above knows."""
+        return None
+
     cdef int cut_short(self, BaseException error) except -1:
         """Cut the connection: what it is to be sent can not be, most often for want of memory."""
         self._cut_off()
         try:
-            logger.error("%r is cut off: what waits for it can not be sent", self, exc_info=error)
+            logger.error(
+                "%r is cut off: what waits for it can not be sent", self, exc_info=error, extra=self._log_fields())
         except MemoryError:
             pass
         return 0

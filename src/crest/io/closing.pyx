@@ -107,7 +107,7 @@ cdef class Closing(Heartbeat):
         self.deliver(CLOSE, boxed, reason)
         self.ended = True
         self.unread = None
-        return 0
+        return self.log_close(code, reason)
 
     cdef int linger(self) except -1:
         """Close the TCP connection such that the peer gets all that was sent. To close the socket now, with bytes of

@@ -37,4 +37,6 @@ cdef class Hub:
     cdef FrameReader new_reader(self, object agreed, uint32_t now)
     cdef int publish_soon(
         self, uint8_t opcode, const char* data, size_t size, object owner, object key, bint compress) except -1
+    cdef int post(self, Fanout plain, Fanout compressing, uint8_t opcode, size_t size, object owner, object key,
+                  bint compress) except -1
     cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1

@@ -3,7 +3,7 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.math cimport ceil
-from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t
+from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t
 
 from crest.io.arguments cimport as_bytes, as_text, utf8_of
 from crest.io.crew cimport Crew
@@ -122,15 +122,31 @@ cdef class Hub:
         if self.fanout is None:
             return 0
         if must_wait(self.fanout.turn):
-            self.fanout.turn.call_later(self._publish_posted, opcode, owner, key, compress)
+            self.post(self.fanout, self.compressing, opcode, size, owner, key, compress)
             return 0
         return self.publish(opcode, data, size, key, compress)
 
-    def _publish_posted(self, int opcode, owner, key, bint compress):
-        cdef Py_ssize_t size = 0
-        cdef const char* data = utf8_of(owner, &size) if opcode == OPCODE_TEXT else PyBytes_AS_STRING(owner)
+    cdef int post(self, Fanout plain, Fanout compressing, uint8_t opcode, size_t size, object owner, object key,
+                  bint compress) except -1:
+        """Broadcast from another thread, or within a section: it is done soon."""
+        cdef bint called
+        count_posted(plain, compressing, size)  # before the loop's thread can take it off
+        try:
+            called = plain.turn.call_later(
+                self._publish_posted, plain, compressing, opcode, size, owner, key, compress)
+        except BaseException:
+            count_posted(plain, compressing, -<int64_t>size)
+            raise
+        if not called:
+            count_posted(plain, compressing, -<int64_t>size)
+        return 0
+
+    def _publish_posted(self, Fanout plain, Fanout compressing, int opcode, size_t size, owner, key, bint compress):
+        cdef Py_ssize_t length = size
+        cdef const char* data = utf8_of(owner, &length) if opcode == OPCODE_TEXT else PyBytes_AS_STRING(owner)
+        count_posted(plain, compressing, -<int64_t>size)
         if self.fanout is not None:
-            self.publish(<uint8_t>opcode, data, size if opcode == OPCODE_TEXT else len(owner), key, compress)
+            self.publish(<uint8_t>opcode, data, size, key, compress)
 
     cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1:
         """Broadcast to those that do not compress, and to those that do: compressed once for all, if it is worth it.
@@ -162,6 +178,14 @@ cdef class Hub:
         finally:
             end_section(turn)
         return 0
+
+
+cdef int count_posted(Fanout plain, Fanout compressing, int64_t size) except -1:
+    """Have broadcasts that wait count in `buffered` of all connections."""
+    plain.posted += size
+    if compressing is not None:
+        compressing.posted += size
+    return 0
 
 
 cdef list members_of(Fanout fanout):
