@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from ssl import SSLContext
 from typing import Any, Literal, NoReturn, TypeVar
+from weakref import ref
 
 from crest.attachment import app_made, mounted, origin_of, servers_for
 from crest.certificate import certificate_of
@@ -141,7 +142,7 @@ class App:
         if self._listener is not None and self._is_running():
             self._check_mount(self._listener.servers, path, server)
             self._listener.mount(path, server)
-            server._served_by = self
+            server._served_by = ref(self)
         self._mounts.append((path, server))
         mounted(server)
 
@@ -332,7 +333,7 @@ class App:
             direct=direct,
         )
         for server in servers.values():
-            server._served_by = self
+            server._served_by = ref(self)
         self._listener, self._was_run = listener, True
         try:
             await listener.start(addresses, certificate)
@@ -365,7 +366,7 @@ class App:
         other = servers.get(path, server)
         if other is not server:
             raise ConfigurationError(f"two servers at {path!r}: {other!r} and {server!r}")
-        app = server._served_by
+        app = None if server._served_by is None else server._served_by()
         if app is not None and app is not self and app._is_running():
             raise ConfigurationError(f"{server!r} runs in {app!r} already, and not in {self!r} as well")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from weakref import ref
 
 from crest.admission import Admission
 from crest.attachment import origin_of, server_made
@@ -164,7 +165,8 @@ class WebSocketServer(Broadcaster):
                 check_flag("count_inflated", count_inflated),
             ),
         )
-        self._served_by: App | None = None  # the app that serves it now
+        # The app that serves it now. Weak: an app whose loop was closed under it can go, and its sockets with it.
+        self._served_by: ref[App] | None = None
         self._module, self._made_at = origin_of(self)
         server_made(self)
 
