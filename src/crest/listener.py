@@ -32,6 +32,7 @@ from crest.shutdown import Shutdown
 from crest.site import Site
 from crest.sockets import BACKLOG
 from crest.tls import TlsReception
+from crest.wire.codes import CloseCode
 
 if TYPE_CHECKING:
     from crest.app import App
@@ -90,7 +91,12 @@ class Listener:
         self.seats: dict[Protocol, Seat] = {}
         self._endpoints: list[Endpoint] = []
         self._certificate: Certificate | None = None
-        self._turn = Turn(self.loop, max_backlog_total=app.max_backlog_total)
+        plain = app.close_codes == "rfc6455"
+        self._turn = Turn(
+            self.loop,
+            max_backlog_total=app.max_backlog_total,
+            busy_code=CloseCode.GOING_AWAY if plain else CloseCode.TRY_AGAIN_LATER,
+        )
         self._direct = direct and Poller.exists
         self._roster = Roster()
         self.protocols = self._roster.protocols
@@ -99,7 +105,14 @@ class Listener:
         self._poller: Poller | None = None
         self._acceptors: list[tuple[Endpoint, _Acceptor]] = []
         self._accepting = True
-        self._shutdown = Shutdown(self, shutdown_timeout, app.close_rate, app.retry_after, app.keep_listening)
+        self._shutdown = Shutdown(
+            self,
+            shutdown_timeout,
+            app.close_rate,
+            app.retry_after,
+            app.keep_listening,
+            CloseCode.GOING_AWAY if plain else CloseCode.SERVICE_RESTART,
+        )
         self._stopped: asyncio.Task[None] | None = None
 
     @property
