@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from crest.acceptance import hub_for
 from crest.admission import RETRY_AFTER, Refusal, kind_of
 from crest.connection import WebSocketConnection, client_address, scheme_of
 from crest.exceptions import HandshakeError
@@ -230,9 +231,7 @@ class Opening:
             self._deciding = server
             self._begin(self._upgrade_later(server, connection, response, agreed, user), user)
             return self._protocol.opening is None
-        if user is not None:
-            connection.user = user
-        self._protocol.upgrade(connection, server.hub, response, self._pending, agreed)
+        self._protocol.upgrade(connection, hub_for(server, connection, user), response, self._pending, agreed)
         return True
 
     async def _upgrade_later(
@@ -258,9 +257,7 @@ class Opening:
             self._give_up(server, refusal)
             return
         self._go_on_reading()
-        if user is not None:
-            connection.user = user
-        self._protocol.upgrade(connection, server.hub, response, self._pending, agreed)
+        self._protocol.upgrade(connection, hub_for(server, connection, user), response, self._pending, agreed)
 
     def _give_up(self, server: WebSocketServer, error: HandshakeError) -> None:
         """Refuse the request that is being decided about."""

@@ -13,6 +13,7 @@ from crest.io.hub import POLICIES, Hub
 from crest.io.methods import Broadcaster
 from crest.options import (
     Rate,
+    check_choice,
     check_count,
     check_flag,
     check_optional_count,
@@ -23,7 +24,7 @@ from crest.options import (
 )
 from crest.wire.extensions import Deflate
 from crest.wire.handshake import is_token
-from crest.wire.meter import Rates
+from crest.wire.meter import EXCESSES, Rates
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -58,11 +59,14 @@ class WebSocketServer(Broadcaster):
             connection with 1009, as soon as it is announced.
         max_fragments: Frames that a message may come in, empty ones included. More close with 1008.
         max_message_rate: Messages a second that a client may send, or a pair of that and of how many at once, which is
-            otherwise a second's worth. Pings count, and so do pongs that nobody asked for, and empty fragments. Past it
-            the connection is closed with 1008. None: any number.
+            otherwise a second's worth. Pings count, and so do pongs that answer no ping, and empty fragments. Past it
+            `on_rate` decides. None: any number.
         max_byte_rate: The same of bytes, as they come: compressed, and with the frames' headers. TLS records that have
             nothing for the connection count, too.
         count_inflated: Whether the bytes that compressed messages inflate to count against `max_byte_rate`, too.
+        on_rate: What happens past either rate: "close" closes the connection with 1008, and `on_error` says so; "drop"
+            discards the message whole, and `conn.discarded` counts it; "wait" does not read the client until it may
+            send again.
         max_backlog: Bytes that may wait for a client that reads too slowly.
         on_backlog: What happens past that: "close" closes the connection with 1013, and `on_error` says so;
             "drop-newest" (or "drop") drops the newest message instead, and `send` returns False; "drop-oldest" drops
@@ -87,7 +91,7 @@ class WebSocketServer(Broadcaster):
             the first broadcast to some hundreds of connections.
 
     Attributes:
-        admission, deflate, hub, served_by: For the app that serves it.
+        admission, deflate, hub, rates, served_by: For the app that serves it.
 
     Raises:
         TypeError, ValueError: An argument is of the wrong type or out of range.
@@ -95,7 +99,17 @@ class WebSocketServer(Broadcaster):
 
     # CPython 3.11 is slow to find attributes in the dict of an extension type's subclass, and these are looked up for
     # each handshake. The dict is for the application's own.
-    __slots__ = ("__dict__", "__weakref__", "_made_at", "admission", "deflate", "path", "served_by", "subprotocols")
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_made_at",
+        "admission",
+        "deflate",
+        "path",
+        "rates",
+        "served_by",
+        "subprotocols",
+    )
 
     def __init__(
         self,
@@ -111,6 +125,7 @@ class WebSocketServer(Broadcaster):
         max_message_rate: Rate | None = None,
         max_byte_rate: Rate | None = None,
         count_inflated: bool = False,
+        on_rate: Literal["close", "drop", "wait"] = "close",
         max_backlog: int = 1 << 20,
         on_backlog: Literal["close", "drop", "drop-newest", "drop-oldest", "latest"] = "close",
         max_queue: int = 16,
@@ -129,6 +144,14 @@ class WebSocketServer(Broadcaster):
         self.path = check_path(path)
         self.subprotocols = _check_subprotocols(subprotocols)
         self.deflate = _check_compression(compression, policy)
+        self.rates = {
+            "max_message_rate": check_rate("max_message_rate", max_message_rate),
+            "max_byte_rate": check_rate("max_byte_rate", max_byte_rate),
+            "count_inflated": check_flag("count_inflated", count_inflated),
+            "on_rate": check_choice("on_rate", on_rate, EXCESSES),
+        }
+        if count_inflated and max_byte_rate is None:
+            raise ValueError("count_inflated counts against max_byte_rate, and there is none")
         self.admission = Admission(
             origins,
             check_optional_count("max_connections", max_connections, MOST_COUNT),
@@ -149,11 +172,7 @@ class WebSocketServer(Broadcaster):
             deflate=self.deflate,
             fanout_slice=check_seconds("fanout_slice", fanout_slice),
             fanout_threads=check_count("fanout_threads", fanout_threads, MOST_THREADS),
-            rates=_rates(
-                check_rate("max_message_rate", max_message_rate),
-                check_rate("max_byte_rate", max_byte_rate),
-                check_flag("count_inflated", count_inflated),
-            ),
+            rates=rates_of(**self.rates),
         )
         self.served_by: object = None  # the app that serves it now
         caller = sys._getframe(1)
@@ -168,15 +187,15 @@ class WebSocketServer(Broadcaster):
     def on_upgrade(self, handler: Handler) -> Handler:
         """Register `handler(request)`: decides about an opening handshake, before it is accepted.
 
-        What it returns, or an `async def` in the end, is the connection's `user`. It raises `Reject` to refuse; any
-        other exception is logged, and the client gets 500.
+        What it returns, or an `async def` in the end, is the connection's `user`, or an `Accept`, which says that and
+        limits of this connection. It raises `Reject` to refuse; any other exception is logged, and the client gets 500.
         """
         self.admission.on_upgrade = _check_handler(handler)
         return handler
 
     def on_connect(self, handler: Handler) -> Handler:
         """Register `handler(conn)`: a client has connected. It runs before any other handler of that connection."""
-        self.hub.on_connect = _check_handler(handler)
+        self.hub.register("on_connect", _check_handler(handler))
         return handler
 
     def on_message(self, handler: Handler) -> Handler:
@@ -184,7 +203,7 @@ class WebSocketServer(Broadcaster):
 
         A server with an `on_binary` handler and none for text closes with 1003 instead.
         """
-        self.hub.on_message = _check_handler(handler)
+        self.hub.register("on_message", _check_handler(handler))
         return handler
 
     def on_binary(self, handler: Handler) -> Handler:
@@ -192,7 +211,7 @@ class WebSocketServer(Broadcaster):
 
         A server with an `on_message` handler and none for binary closes with 1003 instead.
         """
-        self.hub.on_binary = _check_handler(handler)
+        self.hub.register("on_binary", _check_handler(handler))
         return handler
 
     def on_close(self, handler: Handler) -> Handler:
@@ -201,7 +220,7 @@ class WebSocketServer(Broadcaster):
         Code and reason are the peer's; 1005 when its close frame had none, 1006 when the TCP connection ended without
         one, and those that this side sent when it failed the connection.
         """
-        self.hub.on_close = _check_handler(handler)
+        self.hub.register("on_close", _check_handler(handler))
         return handler
 
     def on_error(self, handler: Handler) -> Handler:
@@ -211,7 +230,7 @@ class WebSocketServer(Broadcaster):
         connection closes; after a handler's it stays open. Without an `on_error` handler, a handler's exception is
         logged with its traceback, and the connection is closed with 1011.
         """
-        self.hub.on_error = _check_handler(handler)
+        self.hub.register("on_error", _check_handler(handler))
         return handler
 
     def on_drain(self, handler: Handler) -> Handler:
@@ -220,7 +239,7 @@ class WebSocketServer(Broadcaster):
         It runs after a send has found that the client does not keep up, once everything that was sent is with the
         kernel: `conn.buffered` is 0, or what was sent since.
         """
-        self.hub.on_drain = _check_handler(handler)
+        self.hub.register("on_drain", _check_handler(handler))
         return handler
 
     # ---- Admission -----------------------------------------------------------------------------------------------
@@ -257,10 +276,11 @@ def _check_subprotocols(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _rates(messages: tuple[float, float] | None, octets: tuple[float, float] | None, inflated: bool) -> Rates | None:
-    if inflated and octets is None:
-        raise ValueError("count_inflated counts against max_byte_rate, and there is none")
-    return None if messages is None and octets is None else Rates(messages, octets, inflated)
+def rates_of(*, max_message_rate: Any, max_byte_rate: Any, count_inflated: Any, on_rate: Any) -> Rates | None:
+    """Return the rates that clients are held to, or None if there are none."""
+    if max_message_rate is None and max_byte_rate is None:
+        return None
+    return Rates(max_message_rate, max_byte_rate, count_inflated, on_rate)
 
 
 def _check_compression(compression: Literal["deflate"] | Deflate | None, policy: str) -> Deflate | None:
