@@ -846,6 +846,22 @@ def how_much(stage: Stage) -> None:
     stage.serve(names["app"], scenario)
 
 
+@check("admission#limits-of-one-connection")
+def limits_of_one_connection(stage: Stage) -> None:
+    names = stage.execute()
+    names["ws"].on_message(lambda conn, message: conn.send(conn.user))
+
+    async def scenario(server: Server) -> None:
+        async with connect(server, additional_headers={"Authorization": "Bearer 42"}) as alice:
+            await alice.send("x" * 5000)
+            assert await alice.recv() == "Alice"
+        async with connect(server) as guest:
+            await guest.send("x" * 5000)
+            assert (await close_of(guest))[0] == 1009
+
+    stage.serve(names["app"], scenario)
+
+
 @check("admission#behind-proxies")
 def behind_proxies(stage: Stage) -> None:
     async def scenario(server: Server) -> None:
@@ -907,7 +923,7 @@ def switching_it_on(stage: Stage) -> None:
             assert await client.recv() == "text " * 100
 
     stage.serve(stage.execute()["app"], scenario)
-    told = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+    told = "permessage-deflate; client_no_context_takeover"
     assert stage.output() == f"compression: None\ncompression: {told}\n"
     assert f"`{told}`" in READ["docs/compression.md"][0]["switching-it-on"]
 
@@ -924,6 +940,16 @@ def switching_it_on_with_options(stage: Stage) -> None:
             assert [(await client.frame()).rsv1 for _ in range(2)] == [False, True]
 
     stage.serve(names["app"], scenario)
+
+
+@check("compression#what-clients-make-of-it")
+def what_clients_make_of_it(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with tcp(server) as client:
+            answer = await client.upgrade(changed=OFFER)
+            assert answer.headers["sec-websocket-extensions"] == "permessage-deflate"
+
+    stage.serve(stage.execute()["app"], scenario)
 
 
 @check("compression#single-messages")
@@ -1140,7 +1166,7 @@ def reading_the_hint(stage: Stage) -> None:
     names = prelude()
     patience = "const waits = []; const after = setTimeout; setTimeout = (f, ms) => { waits.push(ms); after(f, 1); };"
     add_page(names["app"], patience + stage.snippet.code)
-    farewells = [(1012, "retry-after=7.43"), (1012, "retry-after=60; more=1"), (1012, ""), (1001, "retry-after=60")]
+    farewells = [(1012, "retry-after=7.43"), (1001, "retry-after=60; more=1"), (1012, ""), (1001, "retry-before=60")]
     opened = Events()
 
     def connected(conn: Any) -> None:
@@ -1160,6 +1186,20 @@ def reading_the_hint(stage: Stage) -> None:
             assert page.errors == []
 
     stage.serve(names["app"], scenario)
+
+
+@check("shutdown#clients-that-do-not-know-1012")
+def codes_of_the_rfc(stage: Stage) -> None:
+    app = stage.execute()["app"]
+
+    async def scenario(server: Server) -> None:
+        async with connect(server) as client:
+            stopping = asyncio.create_task(server.stop())  # type: ignore[attr-defined]
+            code, reason = await close_of(client)
+            assert code == 1001 and reason.startswith("retry-after=")
+            await stopping
+
+    stage.serve(app, scenario)
 
 
 def test_the_page_about_shutdown_has_the_defaults() -> None:
@@ -1255,7 +1295,7 @@ def members(cls: type) -> dict[str, Any]:
 
 
 def normalized(signature: str) -> str:
-    return ast.unparse(ast.parse(f"def {signature.strip()}: pass"))
+    return ast.unparse(ast.parse(f"def {signature.strip()}: pass")).replace("=Ellipsis", "=...")
 
 
 def actual(name: str, function: Callable[..., Any]) -> str:

@@ -23,7 +23,15 @@ from crest.hosts import Hosts
 from crest.http import Request
 from crest.listener import Listener
 from crest.log import logger
-from crest.options import check_count, check_flag, check_optional_count, check_pace, check_path, check_seconds
+from crest.options import (
+    check_choice,
+    check_count,
+    check_flag,
+    check_optional_count,
+    check_pace,
+    check_path,
+    check_seconds,
+)
 from crest.proxies import Address, Network, TrustedProxies
 from crest.server import MOST_BYTES, MOST_COUNT, WebSocketServer
 from crest.signals import handling
@@ -48,6 +56,9 @@ class App:
             None: all at once.
         retry_after: Seconds after a shutdown until clients should come back, as they are told, up to twice that. None:
             it is no restart, and they are told nothing.
+        close_codes: "registered": a shutdown closes with 1012, and what is too slow, or too much for the memory, with
+            1013, two codes that are registered but not in RFC 6455. "rfc6455": 1001 instead of both, for clients that
+            take those for an error; the reasons stay.
         keep_listening: Whether those who come while connections are being closed are told to come back later; False:
             the listening sockets are closed first.
         max_header_size: Bytes that the head of a request may have; a longer one gets 431.
@@ -78,6 +89,7 @@ class App:
         shutdown_timeout: float = 10.0,
         close_rate: float | None = 1000.0,
         retry_after: float | None = 2.0,
+        close_codes: Literal["registered", "rfc6455"] = "registered",
         keep_listening: bool = True,
         max_header_size: int = 16384,
         max_headers: int = 100,
@@ -96,6 +108,7 @@ class App:
         self.shutdown_timeout = check_seconds("shutdown_timeout", shutdown_timeout, zero=True)
         self.close_rate = check_pace("close_rate", close_rate)
         self.retry_after = None if retry_after is None else check_seconds("retry_after", retry_after, zero=True)
+        self.close_codes = check_choice("close_codes", close_codes, ("registered", "rfc6455"))
         self.keep_listening = check_flag("keep_listening", keep_listening)
         self.max_header_size = check_count("max_header_size", max_header_size, MOST_HEADER)
         self.max_headers = check_count("max_headers", max_headers, MOST_HEADER)

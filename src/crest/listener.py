@@ -33,6 +33,7 @@ from crest.shutdown import Shutdown
 from crest.site import Site
 from crest.sockets import BACKLOG
 from crest.tls import TlsReception
+from crest.wire.codes import CloseCode
 from crest.wire.head import RequestHead
 
 if TYPE_CHECKING:
@@ -94,7 +95,12 @@ class Listener:
         self.seats: dict[Protocol, Seat] = {}
         self._endpoints: list[Endpoint] = []
         self._certificate: Certificate | None = None
-        self._turn = Turn(self.loop, max_backlog_total=app.max_backlog_total)
+        plain = app.close_codes == "rfc6455"
+        self._turn = Turn(
+            self.loop,
+            max_backlog_total=app.max_backlog_total,
+            busy_code=CloseCode.GOING_AWAY if plain else CloseCode.TRY_AGAIN_LATER,
+        )
         self._direct = direct and Poller.exists
         self._roster = Roster()
         self.protocols = self._roster.protocols
@@ -104,7 +110,14 @@ class Listener:
         self._poller: Poller | None = None
         self._acceptors: list[tuple[Endpoint, _Acceptor]] = []
         self._accepting = True
-        self._shutdown = Shutdown(self, shutdown_timeout, app.close_rate, app.retry_after, app.keep_listening)
+        self._shutdown = Shutdown(
+            self,
+            shutdown_timeout,
+            app.close_rate,
+            app.retry_after,
+            app.keep_listening,
+            CloseCode.GOING_AWAY if plain else CloseCode.SERVICE_RESTART,
+        )
         self._stopped: asyncio.Task[None] | None = None
 
     @property
@@ -172,11 +185,7 @@ class Listener:
         self.servers[path] = server
 
     async def _accept(self, sock: socket.socket, certificate: Certificate | None) -> list[_Acceptor]:
-        """Begin to accept connections at a socket, for transports of crest's own or of the loop.
-
-        Returns:
-            What is to be closed for that to end.
-        """
+        """Begin to accept connections at a socket; return what is to be closed for that to end."""
         if self._poller is None:  # the loop accepts, and connections are counted when they are opened
             server = await self.loop.create_server(
                 lambda: ServerProtocol(self._turn, self if self._seats is None else Site(self)),

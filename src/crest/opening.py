@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Coroutine
-from logging import DEBUG
 from typing import TYPE_CHECKING, Any
 
+from crest.acceptance import accepted
 from crest.admission import RETRY_AFTER, Refusal, kind_of
+from crest.answer import Answer
 from crest.connection import WebSocketConnection, client_address, scheme_of
 from crest.errand import in_thread
 from crest.exceptions import HandshakeError
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from crest.wire.extensions import Agreement
 
     Offer = tuple[WebSocketConnection, bytes, Agreement | None]
-
-BEGUN = object()
-"""An answer that has no task yet."""
 
 MOST_OVERHEAD = 1 << 16
 """Bytes of TLS records that have nothing of a request in them, before the request: ten times what any client sends."""
@@ -74,7 +72,7 @@ class Opening:
         self._tls_ended = False  # by a proxy that has said so
         self._pending = b""  # came before the response to an earlier request had gone out
         self._at_end = False
-        self._answering: asyncio.Task[None] | object | None = None
+        self._answering: Answer | None = None
         self._deciding: WebSocketServer | None = None  # whose async on_upgrade is what answers
         self._page: RequestHead | None = None  # whose async handler is what answers
         self._blocked: asyncio.Future[None] | None = None  # done when the client has read what waited for it
@@ -252,12 +250,8 @@ class Opening:
     def _accept(self, server: WebSocketServer, offer: Offer, user: Any) -> None:
         """Make it a WebSocket."""
         connection, response, agreed = offer
-        if user is not None:
-            connection.user = user
-        if logger.isEnabledFor(DEBUG):
-            fields = connection._log_fields()
-            logger.debug("%s: connected, %s at %s", connection.get_id(), fields["client"], fields["path"], extra=fields)
-        self._protocol.upgrade(connection, server._hub, response, self._pending, agreed)
+        hub = accepted(server, connection, user)
+        self._protocol.upgrade(connection, hub, response, self._pending, agreed)
 
     async def _upgrade_later(self, server: WebSocketServer, offer: Offer, answer: Awaitable[Any]) -> None:
         """Go on when an async on_upgrade has decided, if anyone still waits for it."""
@@ -296,17 +290,8 @@ class Opening:
 
     def _begin(self, answer: Coroutine[Any, Any, None], awaited: Awaitable[Any] | None) -> None:
         """Answer in a task, for which nothing else is answered. If there can be none, `awaited` will never be."""
-        self._answering = BEGUN
-        guarded = self._guard(answer)
-        try:
-            task = self._listener.loop.create_task(guarded)
-        except BaseException:
-            for each in (guarded, answer, awaited):
-                if isinstance(each, Coroutine):
-                    each.close()
-            raise
-        if self._answering is BEGUN:  # else it has ended already, as eager tasks may, and others may have begun
-            self._answering = task
+        self._answering = Answer(self._listener.loop)
+        self._answering.begin(self._guard(answer), answer, awaited)
 
     async def _guard(self, answer: Coroutine[Any, Any, None]) -> None:
         """Cut the connection if its answer fails: nothing else would ever be answered."""
@@ -321,9 +306,8 @@ class Opening:
     def _forget(self) -> None:
         """Cancel the pending answer, if any."""
         self._deciding = None
-        if isinstance(self._answering, asyncio.Task):
-            # Not before its first step: what it was to await would never have been awaited.
-            self._listener.loop.call_soon(self._answering.cancel)
+        if self._answering is not None:
+            self._answering.cancel()
 
     # ---- Responses -----------------------------------------------------------------------------------------------
 

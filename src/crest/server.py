@@ -14,6 +14,7 @@ from crest.io.hub import POLICIES, Hub
 from crest.io.methods import Broadcaster
 from crest.options import (
     Rate,
+    check_choice,
     check_count,
     check_flag,
     check_optional_count,
@@ -24,7 +25,7 @@ from crest.options import (
 )
 from crest.wire.extensions import Deflate
 from crest.wire.handshake import is_token
-from crest.wire.meter import Rates
+from crest.wire.meter import EXCESSES, Rates
 
 if TYPE_CHECKING:
     from crest.app import App
@@ -61,11 +62,14 @@ class WebSocketServer(Broadcaster):
             connection with 1009, as soon as it is announced.
         max_fragments: Frames that a message may come in, empty ones included. More close with 1008.
         max_message_rate: Messages a second that a client may send, or a pair of that and of how many at once, which is
-            otherwise a second's worth. Pings count, and so do pongs that nobody asked for, and empty fragments. Past it
-            the connection is closed with 1008. None: any number.
+            otherwise a second's worth. Pings count, and so do pongs that answer no ping, and empty fragments. Past it
+            `on_rate` decides. None: any number.
         max_byte_rate: The same of bytes, as they come: compressed, and with the frames' headers. TLS records that have
             nothing for the connection count, too.
         count_inflated: Whether the bytes that compressed messages inflate to count against `max_byte_rate`, too.
+        on_rate: What happens past either rate: "close" closes the connection with 1008, and `on_error` says so; "drop"
+            discards the message whole, and `conn.discarded` counts it; "wait" does not read the client until it may
+            send again.
         max_backlog: Bytes that may wait for a client that reads too slowly.
         on_backlog: What happens past that: "close" closes the connection with 1013, and `on_error` says so;
             "drop-newest" (or "drop") drops the newest message instead, and `send` returns False; "drop-oldest" drops
@@ -102,6 +106,7 @@ class WebSocketServer(Broadcaster):
         "_deflate",
         "_made_at",
         "_module",
+        "_rates",
         "_served_by",
         "path",
         "subprotocols",
@@ -121,6 +126,7 @@ class WebSocketServer(Broadcaster):
         max_message_rate: Rate | None = None,
         max_byte_rate: Rate | None = None,
         count_inflated: bool = False,
+        on_rate: Literal["close", "drop", "wait"] = "close",
         max_backlog: int = 1 << 20,
         on_backlog: Literal["close", "drop", "drop-newest", "drop-oldest", "latest"] = "close",
         max_queue: int = 16,
@@ -139,6 +145,14 @@ class WebSocketServer(Broadcaster):
         self.path = check_path(path)
         self.subprotocols = _check_subprotocols(subprotocols)
         self._deflate = _check_compression(compression, policy)
+        self._rates = {
+            "max_message_rate": check_rate("max_message_rate", max_message_rate),
+            "max_byte_rate": check_rate("max_byte_rate", max_byte_rate),
+            "count_inflated": check_flag("count_inflated", count_inflated),
+            "on_rate": check_choice("on_rate", on_rate, EXCESSES),
+        }
+        if count_inflated and max_byte_rate is None:
+            raise ValueError("count_inflated counts against max_byte_rate, and there is none")
         self._admission = Admission(
             origins,
             check_optional_count("max_connections", max_connections, MOST_COUNT),
@@ -159,11 +173,7 @@ class WebSocketServer(Broadcaster):
             deflate=self._deflate,
             fanout_slice=check_seconds("fanout_slice", fanout_slice),
             fanout_threads=check_count("fanout_threads", fanout_threads, MOST_THREADS),
-            rates=_rates(
-                check_rate("max_message_rate", max_message_rate),
-                check_rate("max_byte_rate", max_byte_rate),
-                check_flag("count_inflated", count_inflated),
-            ),
+            rates=rates_of(**self._rates),
         )
         # The app that serves it now. Weak: an app whose loop was closed under it can go, and its sockets with it.
         self._served_by: ref[App] | None = None
@@ -178,15 +188,15 @@ class WebSocketServer(Broadcaster):
     def on_upgrade(self, handler: Handler) -> Handler:
         """Register `handler(request)`: decides about an opening handshake, before it is accepted.
 
-        What it returns, or an `async def` in the end, is the connection's `user`. It raises `Reject` to refuse; any
-        other exception is logged, and the client gets 500.
+        What it returns, or an `async def` in the end, is the connection's `user`, or an `Accept`, which says that and
+        limits of this connection. It raises `Reject` to refuse; any other exception is logged, and the client gets 500.
         """
         self._admission.on_upgrade = _check_handler(handler)
         return handler
 
     def on_connect(self, handler: Handler) -> Handler:
         """Register `handler(conn)`: a client has connected. It runs before any other handler of that connection."""
-        self._hub.on_connect = _check_handler(handler)
+        self._hub.register("on_connect", _check_handler(handler))
         return handler
 
     def on_message(self, handler: Handler) -> Handler:
@@ -194,7 +204,7 @@ class WebSocketServer(Broadcaster):
 
         A server with an `on_binary` handler and none for text closes with 1003 instead.
         """
-        self._hub.on_message = _check_handler(handler)
+        self._hub.register("on_message", _check_handler(handler))
         return handler
 
     def on_binary(self, handler: Handler) -> Handler:
@@ -202,7 +212,7 @@ class WebSocketServer(Broadcaster):
 
         A server with an `on_message` handler and none for binary closes with 1003 instead.
         """
-        self._hub.on_binary = _check_handler(handler)
+        self._hub.register("on_binary", _check_handler(handler))
         return handler
 
     def on_close(self, handler: Handler) -> Handler:
@@ -211,7 +221,7 @@ class WebSocketServer(Broadcaster):
         Code and reason are the peer's; 1005 when its close frame had none, 1006 when the TCP connection ended without
         one, and those that this side sent when it failed the connection.
         """
-        self._hub.on_close = _check_handler(handler)
+        self._hub.register("on_close", _check_handler(handler))
         return handler
 
     def on_error(self, handler: Handler) -> Handler:
@@ -221,7 +231,7 @@ class WebSocketServer(Broadcaster):
         connection closes; after a handler's it stays open, or is closed with 1011 without an `on_error` handler. What a
         handler raises is logged with its traceback in either case.
         """
-        self._hub.on_error = _check_handler(handler)
+        self._hub.register("on_error", _check_handler(handler))
         return handler
 
     def on_drain(self, handler: Handler) -> Handler:
@@ -230,7 +240,7 @@ class WebSocketServer(Broadcaster):
         It runs after a send has found that the client does not keep up, once everything that was sent is with the
         kernel: `conn.buffered` is 0, or what was sent since.
         """
-        self._hub.on_drain = _check_handler(handler)
+        self._hub.register("on_drain", _check_handler(handler))
         return handler
 
     # ---- Admission -----------------------------------------------------------------------------------------------
@@ -267,10 +277,11 @@ def _check_subprotocols(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _rates(messages: tuple[float, float] | None, octets: tuple[float, float] | None, inflated: bool) -> Rates | None:
-    if inflated and octets is None:
-        raise ValueError("count_inflated counts against max_byte_rate, and there is none")
-    return None if messages is None and octets is None else Rates(messages, octets, inflated)
+def rates_of(*, max_message_rate: Any, max_byte_rate: Any, count_inflated: Any, on_rate: Any) -> Rates | None:
+    """Return the rates that clients are held to, or None if there are none."""
+    if max_message_rate is None and max_byte_rate is None:
+        return None
+    return Rates(max_message_rate, max_byte_rate, count_inflated, on_rate)
 
 
 def _check_compression(compression: Literal["deflate"] | Deflate | None, policy: str) -> Deflate | None:

@@ -347,7 +347,7 @@ def test_compression_is_accepted() -> None:
     head = request(PROTOCOL + b"a", *[EXTENSIONS + value for value in offers])
     response, subprotocol, compression = accept(head, ["a"], Deflate(client_no_context_takeover=False))
     assert compression is not None
-    assert compression.response == "permessage-deflate; server_no_context_takeover; server_max_window_bits=10"
+    assert compression.response == "permessage-deflate; server_max_window_bits=10"
     lines = [EXTENSIONS + compression.response.encode(), PROTOCOL + b"a", b"", b""]
     assert (response, subprotocol) == (ANSWER + b"\r\n".join(lines), "a")
 

@@ -12,7 +12,8 @@ from functools import partial
 
 from crest.io.heartbeat cimport Heartbeat, descriptor_of
 from crest.io.inbox cimport CLOSE, ERROR, TRIES
-from crest.wire.rfc6455 cimport MAX_CLOSE_REASON
+from crest.io.watch cimport watch, watched
+from crest.wire.rfc6455 cimport CLOSE_TRY_AGAIN_LATER, MAX_CLOSE_REASON
 
 from crest.io.inbox import ErrorText
 
@@ -65,6 +66,8 @@ cdef class Closing(Heartbeat):
     cdef int fail(self, int code, str error) except -1:
         if self.ended:
             return 0
+        if code == CLOSE_TRY_AGAIN_LATER:
+            code = self.turn.busy_code
         if not self.close_sent:
             self.send_close(code, error)
         try:
@@ -95,7 +98,9 @@ cdef class Closing(Heartbeat):
         return 0
 
     def _read_on(self):
+        cdef uint32_t since = watch(self.hub, self.turn.clock)
         self.has_room()
+        watched(self.hub, self.turn.clock, self.connection, since)
 
     cdef int finish(self, int code, str reason) except -1:
         """Deliver on_close, once. Without memory for that it is still to be done."""

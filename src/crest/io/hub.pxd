@@ -29,6 +29,10 @@ cdef class Hub:
     cdef Fanout fanout          # of the connections that do not compress
     cdef Fanout compressing     # of those that do; None, like what they share, where nothing is compressed
     cdef Compression compression
+    cdef object __weakref__
+    cdef dict options           # that it was made with
+    cdef object made            # variants of this for some of the connections, by their limits; they are weak
+    cdef Hub origin             # that this is a variant of, or None
 
     cpdef broadcast(self, text, key=*, bint compress=*)
     cpdef broadcast_binary(self, data, key=*, bint compress=*)

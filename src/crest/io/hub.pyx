@@ -16,6 +16,8 @@ from crest.wire.frames cimport FrameReader
 from crest.wire.meter cimport Meter, Rates
 from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_TEXT, RSV1
 
+from weakref import WeakValueDictionary
+
 POLICIES = "close", "drop-newest", "drop-oldest", "latest"  # in the order of outbox.pxd's Policy
 
 
@@ -56,6 +58,20 @@ cdef class Hub:
         self.rates = rates
         self.deflate = deflate
 
+    def __init__(self, **options):
+        self.options = options
+
+    def register(self, str event, handler):
+        """Have a handler called for an event, on the connections that are open too.
+
+        Args:
+            event: its name, "on_message" for one.
+        """
+        cdef Hub each
+        setattr(self, event, handler)
+        for each in self.variants():
+            setattr(each, event, handler)
+
     def open(self, Turn turn not None):
         """A loop begins to serve this server's connections."""
         self.crew = Crew(self.fanout_threads) if self.fanout_threads > 1 else None
@@ -64,12 +80,39 @@ cdef class Hub:
             self.compression = Compression(self.deflate)
             self.compressing = self.new_fanout(turn)
 
+    def variant(self, limits not None, changed not None):
+        """The same server, with other limits for some of its connections. Those that have the same share one.
+
+        Args:
+            limits: what tells it from other variants, hashable.
+            changed: the options in which it differs, by name.
+        """
+        cdef Hub other
+        if self.made is None:
+            self.made = WeakValueDictionary()
+        other = self.made.get(limits)
+        if other is None:
+            other = Hub(**(self.options | changed))
+            other.origin = self
+            other.on_connect, other.on_message, other.on_binary = self.on_connect, self.on_message, self.on_binary
+            other.on_close, other.on_error, other.on_drain = self.on_close, self.on_error, self.on_drain
+            self.made[limits] = other
+        other.fanout, other.compressing, other.compression = self.fanout, self.compressing, self.compression
+        return other
+
+    def variants(self):
+        """A list of those that connections have."""
+        return [] if self.made is None else list(self.made.values())
+
     cdef Fanout new_fanout(self, Turn turn):
         return Fanout(turn, max_backlog=self.max_backlog, policy=POLICIES.index(self.on_backlog),
                       slice=self.fanout_slice, crew=self.crew)
 
     def close(self):
         """No loop serves it any more."""
+        cdef Hub each
+        for each in self.variants():
+            each.close()
         self.fanout = self.compressing = self.compression = None
         if self.crew is not None:
             self.crew.stop()

@@ -78,6 +78,9 @@ cdef class Inbox(Owner):
         peer."""
         raise NotImplementedError
 
+    cdef uint64_t max_backlog(self, uint64_t usual) noexcept:
+        return usual if self.hub is None else self.hub.max_backlog
+
     cdef int relieved(self) except -1:
         """The peer has taken some of what waited for it: on_drain is due if that was all."""
         cdef uint32_t since
@@ -162,7 +165,7 @@ cdef class Inbox(Owner):
 
     cdef int log_mistake(self, object text) except -1:
         """A client's mistake that no handler is told of: a line in the log, or one more in the next."""
-        cdef Hub hub = self.hub
+        cdef Hub hub = self.hub if self.hub.origin is None else self.hub.origin
         cdef uint32_t now = milliseconds(self.connection.feed.turn.clock)
         if hub.mistakes and now - hub.mistake_told < PAUSE:
             hub.mistakes += 1

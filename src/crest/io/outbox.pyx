@@ -211,7 +211,7 @@ cdef class Outbox(Sender):
         cdef size_t before = self.posted
         if self.feed.policy == DROP_NEWEST:
             before += self.waiting()
-        if self.blocked and before + size > self.feed.max_backlog and self.drops():
+        if self.blocked and before + size > self.limit() and self.drops():
             self.dropped += 1
             return False
         self.posted += size  # before the loop's thread can take it off

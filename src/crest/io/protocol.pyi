@@ -4,9 +4,9 @@ from typing import Self
 
 from typing_extensions import disjoint_base
 
-from crest.io.closing import Closing
 from crest.io.hub import Hub
 from crest.io.outbox import Outbox
+from crest.io.pace import Pace
 from crest.io.turn import Turn
 from crest.wire.extensions import Agreement
 
@@ -25,7 +25,7 @@ class _Site(typing.Protocol):
     def farewell(self) -> tuple[int, str] | None: ...
 
 @disjoint_base
-class Protocol(Closing):
+class Protocol(Pace):
     @property
     def slot(self) -> int: ...  # in a Roster
     def __new__(cls, turn: Turn, site: _Site) -> Self: ...

@@ -23,6 +23,7 @@ cdef class Turn:
     cdef readonly object loop
     cdef readonly Clock clock
     cdef readonly Budget budget  # of what waits
+    cdef readonly int busy_code  # of a close frame for a peer that should come again later
     cdef readonly bytearray read_buffer
     cdef object read_view       # of all of it
     cdef void* thread           # the loop's own, as CPython knows it
