@@ -23,13 +23,6 @@ def test_registering_returns_the_handler(name: str) -> None:
     assert getattr(WebSocketServer(), name)(handler) is handler
 
 
-@pytest.mark.parametrize("name", HANDLERS)
-@pytest.mark.parametrize("wrong", [None, "handler", 1])
-def test_a_handler_that_is_not_callable_is_refused(name: str, wrong: object) -> None:
-    with pytest.raises(TypeError, match="a handler must be callable, not " + type(wrong).__name__):
-        getattr(WebSocketServer(), name)(wrong)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @on_each_loop
 async def test_handlers_registered_by_decorator_and_by_call_are_the_same(kind: str) -> None:

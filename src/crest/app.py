@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from ssl import SSLContext
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn
 from weakref import ref
 
 from crest.certificate import certificate_of
 from crest.endpoint import Listen, addresses_of
 from crest.exceptions import ConfigurationError, ListenError
+from crest.handlers import Page, check_handler, written
 from crest.hosts import Hosts
 from crest.http import Request
 from crest.listener import Listener
@@ -26,8 +27,6 @@ from crest.options import check_count, check_flag, check_optional_count, check_p
 from crest.proxies import Address, Network, TrustedProxies
 from crest.server import MOST_BYTES, MOST_COUNT, WebSocketServer, waiting
 from crest.static import StaticFiles
-
-Page = TypeVar("Page", bound=Callable[[Request], Any])
 
 MOST_HEADER = 1 << 20
 
@@ -132,17 +131,22 @@ class App:
         if server in waiting:
             waiting.remove(server)
 
+    @written('@app.get("/path")')
     def get(self, path: str) -> Callable[[Page], Page]:
         """Register, as a decorator, the handler of plain GET and HEAD requests for a path.
 
         The handler, plain or async, takes the `Request` and returns `str` (sent as HTML), `bytes`, a `dict` (sent as
         JSON) or a `Response`. Registering a path again replaces its handler.
+
+        Raises:
+            TypeError, ValueError: No path; of the decorator, TypeError: no handler.
         """
+        if callable(path):
+            raise TypeError('get registers a function for a path: write @app.get("/path")')
         check_path(path)
 
         def register(handler: Page) -> Page:
-            if not callable(handler):
-                raise TypeError(f"a handler must be callable, not {type(handler).__name__}")
+            check_handler("get", handler)
             self.routes[path] = handler
             return handler
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Generic, Literal, overload
 
 from crest.admission import Admission
-from crest.connection import WebSocketConnection
+from crest.connection import User, WebSocketConnection
+from crest.handlers import (
+    BinaryHandler,
+    CloseHandler,
+    ConnectionHandler,
+    ErrorHandler,
+    TextHandler,
+    registering,
+)
+from crest.http import Request
 from crest.io.hub import POLICIES, Hub
 from crest.io.methods import Broadcaster
 from crest.options import (
@@ -25,8 +34,6 @@ from crest.wire.extensions import Deflate
 from crest.wire.handshake import is_token
 from crest.wire.meter import Rates
 
-Handler = TypeVar("Handler", bound=Callable[..., Any])
-
 MOST_BYTES = (1 << 63) - 1
 MOST_COUNT = (1 << 32) - 1
 MOST_THREADS = 16
@@ -35,10 +42,13 @@ waiting: list[WebSocketServer] = []
 """Servers that were never mounted, the oldest first: the next app to run mounts them, each at its own path."""
 
 
-class WebSocketServer(Broadcaster):
+class WebSocketServer(Broadcaster, Generic[User]):
     """The WebSocket connections of one path: their handlers, their limits, and broadcasts to all of them.
 
     Never mounted, it is served at its path by the app that runs in this process.
+
+    For type checkers, a `WebSocketServer[User]` has users of that type: `on_upgrade` returns one, which is `conn.user`.
+    Without the brackets they are `Any`.
 
     Handlers are plain functions, called directly on the event loop, or `async def`: those of one connection run one
     at a time, in order. Registering a handler again replaces it. What a handler raises goes to `on_error`.
@@ -157,6 +167,8 @@ class WebSocketServer(Broadcaster):
         )
         self.served_by: object = None  # the app that serves it now
         caller = sys._getframe(1)
+        if caller.f_globals.get("__name__") == "typing" and caller.f_back is not None:  # of WebSocketServer[User]()
+            caller = caller.f_back
         self._made_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
         waiting.append(self)
 
@@ -165,62 +177,75 @@ class WebSocketServer(Broadcaster):
 
     # ---- Handlers ------------------------------------------------------------------------------------------------
 
-    def on_upgrade(self, handler: Handler) -> Handler:
+    @overload
+    def on_upgrade(
+        self, handler: Callable[[Request], Coroutine[Any, Any, User]]
+    ) -> Callable[[Request], Coroutine[Any, Any, User]]: ...
+    @overload
+    def on_upgrade(self, handler: Callable[[Request], User]) -> Callable[[Request], User]: ...
+    @registering
+    def on_upgrade(self, handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
         """Register `handler(request)`: decides about an opening handshake, before it is accepted.
 
         What it returns, or an `async def` in the end, is the connection's `user`. It raises `Reject` to refuse; any
         other exception is logged, and the client gets 500.
         """
-        self.admission.on_upgrade = _check_handler(handler)
+        self.admission.on_upgrade = handler
         return handler
 
-    def on_connect(self, handler: Handler) -> Handler:
+    @registering
+    def on_connect(self, handler: ConnectionHandler) -> ConnectionHandler:
         """Register `handler(conn)`: a client has connected. It runs before any other handler of that connection."""
-        self.hub.on_connect = _check_handler(handler)
+        self.hub.on_connect = handler
         return handler
 
-    def on_message(self, handler: Handler) -> Handler:
+    @registering
+    def on_message(self, handler: TextHandler) -> TextHandler:
         """Register `handler(conn, message: str)`: a text message has come, whole, however it was fragmented.
 
         A server with an `on_binary` handler and none for text closes with 1003 instead.
         """
-        self.hub.on_message = _check_handler(handler)
+        self.hub.on_message = handler
         return handler
 
-    def on_binary(self, handler: Handler) -> Handler:
+    @registering
+    def on_binary(self, handler: BinaryHandler) -> BinaryHandler:
         """Register `handler(conn, data: bytes)`: a binary message has come.
 
         A server with an `on_message` handler and none for binary closes with 1003 instead.
         """
-        self.hub.on_binary = _check_handler(handler)
+        self.hub.on_binary = handler
         return handler
 
-    def on_close(self, handler: Handler) -> Handler:
+    @registering
+    def on_close(self, handler: CloseHandler) -> CloseHandler:
         """Register `handler(conn, code: int, reason: str)`: the connection has ended; exactly once for each.
 
         Code and reason are the peer's; 1005 when its close frame had none, 1006 when the TCP connection ended without
         one, and those that this side sent when it failed the connection.
         """
-        self.hub.on_close = _check_handler(handler)
+        self.hub.on_close = handler
         return handler
 
-    def on_error(self, handler: Handler) -> Handler:
-        """Register `handler(conn, error: str)`: the peer broke the protocol or a limit, or a handler raised.
+    @registering
+    def on_error(self, handler: ErrorHandler) -> ErrorHandler:
+        """Register `handler(conn, error: ErrorText)`: the peer broke the protocol or a limit, or a handler raised.
 
         `error` says what and where; its `exception` is what the handler raised, else None. After the peer's error the
         connection closes; after a handler's it stays open. Without an `on_error` handler, a handler's exception is
         logged with its traceback, and the connection is closed with 1011.
         """
-        self.hub.on_error = _check_handler(handler)
+        self.hub.on_error = handler
         return handler
 
-    def on_drain(self, handler: Handler) -> Handler:
+    @registering
+    def on_drain(self, handler: ConnectionHandler) -> ConnectionHandler:
         """Register `handler(conn)`: a client that had not read fast enough has taken all that waited for it.
 
         It runs after a send has found that the client does not keep up, once everything that was sent is with the
         kernel: `conn.buffered` is 0, or what was sent since.
         """
-        self.hub.on_drain = _check_handler(handler)
+        self.hub.on_drain = handler
         return handler
 
     # ---- Admission -----------------------------------------------------------------------------------------------
@@ -241,7 +266,7 @@ class WebSocketServer(Broadcaster):
         """How many connections are open."""
         return self.hub.connection_count()
 
-    def get_connections(self) -> list[WebSocketConnection]:
+    def get_connections(self) -> list[WebSocketConnection[User]]:
         """The connections that are open; a new list."""
         return self.hub.connections()
 
@@ -273,9 +298,3 @@ def _check_compression(compression: Literal["deflate"] | Deflate | None, policy:
     if policy == "drop-oldest" and compression is not None and not compression.server_no_context_takeover:
         raise ValueError("on_backlog='drop-oldest' needs Deflate(server_no_context_takeover=True)")
     return compression
-
-
-def _check_handler(handler: Handler) -> Handler:
-    if not callable(handler):
-        raise TypeError(f"a handler must be callable, not {type(handler).__name__}")
-    return handler
