@@ -85,23 +85,25 @@ class App:
         forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For",
         proxy_protocol: bool = False,
     ) -> None:
-        self.open_timeout = check_seconds("open_timeout", open_timeout)
-        self.shutdown_timeout = check_seconds("shutdown_timeout", shutdown_timeout, zero=True)
-        self.close_rate = check_pace("close_rate", close_rate)
-        self.retry_after = None if retry_after is None else check_seconds("retry_after", retry_after, zero=True)
-        self.keep_listening = check_flag("keep_listening", keep_listening)
-        self.max_header_size = check_count("max_header_size", max_header_size, MOST_HEADER)
-        self.max_headers = check_count("max_headers", max_headers, MOST_HEADER)
-        self.hosts = None if hosts is None else Hosts(hosts)
-        self.page_timeout = None if page_timeout is None else check_seconds("page_timeout", page_timeout)
-        self.max_sockets_per_ip = check_optional_count("max_sockets_per_ip", max_sockets_per_ip, MOST_COUNT)
-        self.max_tls_handshakes = check_optional_count("max_tls_handshakes", max_tls_handshakes, MOST_COUNT)
-        self.max_tls_handshakes_per_ip = check_optional_count(
+        self.open_timeout: float = check_seconds("open_timeout", open_timeout)
+        self.shutdown_timeout: float = check_seconds("shutdown_timeout", shutdown_timeout, zero=True)
+        self.close_rate: float | None = check_pace("close_rate", close_rate)
+        self.retry_after: float | None = (
+            None if retry_after is None else check_seconds("retry_after", retry_after, zero=True)
+        )
+        self.keep_listening: bool = check_flag("keep_listening", keep_listening)
+        self.max_header_size: int = check_count("max_header_size", max_header_size, MOST_HEADER)
+        self.max_headers: int = check_count("max_headers", max_headers, MOST_HEADER)
+        self.hosts: Hosts | None = None if hosts is None else Hosts(hosts)
+        self.page_timeout: float | None = None if page_timeout is None else check_seconds("page_timeout", page_timeout)
+        self.max_sockets_per_ip: int | None = check_optional_count("max_sockets_per_ip", max_sockets_per_ip, MOST_COUNT)
+        self.max_tls_handshakes: int | None = check_optional_count("max_tls_handshakes", max_tls_handshakes, MOST_COUNT)
+        self.max_tls_handshakes_per_ip: int | None = check_optional_count(
             "max_tls_handshakes_per_ip", max_tls_handshakes_per_ip, MOST_COUNT
         )
-        self.max_backlog_total = check_optional_count("max_backlog_total", max_backlog_total, MOST_BYTES)
-        self.trusted_proxies = TrustedProxies(trusted_proxies, forwarded_header)
-        self.proxy_protocol = check_flag("proxy_protocol", proxy_protocol)
+        self.max_backlog_total: int | None = check_optional_count("max_backlog_total", max_backlog_total, MOST_BYTES)
+        self.trusted_proxies: TrustedProxies = TrustedProxies(trusted_proxies, forwarded_header)
+        self.proxy_protocol: bool = check_flag("proxy_protocol", proxy_protocol)
         if self.proxy_protocol and not self.trusted_proxies:
             raise ValueError(
                 "proxy_protocol needs trusted_proxies: the header is taken from those, and from nobody else"

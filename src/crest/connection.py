@@ -63,7 +63,7 @@ class WebSocketConnection(Outbox, Generic[User]):
         self._client = peer
         self._scheme = scheme
         self._state: SimpleNamespace | None = None
-        self.subprotocol = subprotocol
+        self.subprotocol: str | None = subprotocol
         self._user: User | None = None
 
     def __repr__(self) -> str:

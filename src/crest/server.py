@@ -136,8 +136,8 @@ class WebSocketServer(Broadcaster, Generic[User]):
         policy = "drop-newest" if on_backlog == "drop" else on_backlog
         if policy not in POLICIES:
             raise ValueError(f"on_backlog must be one of {', '.join(map(repr, POLICIES))}, not {on_backlog!r}")
-        self.path = check_path(path)
-        self.subprotocols = _check_subprotocols(subprotocols)
+        self.path: str = check_path(path)
+        self.subprotocols: tuple[str, ...] = _check_subprotocols(subprotocols)
         self.deflate = _check_compression(compression, policy)
         self.admission = Admission(
             origins,
