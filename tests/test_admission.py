@@ -12,7 +12,7 @@ import pytest
 from client import GUARD, TEXT, Answer, Client, Frame, Server, frame, handshake, request, tcp, upgraded
 from events import KINDS, Events, of_kind, on_each_loop, until
 
-from crest import App, HandshakeError, Reject, Request, WebSocketServer
+from crest import App, HandshakeError, Reject, Request, Response, WebSocketServer
 
 
 async def answer_to(server: Server, changed: dict[str, str | None] | None = None, path: str = "/ws") -> Answer:
@@ -116,6 +116,23 @@ async def test_any_other_exception_is_500_and_tells_nothing(
     assert len(opened.seen) == 1
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.exc_info is not None and record.exc_info[1] is error
+    caplog.clear()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("returned", [Reject(401), Reject, HandshakeError(400, "no"), Response("no", 403)], ids=repr)
+@on_each_loop
+async def test_a_refusal_that_is_returned_lets_no_client_in(
+    kind: str, returned: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    ws, opened = WebSocketServer(), Events()
+    ws.on_connect(opened.add)
+    ws.on_upgrade(of_kind(kind, lambda request: returned))
+    async with App().listening() as server:
+        assert (await answer_to(server)).status == 500
+    assert ws.refused == {"error": 1} and opened.seen == []
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.exc_info is not None and "to refuse a client, raise Reject" in str(record.exc_info[1])
     caplog.clear()
 
 
@@ -317,11 +334,6 @@ async def test_a_decision_that_is_cancelled_from_outside_is_none() -> None:
     answering.cancel()
     await asyncio.wait([answering])
     assert answering.cancelled()
-
-
-def test_a_handler_must_be_callable() -> None:
-    with pytest.raises(TypeError, match="a handler must be callable, not NoneType"):
-        WebSocketServer().on_upgrade(None)  # type: ignore[type-var]
 
 
 # ---- The order -------------------------------------------------------------------------------------------------------

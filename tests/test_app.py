@@ -302,11 +302,6 @@ def test_only_servers_are_mounted(wrong: Any) -> None:
         App().mount("/ws", wrong)
 
 
-def test_the_handler_of_a_page_must_be_callable() -> None:
-    with pytest.raises(TypeError, match="a handler must be callable, not str"):
-        App().get("/")("page")  # type: ignore[type-var]
-
-
 def test_a_directory_of_static_files_must_exist() -> None:
     with pytest.raises(ValueError, match="not a directory: '/nowhere'"):
         App().static("/files", "/nowhere")

@@ -25,12 +25,13 @@ from contextlib import AsyncExitStack
 from enum import IntEnum
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from browser import browsing, require_browser
 from certificates import Pair
 from client import GUARD, PING, PONG, TEXT, Answer, Server, connect, frame, handshake, request, tcp, upgraded
+from documents import FENCES, NOT_RUN, READ, ROOT, RUN, SNIPPETS, Fence, read, slug
 from events import Events
 from foreign import free_socket, haproxy_on, needs_haproxy, needs_nginx, nginx
 from websockets.exceptions import ConnectionClosed
@@ -39,85 +40,8 @@ from websockets.typing import Subprotocol
 import crest
 from crest import App, WebSocketServer
 
-ROOT = Path(__file__).parent.parent
-DOCUMENTS = (
-    "README.md",
-    "docs/index.md",
-    "docs/websocket.md",
-    "docs/admission.md",
-    "docs/heartbeat.md",
-    "docs/slow-consumers.md",
-    "docs/compression.md",
-    "docs/memory.md",
-    "docs/reference.md",
-    "docs/deployment.md",
-    "docs/shutdown.md",
-    "docs/free-threading.md",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-    *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs" / "internals").rglob("*.md")),
-)
-RUN = ("python", "javascript")
-NOT_RUN = ("console", "text")
-
 Names = dict[str, Any]
 Scenario = Callable[[Server], Awaitable[None]]
-
-
-# ---- Reading the documents -------------------------------------------------------------------------------------------
-
-
-class Fence(NamedTuple):
-    """A fenced block: where it stands, and what it says."""
-
-    document: str
-    section: str
-    number: int  # among the fences of this language in this section, from 1
-    line: int  # of its first line of code, from 1
-    language: str
-    code: str
-
-    @property
-    def key(self) -> str:
-        name = f"{Path(self.document).stem}#{self.section}"
-        return name if self.number == 1 else f"{name}/{self.number}"
-
-
-def slug(heading: str) -> str:
-    """The anchor that a heading has on GitHub."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-
-
-def read(document: str) -> tuple[dict[str, str], list[Fence]]:
-    """A document's sections, by anchor, and its fences; a section's text is without those."""
-    sections: dict[str, str] = {}
-    fences: list[Fence] = []
-    section, opened = "", None
-    code: list[str] = []
-    for at, line in enumerate((ROOT / document).read_text(encoding="utf-8").splitlines(), start=1):
-        if opened is not None and line == "```":
-            language, start = opened
-            number = 1 + sum(each.section == section and each.language == language for each in fences)
-            fences.append(Fence(document, section, number, start, language, "\n".join(code) + "\n"))
-            opened = None
-        elif opened is not None:
-            code.append(line)
-        elif line.startswith("```"):
-            opened, code = (line[3:], at + 1), []
-        elif heading := re.fullmatch(r"#+ (.+)", line):
-            section = slug(heading[1])
-            assert section not in sections, f"{document} has two sections {section!r}"
-            sections[section] = ""
-        else:
-            sections[section] += line + "\n"
-    assert opened is None, f"{document} ends within a fence"
-    return sections, fences
-
-
-READ = {document: read(document) for document in DOCUMENTS}
-FENCES = [fence for _, fences in READ.values() for fence in fences]
-SNIPPETS = {fence.key: fence for fence in FENCES if fence.language in RUN}
 
 
 # ---- Running a snippet -----------------------------------------------------------------------------------------------
@@ -1254,6 +1178,19 @@ def subprotocols(stage: Stage) -> None:
             assert await client.recv() == "We speak chat.v2."
         async with connect(server, "/spoken") as client:
             assert await client.recv() == "We speak None."
+
+    stage.serve(names["app"], scenario)
+
+
+@check("reference#types")
+def types(stage: Stage) -> None:
+    names = stage.execute(prelude())
+    names["app"].mount("/typed", names["ws"])
+
+    async def scenario(server: Server) -> None:
+        async with connect(server, "/typed?name=Alice") as client:
+            assert await client.recv() == "Hello, Alice!"
+        assert (await refusal(server, path="/typed"))[0] == 401
 
     stage.serve(names["app"], scenario)
 

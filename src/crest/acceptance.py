@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from logging import DEBUG
 from types import EllipsisType
-from typing import Any, Final, Literal
+from typing import Any, Final, Generic, Literal, cast
 
-from crest.connection import WebSocketConnection
-from crest.io.hub import Hub
-from crest.log import logger
-from crest.options import Rate, check_choice, check_count, check_rate, check_span
-from crest.server import MOST_BYTES, MOST_COUNT, WebSocketServer, rates_of
+from crest.connection import User
+from crest.options import MOST_BYTES, MOST_COUNT, Rate, check_choice, check_count, check_rate, check_span
 from crest.wire.meter import EXCESSES
 
 CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
@@ -28,7 +24,7 @@ CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
 """What each limit of one connection must be."""
 
 
-class Accept:
+class Accept(Generic[User]):
     """What `on_upgrade` may return to let a client in: who it is, and limits of this connection alone.
 
     Each limit means what the argument of `WebSocketServer` of that name does, and takes its place for this connection.
@@ -56,7 +52,7 @@ class Accept:
 
     def __init__(
         self,
-        user: Any = None,
+        user: User = cast("Any", None),
         *,
         max_message_size: int | EllipsisType = ...,
         max_queue: int | EllipsisType = ...,
@@ -68,7 +64,7 @@ class Accept:
         ping_timeout: float | EllipsisType | None = ...,
         idle_timeout: float | EllipsisType | None = ...,
     ) -> None:
-        self.user = user
+        self.user: User = user
         given = {
             "max_message_size": max_message_size,
             "max_queue": max_queue,
@@ -85,20 +81,3 @@ class Accept:
     def __repr__(self) -> str:
         limits = "".join(f", {name}={value!r}" for name, value in self.limits.items())
         return f"Accept({self.user!r}{limits})"
-
-
-def accepted(server: WebSocketServer, connection: WebSocketConnection, answer: Any) -> Hub:
-    """Tell a connection what `on_upgrade` has answered, the user or an `Accept`, and return what serves it."""
-    limits: dict[str, Any] = {}
-    if isinstance(answer, Accept):
-        limits, answer = answer.limits, answer.user
-    if answer is not None:
-        connection.user = answer
-    if logger.isEnabledFor(DEBUG):
-        fields = connection._log_fields()
-        logger.debug("%s: connected, %s at %s", connection.get_id(), fields["client"], fields["path"], extra=fields)
-    if not limits:
-        return server._hub
-    changed = {name: value for name, value in limits.items() if name not in server._rates}
-    rates = rates_of(**{name: limits.get(name, value) for name, value in server._rates.items()})
-    return server._hub.variant(tuple(limits.items()), {**changed, "rates": rates})

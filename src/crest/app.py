@@ -12,18 +12,21 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from ssl import SSLContext
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn
 from weakref import ref
 
 from crest.attachment import app_made, mounted, origin_of, servers_for
 from crest.certificate import certificate_of
 from crest.endpoint import Listen, addresses_of
 from crest.exceptions import ConfigurationError, ListenError
+from crest.handlers import Page, check_handler, written
 from crest.hosts import Hosts
 from crest.http import Request
 from crest.listener import Listener
 from crest.log import logger
 from crest.options import (
+    MOST_BYTES,
+    MOST_COUNT,
     check_choice,
     check_count,
     check_flag,
@@ -33,11 +36,9 @@ from crest.options import (
     check_seconds,
 )
 from crest.proxies import Address, Network, TrustedProxies
-from crest.server import MOST_BYTES, MOST_COUNT, WebSocketServer
+from crest.server import WebSocketServer
 from crest.signals import handling
 from crest.static import StaticFiles
-
-Page = TypeVar("Page", bound=Callable[[Request], Any])
 
 MOST_HEADER = 1 << 20
 
@@ -103,25 +104,27 @@ class App:
         forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For",
         proxy_protocol: bool = False,
     ) -> None:
-        self.open_timeout = check_seconds("open_timeout", open_timeout)
-        self.keep_alive_timeout = check_seconds("keep_alive_timeout", keep_alive_timeout)
-        self.shutdown_timeout = check_seconds("shutdown_timeout", shutdown_timeout, zero=True)
-        self.close_rate = check_pace("close_rate", close_rate)
-        self.retry_after = None if retry_after is None else check_seconds("retry_after", retry_after, zero=True)
-        self.close_codes = check_choice("close_codes", close_codes, ("registered", "rfc6455"))
-        self.keep_listening = check_flag("keep_listening", keep_listening)
-        self.max_header_size = check_count("max_header_size", max_header_size, MOST_HEADER)
-        self.max_headers = check_count("max_headers", max_headers, MOST_HEADER)
-        self.hosts = None if hosts is None else Hosts(hosts)
-        self.page_timeout = None if page_timeout is None else check_seconds("page_timeout", page_timeout)
-        self.max_sockets_per_ip = check_optional_count("max_sockets_per_ip", max_sockets_per_ip, MOST_COUNT)
-        self.max_tls_handshakes = check_optional_count("max_tls_handshakes", max_tls_handshakes, MOST_COUNT)
-        self.max_tls_handshakes_per_ip = check_optional_count(
+        self.open_timeout: float = check_seconds("open_timeout", open_timeout)
+        self.keep_alive_timeout: float = check_seconds("keep_alive_timeout", keep_alive_timeout)
+        self.shutdown_timeout: float = check_seconds("shutdown_timeout", shutdown_timeout, zero=True)
+        self.close_rate: float | None = check_pace("close_rate", close_rate)
+        self.retry_after: float | None = (
+            None if retry_after is None else check_seconds("retry_after", retry_after, zero=True)
+        )
+        self.close_codes: str = check_choice("close_codes", close_codes, ("registered", "rfc6455"))
+        self.keep_listening: bool = check_flag("keep_listening", keep_listening)
+        self.max_header_size: int = check_count("max_header_size", max_header_size, MOST_HEADER)
+        self.max_headers: int = check_count("max_headers", max_headers, MOST_HEADER)
+        self.hosts: Hosts | None = None if hosts is None else Hosts(hosts)
+        self.page_timeout: float | None = None if page_timeout is None else check_seconds("page_timeout", page_timeout)
+        self.max_sockets_per_ip: int | None = check_optional_count("max_sockets_per_ip", max_sockets_per_ip, MOST_COUNT)
+        self.max_tls_handshakes: int | None = check_optional_count("max_tls_handshakes", max_tls_handshakes, MOST_COUNT)
+        self.max_tls_handshakes_per_ip: int | None = check_optional_count(
             "max_tls_handshakes_per_ip", max_tls_handshakes_per_ip, MOST_COUNT
         )
-        self.max_backlog_total = check_optional_count("max_backlog_total", max_backlog_total, MOST_BYTES)
-        self.trusted_proxies = TrustedProxies(trusted_proxies, forwarded_header)
-        self.proxy_protocol = check_flag("proxy_protocol", proxy_protocol)
+        self.max_backlog_total: int | None = check_optional_count("max_backlog_total", max_backlog_total, MOST_BYTES)
+        self.trusted_proxies: TrustedProxies = TrustedProxies(trusted_proxies, forwarded_header)
+        self.proxy_protocol: bool = check_flag("proxy_protocol", proxy_protocol)
         if self.proxy_protocol and not self.trusted_proxies:
             raise ValueError(
                 "proxy_protocol needs trusted_proxies: the header is taken from those, and from nobody else"
@@ -159,17 +162,22 @@ class App:
         self._mounts.append((path, server))
         mounted(server)
 
+    @written('@app.get("/path")')
     def get(self, path: str) -> Callable[[Page], Page]:
         """Register, as a decorator, the handler of plain GET and HEAD requests for a path.
 
         The handler, plain or async, takes the `Request` and returns `str` (sent as HTML), `bytes`, a `dict` (sent as
         JSON) or a `Response`. Registering a path again replaces its handler.
+
+        Raises:
+            TypeError, ValueError: No path; of the decorator, TypeError: no handler.
         """
+        if callable(path):
+            raise TypeError('get registers a function for a path: write @app.get("/path")')
         check_path(path)
 
         def register(handler: Page) -> Page:
-            if not callable(handler):
-                raise TypeError(f"a handler must be callable, not {type(handler).__name__}")
+            check_handler("get", handler)
             self._routes[path] = handler
             return handler
 

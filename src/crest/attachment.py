@@ -31,10 +31,11 @@ _unmounted: WeakValueDictionary[int, WebSocketServer] = WeakValueDictionary()
 def origin_of(made: object) -> tuple[str | None, str]:
     """Find where an object is being made, for its constructor: the module's name, and file and line.
 
-    Constructors of subclasses do not count, as another module may have them.
+    Constructors of subclasses do not count, as another module may have them, nor does what calls
+    `WebSocketServer[User]()`.
     """
     frame = sys._getframe(2)
-    while frame.f_back is not None and _constructs(frame, made):
+    while frame.f_back is not None and (_constructs(frame, made) or frame.f_globals.get("__name__") == "typing"):
         frame = frame.f_back
     return frame.f_globals.get("__name__"), f"{frame.f_code.co_filename}:{frame.f_lineno}"
 

@@ -56,8 +56,8 @@ class Request:
     __slots__ = ("_cookies", "_head", "_query", "client", "scheme")
 
     def __init__(self, head: RequestHead, client: tuple[str, int] | None, scheme: str = "http") -> None:
-        self.client = client
-        self.scheme = scheme
+        self.client: tuple[str, int] | None = client
+        self.scheme: str = scheme
         self._head = head
         self._query: MultiDictProxy[str] | None = None
         self._cookies: dict[str, str] | None = None

@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from crest.acceptance import accepted
 from crest.admission import RETRY_AFTER, Refusal, kind_of
 from crest.answer import Answer
 from crest.connection import WebSocketConnection, client_address, scheme_of
@@ -250,7 +249,7 @@ class Opening:
     def _accept(self, server: WebSocketServer, offer: Offer, user: Any) -> None:
         """Make it a WebSocket."""
         connection, response, agreed = offer
-        hub = accepted(server, connection, user)
+        hub = server._accepted(connection, user)
         self._protocol.upgrade(connection, hub, response, self._pending, agreed)
 
     async def _upgrade_later(self, server: WebSocketServer, offer: Offer, answer: Awaitable[Any]) -> None:

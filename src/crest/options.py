@@ -11,6 +11,8 @@ MOST_SECONDS = 1e9
 """Compiled code counts nanoseconds in 64 bits, and clients are told times in text."""
 
 MOST_PORT = 65535
+MOST_BYTES = (1 << 63) - 1
+MOST_COUNT = (1 << 32) - 1
 
 _PATTERN = frozenset("{}<>")
 """What other servers mark the variables of a path with. No URL has these characters (RFC 3986 section 2)."""

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from logging import DEBUG
+from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 from weakref import ref
 
+from crest.acceptance import Accept
 from crest.admission import Admission
 from crest.attachment import origin_of, server_made
-from crest.connection import WebSocketConnection
+from crest.connection import User, WebSocketConnection
+from crest.handlers import (
+    BinaryHandler,
+    CloseHandler,
+    ConnectionHandler,
+    ErrorHandler,
+    TextHandler,
+    registering,
+)
+from crest.http import Request
 from crest.io.hub import POLICIES, Hub
 from crest.io.methods import Broadcaster
+from crest.log import logger
 from crest.options import (
+    MOST_BYTES,
+    MOST_COUNT,
     Rate,
     check_choice,
     check_count,
@@ -30,18 +44,17 @@ from crest.wire.meter import EXCESSES, Rates
 if TYPE_CHECKING:
     from crest.app import App
 
-Handler = TypeVar("Handler", bound=Callable[..., Any])
-
-MOST_BYTES = (1 << 63) - 1
-MOST_COUNT = (1 << 32) - 1
 MOST_THREADS = 16
 
 
-class WebSocketServer(Broadcaster):
+class WebSocketServer(Broadcaster, Generic[User]):
     """The WebSocket connections of one path: their handlers, their limits, and broadcasts to all of them.
 
     Never mounted, it is served at its path by the app made in the same module. If that has none, by the only app of the
     process. If there are several, starting one is an error.
+
+    For type checkers, a `WebSocketServer[User]` has users of that type: `on_upgrade` returns one, which is `conn.user`.
+    Without the brackets they are `Any`.
 
     Handlers are plain functions, called directly on the event loop, or `async def`: those of one connection run one
     at a time, in order. Registering a handler again replaces it. What a handler raises goes to the log and to
@@ -142,8 +155,8 @@ class WebSocketServer(Broadcaster):
         policy = "drop-newest" if on_backlog == "drop" else on_backlog
         if policy not in POLICIES:
             raise ValueError(f"on_backlog must be one of {', '.join(map(repr, POLICIES))}, not {on_backlog!r}")
-        self.path = check_path(path)
-        self.subprotocols = _check_subprotocols(subprotocols)
+        self.path: str = check_path(path)
+        self.subprotocols: tuple[str, ...] = _check_subprotocols(subprotocols)
         self._deflate = _check_compression(compression, policy)
         self._rates = {
             "max_message_rate": check_rate("max_message_rate", max_message_rate),
@@ -173,7 +186,7 @@ class WebSocketServer(Broadcaster):
             deflate=self._deflate,
             fanout_slice=check_seconds("fanout_slice", fanout_slice),
             fanout_threads=check_count("fanout_threads", fanout_threads, MOST_THREADS),
-            rates=rates_of(**self._rates),
+            rates=_rates_of(**self._rates),
         )
         # The app that serves it now. Weak: an app whose loop was closed under it can go, and its sockets with it.
         self._served_by: ref[App] | None = None
@@ -185,62 +198,77 @@ class WebSocketServer(Broadcaster):
 
     # ---- Handlers ------------------------------------------------------------------------------------------------
 
-    def on_upgrade(self, handler: Handler) -> Handler:
+    @overload
+    def on_upgrade(
+        self, handler: Callable[[Request], Coroutine[Any, Any, User | Accept[User]]]
+    ) -> Callable[[Request], Coroutine[Any, Any, User | Accept[User]]]: ...
+    @overload
+    def on_upgrade(
+        self, handler: Callable[[Request], User | Accept[User]]
+    ) -> Callable[[Request], User | Accept[User]]: ...
+    @registering
+    def on_upgrade(self, handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
         """Register `handler(request)`: decides about an opening handshake, before it is accepted.
 
         What it returns, or an `async def` in the end, is the connection's `user`, or an `Accept`, which says that and
         limits of this connection. It raises `Reject` to refuse; any other exception is logged, and the client gets 500.
         """
-        self._admission.on_upgrade = _check_handler(handler)
+        self._admission.on_upgrade = handler
         return handler
 
-    def on_connect(self, handler: Handler) -> Handler:
+    @registering
+    def on_connect(self, handler: ConnectionHandler) -> ConnectionHandler:
         """Register `handler(conn)`: a client has connected. It runs before any other handler of that connection."""
-        self._hub.register("on_connect", _check_handler(handler))
+        self._hub.register("on_connect", handler)
         return handler
 
-    def on_message(self, handler: Handler) -> Handler:
+    @registering
+    def on_message(self, handler: TextHandler) -> TextHandler:
         """Register `handler(conn, message: str)`: a text message has come, whole, however it was fragmented.
 
         A server with an `on_binary` handler and none for text closes with 1003 instead.
         """
-        self._hub.register("on_message", _check_handler(handler))
+        self._hub.register("on_message", handler)
         return handler
 
-    def on_binary(self, handler: Handler) -> Handler:
+    @registering
+    def on_binary(self, handler: BinaryHandler) -> BinaryHandler:
         """Register `handler(conn, data: bytes)`: a binary message has come.
 
         A server with an `on_message` handler and none for binary closes with 1003 instead.
         """
-        self._hub.register("on_binary", _check_handler(handler))
+        self._hub.register("on_binary", handler)
         return handler
 
-    def on_close(self, handler: Handler) -> Handler:
+    @registering
+    def on_close(self, handler: CloseHandler) -> CloseHandler:
         """Register `handler(conn, code: int, reason: str)`: the connection has ended; exactly once for each.
 
         Code and reason are the peer's; 1005 when its close frame had none, 1006 when the TCP connection ended without
         one, and those that this side sent when it failed the connection.
         """
-        self._hub.register("on_close", _check_handler(handler))
+        self._hub.register("on_close", handler)
         return handler
 
-    def on_error(self, handler: Handler) -> Handler:
-        """Register `handler(conn, error: str)`: the peer broke the protocol or a limit, or a handler raised.
+    @registering
+    def on_error(self, handler: ErrorHandler) -> ErrorHandler:
+        """Register `handler(conn, error: ErrorText)`: the peer broke the protocol or a limit, or a handler raised.
 
         `error` says what and where; its `exception` is what the handler raised, else None. After the peer's error the
         connection closes; after a handler's it stays open, or is closed with 1011 without an `on_error` handler. What a
         handler raises is logged with its traceback in either case.
         """
-        self._hub.register("on_error", _check_handler(handler))
+        self._hub.register("on_error", handler)
         return handler
 
-    def on_drain(self, handler: Handler) -> Handler:
+    @registering
+    def on_drain(self, handler: ConnectionHandler) -> ConnectionHandler:
         """Register `handler(conn)`: a client that had not read fast enough has taken all that waited for it.
 
         It runs after a send has found that the client does not keep up, once everything that was sent is with the
         kernel: `conn.buffered` is 0, or what was sent since.
         """
-        self._hub.register("on_drain", _check_handler(handler))
+        self._hub.register("on_drain", handler)
         return handler
 
     # ---- Admission -----------------------------------------------------------------------------------------------
@@ -255,13 +283,29 @@ class WebSocketServer(Broadcaster):
         """
         return dict(self._admission.refused)
 
+    def _accepted(self, connection: WebSocketConnection, answer: Any) -> Hub:
+        """Tell a connection what `on_upgrade` has answered, the user or an `Accept`, and return what serves it."""
+        limits: dict[str, Any] = {}
+        if isinstance(answer, Accept):
+            limits, answer = answer.limits, answer.user
+        if answer is not None:
+            connection.user = answer
+        if logger.isEnabledFor(DEBUG):
+            fields = connection._log_fields()
+            logger.debug("%s: connected, %s at %s", connection.get_id(), fields["client"], fields["path"], extra=fields)
+        if not limits:
+            return self._hub
+        changed = {name: value for name, value in limits.items() if name not in self._rates}
+        rates = _rates_of(**{name: limits.get(name, value) for name, value in self._rates.items()})
+        return self._hub.variant(tuple(limits.items()), {**changed, "rates": rates})
+
     # ---- Connections ---------------------------------------------------------------------------------------------
 
     def connection_count(self) -> int:
         """How many connections are open."""
         return self._hub.connection_count()
 
-    def get_connections(self) -> list[WebSocketConnection]:
+    def get_connections(self) -> list[WebSocketConnection[User]]:
         """The connections that are open; a new list."""
         return self._hub.connections()
 
@@ -277,7 +321,7 @@ def _check_subprotocols(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def rates_of(*, max_message_rate: Any, max_byte_rate: Any, count_inflated: Any, on_rate: Any) -> Rates | None:
+def _rates_of(*, max_message_rate: Any, max_byte_rate: Any, count_inflated: Any, on_rate: Any) -> Rates | None:
     """Return the rates that clients are held to, or None if there are none."""
     if max_message_rate is None and max_byte_rate is None:
         return None
@@ -294,9 +338,3 @@ def _check_compression(compression: Literal["deflate"] | Deflate | None, policy:
     if policy == "drop-oldest" and compression is not None and not compression.server_no_context_takeover:
         raise ValueError("on_backlog='drop-oldest' needs Deflate(server_no_context_takeover=True)")
     return compression
-
-
-def _check_handler(handler: Handler) -> Handler:
-    if not callable(handler):
-        raise TypeError(f"a handler must be callable, not {type(handler).__name__}")
-    return handler

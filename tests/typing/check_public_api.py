@@ -100,7 +100,11 @@ def failed(conn: WebSocketConnection, error: ErrorText) -> None:
 
 def check_handlers() -> None:
     assert_type(connected(ws.get_connections()[0]), None)
+    ws.on_message(lambda conn, message: conn.send(message))
     ws.on_binary(lambda conn, data: None)
+    ws.on_close(lambda *args: None)
+    ws.on_upgrade(lambda request: None)
+    app.get("/lambda")(lambda request: "page")
     ws.on_drain(lambda conn: None)
     ws.broadcast("101.5", key="AAPL")
     ws.broadcast_binary(b"101.5", key=("AAPL", 1))
