@@ -196,7 +196,8 @@ class Opening:
         self._path = path = route_of(head.target)
         server, scheme = listener.servers.get(path), scheme_of(self._protocol.transport, self._tls_ended)
         try:
-            listener.check(head, scheme)
+            if listener.stopping or listener.hosts is not None:
+                listener.check(head, scheme)
         except HandshakeError as error:
             if server is not None and wants_upgrade(head):
                 server._admission.refused[kind_of(error)] += 1

@@ -378,7 +378,7 @@ def authority_of(str target not None):
     return authority_end.split(rest, 1)[0] if found and scheme else None
 
 
-def path_of(str target not None):
+cpdef str path_of(str target):
     """The path to route a request target by: percent-decoded as UTF-8 with errors replaced, without the query."""
     cdef Py_UCS4 each
     if target.startswith("/"):
@@ -400,7 +400,7 @@ def route_of(str target not None):
     path = path_of(target)
     if not path:
         raise HandshakeError(400, "the request target has no path")
-    if "#" in target:
+    if path is not target and "#" in target:
         raise HandshakeError(400, f"the request target has a fragment, which no request may have: {shown(target)}")
     return path
 
