@@ -53,6 +53,7 @@ MODULES = [
     "io.inbox",
     "io.heartbeat",
     "io.closing",
+    "io.reading",
     "io.protocol",
     "io.roster",
     "io.stream",

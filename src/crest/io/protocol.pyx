@@ -2,7 +2,8 @@
 
 `Protocol` owns the life of one TCP connection. Its bytes go to an `opening` (of the floor above) until that calls
 `upgrade`; from then on it feeds the frame reader, answers control frames, and hands messages to its inbox, which
-calls the handlers. How it ends is closing.pyx's. It knows nothing of routes, HTTP or users.
+calls the handlers. When it is read is reading.pyx's, and how it ends closing.pyx's. It knows nothing of routes, HTTP or
+users.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -13,12 +14,12 @@ from asyncio import BufferedProtocol
 from crest.io.backlog cimport OPEN
 from crest.io.clock cimport milliseconds
 from crest.io.fanout cimport Fanout
-from crest.io.closing cimport Closing
 from crest.io.heartbeat cimport hear
 from crest.io.hub cimport Hub
 from crest.io.inbox cimport BINARY, CONNECT, ERROR, MESSAGE, TRIES, is_full
 from crest.io.intake cimport ANSWERS, OPENING, PARTIAL, UNREAD
 from crest.io.outbox cimport Outbox
+from crest.io.reading cimport Reading
 from crest.io.turn cimport Turn
 from crest.io.watch cimport watch, watched
 from crest.wire.frames cimport NEED_DATA, FrameReader, held
@@ -50,13 +51,14 @@ cdef size_t DIRECT = 1 << 18
 cdef double OPENING_LINGER = 5
 
 
-cdef class Protocol(Closing):
+cdef class Protocol(Reading):
     """The asyncio protocol of one connection; `ServerProtocol` is what a transport gets.
 
     Args:
         turn: of the loop that the connection belongs to.
         site: whom the connection reports to: `site.opened(protocol)` returns the opening, an object with
-            `data_received(bytes)`, `eof_received()`, `resume_writing()`, `timed_out()` and `connection_lost()`;
+            `data_received(bytes)`, `eof_received()`, `resume_writing()`, `timed_out()` and `connection_lost()`, and
+            `left_by_client()`: the client has closed its half behind what is not read; True to have that read now;
             `site.ended(protocol)` is called when the connection is gone and its handlers have ended;
             `site.farewell()` returns the code and the reason to part with, if the server is about to end, else None.
     """
@@ -122,7 +124,7 @@ cdef class Protocol(Closing):
         cdef FrameReader reader = self.reader
         if self.ended:
             return 0
-        if reader is not None and reader.meter is not None:
+        if reader is not None and reader.meter is not None and not self.paused:  # else it is excused when it is read
             reader.meter.refill(self.heard)
         if self.into_body:
             reader.wrote(size)
@@ -174,6 +176,7 @@ cdef class Protocol(Closing):
     def connection_lost(self, error):
         self.lost = True
         self.clear_deadline()
+        self.end_vigil()
         self.transport = None
         try:
             if self.opening is not None:
@@ -209,6 +212,7 @@ cdef class Protocol(Closing):
         and the descriptor is about to be closed."""
         self.lost = True
         self.clear_deadline()
+        self.end_vigil()
         self.transport = self.opening = None
         if self.intake is not None:
             self.intake.clear()
@@ -339,28 +343,6 @@ cdef class Protocol(Closing):
             else:
                 self.fail(reader.close_code, payload)
         return 0
-
-    cdef int hold(self) except -1:
-        """Too many messages wait for their handler: keep the rest of the chunk, and read no more."""
-        cdef FrameReader reader = self.reader
-        if self.unread is None and reader.at != reader.end:
-            self.unread = PyBytes_FromStringAndSize(<char*>reader.at, reader.end - reader.at)
-            reader.attach(<uint8_t*>PyBytes_AS_STRING(self.unread), len(self.unread))
-        if not self.paused and not self.is_closing():
-            self.paused = True
-            self.transport.pause_reading()
-        return 0
-
-    cdef int unpause(self) except -1:
-        if self.paused and not self.is_closing():
-            self.paused = False
-            if self.reader.meter is not None:
-                self.reader.meter.excuse(milliseconds(self.turn.clock))
-            self.transport.resume_reading()
-        return 0
-
-    cdef bint is_reading(self) except -1:
-        return not self.paused
 
     cdef int chunk_read(self) except -1:
         """The chunk is used up: go on reading, or end where nothing more can come."""

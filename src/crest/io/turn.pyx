@@ -91,6 +91,7 @@ cdef class Turn:
         self.budget = Budget(loop, max_backlog_total, self.run)
         self.arena = Block(ARENA, None)  # for what does not wait
         self.due = []
+        self.vigils = {}
 
     def call_later(self, callback, *args):
         """Have it called where it need not wait (see `must_wait`): behind the section, or by the loop's own thread.
