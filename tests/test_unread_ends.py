@@ -407,13 +407,17 @@ async def test_a_reset_behind_the_end_of_a_half_cancels_the_page(world: World) -
 @pytest.mark.parametrize("how", ["leave", "reset"])
 @on_each_loop
 async def test_a_response_that_is_not_read(world: World, how: str) -> None:
-    app = App(open_timeout=GUARD)
-    large = "x" * 20_000_000
-    app.get("/large")(lambda request: large)
+    app, events = App(open_timeout=GUARD), Events()
+
+    @app.get("/large")
+    def large(request: Request) -> str:
+        events.add("made")
+        return "x" * 20_000_000
+
     async with world.listening(app) as server:
         peer = await world.connect(server)
         peer.send(request("/large"))
-        await eventually(lambda: used(server) > 0)
+        await events.reach(1)  # it is written, and reading pauses, in the same call
         peer.send(request("/large"))
         ENDS[how][0](peer)
         await eventually(lambda: not server.protocols)
