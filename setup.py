@@ -57,6 +57,7 @@ MODULES = [
     "io.inbox",
     "io.heartbeat",
     "io.closing",
+    "io.reading",
     "io.pace",
     "io.protocol",
     "io.roster",

@@ -125,8 +125,8 @@ async def test_max_queue(direct: bool) -> None:
     ws = WebSocketServer()
     two_kinds(ws, max_queue=1)
     async with App().listening(direct=direct) as server, upgraded(server, changed=VIP), upgraded(server):
-        assert ws.hub.max_queue == 16
-        assert [each.max_queue for each in ws.hub.variants()] == [1]
+        assert ws._hub.max_queue == 16
+        assert [each.max_queue for each in ws._hub.variants()] == [1]
 
 
 @on_each_loop
@@ -148,13 +148,13 @@ async def test_the_same_limits_are_kept_once_and_not_for_ever() -> None:
     two_kinds(ws, max_queue=5)
     async with App().listening() as server:
         async with upgraded(server, changed=VIP), upgraded(server, changed=VIP):
-            (variant,) = ws.hub.variants()
+            (variant,) = ws._hub.variants()
             gone = weakref.ref(variant)
             del variant
         while server.protocols:
             await asyncio.sleep(0)
         gc.collect()
-        assert gone() is None and ws.hub.variants() == []
+        assert gone() is None and ws._hub.variants() == []
     async with App().listening() as server:
         assert server.servers == {}
     app = App()

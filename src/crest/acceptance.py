@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import EllipsisType
-from typing import Any, Final, Generic, Literal, cast
+from typing import Any, Final, Generic, Literal
 
 from crest.connection import User
 from crest.options import MOST_BYTES, MOST_COUNT, Rate, check_choice, check_count, check_rate, check_span
@@ -52,7 +52,7 @@ class Accept(Generic[User]):
 
     def __init__(
         self,
-        user: User = cast("Any", None),
+        user: User = None,  # type: ignore[assignment]  # then User is what the application says
         *,
         max_message_size: int | EllipsisType = ...,
         max_queue: int | EllipsisType = ...,

@@ -160,7 +160,7 @@ class Listener:
             raise ConfigurationError("on this system proxy_protocol and TLS exclude each other: end TLS at the proxy")
         if Poller.exists:
             try:
-                self._poller = Poller(self.loop)
+                self._poller = self._turn.poller = Poller(self.loop)
             except OSError as error:
                 raise ListenError(f"cannot listen on {self._endpoints[0].url}: {error.strerror}") from error
         for endpoint in self._endpoints:

@@ -121,7 +121,7 @@ class Opening:
                 return
             answered += 1
         if self._deciding is not None and self._has_much_pending():
-            self._protocol.transport.pause_reading()
+            self._protocol.pause_reading()
         self._count()
 
     def overhead(self, size: int) -> None:
@@ -164,6 +164,11 @@ class Opening:
             self._forget()
             return False
         return self._answering is not None
+
+    def left_by_client(self) -> bool:
+        """The client has closed its half, behind what is not read. True if that is to be read now: nobody waits for the
+        decision about it."""
+        return self._deciding is not None
 
     def resume_writing(self) -> None:
         """The transport has nothing queued any more, or little."""
@@ -279,7 +284,7 @@ class Opening:
 
     def _go_on_reading(self) -> None:
         if self._has_much_pending():
-            self._protocol.transport.resume_reading()
+            self._protocol.resume_reading()
 
     def _has_much_pending(self) -> bool:
         """Whether a client has sent so much, without an answer to its request, that its socket is not read. Until then
@@ -336,7 +341,7 @@ class Opening:
 
     def _answer_later(self, head: RequestHead, result: Awaitable[Response] | None) -> None:
         """Read no further request until the response to this one is there, if it is not, and the client has read it."""
-        self._protocol.transport.pause_reading()
+        self._protocol.pause_reading()
         self._begin(self._respond_later(head, result), result)
 
     def _send(self, head: RequestHead, response: Response) -> None:
@@ -371,7 +376,7 @@ class Opening:
         self._answering = None
         if not self._is_connected():
             return
-        self._protocol.transport.resume_reading()
+        self._protocol.resume_reading()
         if not keeps_alive(head) or self._listener.stopping or self._at_end:
             self._close()
         else:
@@ -408,7 +413,7 @@ class Opening:
         self._page = None
         self._listener.refused["page_timeout"] += 1
         self._forget()
-        self._protocol.transport.resume_reading()
+        self._protocol.resume_reading()
         text = f"{shown(head.target)} has had no response within {seconds:g} s"
         self._refuse(Refusal("page_timeout", 503, text, (RETRY_AFTER,)))
 

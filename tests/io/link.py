@@ -229,6 +229,10 @@ class Opening:
     def resume_writing(self) -> None:
         self.calls.append("resume_writing")
 
+    def left_by_client(self) -> bool:
+        self.calls.append("left_by_client")
+        return False
+
     def timed_out(self) -> None:
         self.calls.append("timed_out")
 

@@ -1,15 +1,11 @@
 # How one client is held to its rates; see pace.pyx.
 
-from crest.io.closing cimport Closing
-from crest.wire.frames cimport FrameReader
+from crest.io.reading cimport Reading
 from crest.wire.meter cimport is_used_up
 from crest.wire.rfc6455 cimport OPCODE_CONTINUATION
 
 
-cdef class Pace(Closing):
-    cdef FrameReader reader             # None until the upgrade
-
-    cdef int hold(self) except -1
+cdef class Pace(Reading):
     cdef bint must_wait(self) except -1
     cdef int count_overhead(self, size_t size) except -1
     cdef int count_pong(self) except -1

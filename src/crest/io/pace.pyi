@@ -1,6 +1,6 @@
 from typing_extensions import disjoint_base
 
-from crest.io.closing import Closing
+from crest.io.reading import Reading
 
 @disjoint_base
-class Pace(Closing): ...
+class Pace(Reading): ...

@@ -2,7 +2,7 @@
 
 The frame reader's meter says when the tokens are used up. Then the client is not read, as when too many of its messages
 wait for their handler, until the meter has tokens again: the kernel keeps what it sends, and at last its own kernel
-does. Its heartbeat rests meanwhile, for it can not be heard. The connection's one deadline ends the pause.
+does. Its heartbeat goes by what its kernel acknowledges. The connection's one deadline ends the pause.
 
 Nothing is waited for once the connection is about to end. What is over the rate is dropped from then on, and the close
 frame behind it is read.
@@ -13,7 +13,7 @@ from libc.stdint cimport uint32_t
 
 from crest.io.backlog cimport OPEN
 from crest.io.clock cimport milliseconds
-from crest.io.closing cimport Closing
+from crest.io.reading cimport Reading
 from crest.wire.frames cimport FrameReader
 from crest.wire.meter cimport DROP, Meter, is_used_up
 from crest.wire.rfc6455 cimport CLOSE_POLICY_VIOLATION, OPCODE_CONTINUATION
@@ -21,23 +21,8 @@ from crest.wire.rfc6455 cimport CLOSE_POLICY_VIOLATION, OPCODE_CONTINUATION
 cdef double STEP = 0.05     # seconds: the clock's tick, in whole ones of which a pause lasts
 
 
-cdef class Pace(Closing):
+cdef class Pace(Reading):
     """What one connection does about a client that is over its rate."""
-
-    cdef int hold(self) except -1:
-        """Keep the rest of the chunk, and read no more."""
-        raise NotImplementedError
-
-    cdef int unpause(self) except -1:
-        if self.paused and not self.is_closing():
-            self.paused = False
-            if self.reader.meter is not None:
-                self.reader.meter.excuse(milliseconds(self.turn.clock))
-            self.transport.resume_reading()
-        return 0
-
-    cdef bint is_reading(self) except -1:
-        return not self.paused
 
     cdef bint must_wait(self) except -1:
         """True if tokens are still lacking, now; then the pause has begun."""

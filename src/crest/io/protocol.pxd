@@ -10,7 +10,6 @@ cdef enum:
 
 
 cdef class Protocol(Pace):
-    cdef readonly object opening        # reads the opening handshake; None once it is over
     cdef uint8_t into_body              # the transport reads straight into a message
     cdef readonly uint32_t slot         # in a Roster, which sets it
 

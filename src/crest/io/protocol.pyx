@@ -2,7 +2,8 @@
 
 `Protocol` owns the life of one TCP connection. Its bytes go to an `opening` (of the floor above) until that calls
 `upgrade`; from then on it feeds the frame reader, answers control frames, and hands messages to its inbox, which
-calls the handlers. How it ends is closing.pyx's. It knows nothing of routes, HTTP or users.
+calls the handlers. When it is read is reading.pyx's, and how it ends closing.pyx's. It knows nothing of routes, HTTP or
+users.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -54,7 +55,8 @@ cdef class Protocol(Pace):
     Args:
         turn: of the loop that the connection belongs to.
         site: whom the connection reports to: `site.opened(protocol)` returns the opening, an object with
-            `data_received(bytes)`, `eof_received()`, `resume_writing()`, `timed_out()` and `connection_lost()`;
+            `data_received(bytes)`, `eof_received()`, `resume_writing()`, `timed_out()` and `connection_lost()`, and
+            `left_by_client()`: the client has closed its half behind what is not read; True to have that read now;
             `site.ended(protocol)` is called when the connection is gone and its handlers have ended;
             `site.farewell()` returns the code and the reason to part with, if the server is about to end, else None.
     """
@@ -120,7 +122,7 @@ cdef class Protocol(Pace):
         cdef FrameReader reader = self.reader
         if self.ended:
             return 0
-        if reader is not None and reader.meter is not None:
+        if reader is not None and reader.meter is not None and not self.paused:  # else it is excused when it is read
             reader.meter.refill(self.heard)
         if self.into_body:
             reader.wrote(size)
@@ -172,6 +174,7 @@ cdef class Protocol(Pace):
     def connection_lost(self, error):
         self.lost = True
         self.clear_deadline()
+        self.end_vigil()
         self.transport = None
         try:
             if self.opening is not None:
@@ -207,6 +210,7 @@ cdef class Protocol(Pace):
         and the descriptor is about to be closed."""
         self.lost = True
         self.clear_deadline()
+        self.end_vigil()
         self.transport = self.opening = None
         if self.intake is not None:
             self.intake.clear()
@@ -338,17 +342,6 @@ cdef class Protocol(Pace):
                 self.connection.discarded += 1
             else:
                 self.fail(reader.close_code, payload)
-        return 0
-
-    cdef int hold(self) except -1:
-        """Too many messages wait for their handler: keep the rest of the chunk, and read no more."""
-        cdef FrameReader reader = self.reader
-        if self.unread is None and reader.at != reader.end:
-            self.unread = PyBytes_FromStringAndSize(<char*>reader.at, reader.end - reader.at)
-            reader.attach(<uint8_t*>PyBytes_AS_STRING(self.unread), len(self.unread))
-        if not self.paused and not self.is_closing():
-            self.paused = True
-            self.transport.pause_reading()
         return 0
 
     cdef int chunk_read(self) except -1:

@@ -6,6 +6,7 @@ from typing_extensions import disjoint_base
 
 from crest.io.budget import Budget
 from crest.io.clock import Clock
+from crest.io.poller import Poller
 
 _Ts = TypeVarTuple("_Ts")
 
@@ -20,6 +21,7 @@ class Pending: ...
 
 @final
 class Turn:
+    poller: Poller | None  # that watches paused transports of the loop's
     def __new__(
         cls,
         loop: asyncio.AbstractEventLoop,

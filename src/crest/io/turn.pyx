@@ -95,6 +95,7 @@ cdef class Turn:
         self.busy_code = busy_code
         self.arena = Block(ARENA, None)  # for what does not wait
         self.due = []
+        self.vigils = {}
 
     def call_later(self, callback, *args):
         """Have it called where it need not wait (see `must_wait`): behind the section, or by the loop's own thread.
