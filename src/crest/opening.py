@@ -20,15 +20,16 @@ from crest.http import FileResponse, Request, Response, error_response, keeps_al
 from crest.io.protocol import Protocol
 from crest.log import logger
 from crest.proxies import Client, TrustedProxies
+from crest.wire.extensions import Agreement
 from crest.wire.handshake import accept, check_host, wants_upgrade
 from crest.wire.head import HeadReader, RequestHead, route_of, shown
 
 if TYPE_CHECKING:
     from crest.listener import Listener
     from crest.server import WebSocketServer
-    from crest.wire.extensions import Agreement
 
-    Offer = tuple[WebSocketConnection, bytes, Agreement | None]
+Offer = tuple[WebSocketConnection, bytes, Agreement | None]
+"""What a client gets if it may come in: the connection, the response, and what was agreed on compression."""
 
 MOST_OVERHEAD = 1 << 16
 """Bytes of TLS records that have nothing of a request in them, before the request: ten times what any client sends."""
