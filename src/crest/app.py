@@ -266,7 +266,7 @@ class App:
             if listener is not None:
                 listener.reload()
 
-        actions = {signal.SIGINT: stop, signal.SIGTERM: stop}
+        actions: dict[int, Callable[[], None]] = {signal.SIGINT: stop, signal.SIGTERM: stop}
         if certfile is not None and hasattr(signal, "SIGHUP"):
             actions[signal.SIGHUP] = reload
         with handling(actions):
