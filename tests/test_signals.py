@@ -240,7 +240,7 @@ def test_runs_own_handling_of_ctrl_c_comes_back(loop_factory: LoopFactory) -> No
 def test_what_several_loops_have_found_comes_back_in_any_order(
     loop_factory: LoopFactory, passed: list[int], first: int
 ) -> None:
-    loops, heard = [loop_factory(), loop_factory()], Events()
+    before, loops, heard = signal.getsignal(TERM), [loop_factory(), loop_factory()], Events()
     stacks = [ExitStack(), ExitStack()]
 
     async def enter(number: int) -> None:
@@ -257,6 +257,7 @@ def test_what_several_loops_have_found_comes_back_in_any_order(
         loops[1 - first].run_until_complete(heard.reach(1))
         assert heard.seen == [1 - first]
         loops[1 - first].run_until_complete(leave(1 - first))
+        assert signal.getsignal(TERM) is before
         signal.raise_signal(TERM)
         assert passed == [TERM]
     finally:

@@ -192,8 +192,8 @@ cdef class Inbox(Owner):
         return awaitable
 
     cdef object handler_failed(self, Event event, str name, BaseException error):
-        """Log what a handler raised, and tell on_error. Close with 1011 without one, or if it was that which raised.
-        Returns what has to be awaited, or None."""
+        """Log what a handler raised, and tell on_error. Without one, or when it was on_error that raised, close with
+        1011. Returns what has to be awaited, or None."""
         text = f"handler {name} raised {type_of(error)}: {text_of(error)}"
         self.log_error(text, error)
         if event != ERROR and self.hub.on_error is not None:

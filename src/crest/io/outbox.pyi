@@ -58,7 +58,9 @@ class Outbox(Sender):
     def _number(self) -> int: ...
     @property
     def buffered(self) -> int:
-        """Bytes that were sent and that the kernel has not taken yet."""
+        """Bytes that were sent and that the kernel has not taken yet. Those of calls from other threads count as the
+        payload has them, until the loop has got to them.
+        """
     @property
     def compression(self) -> str | None:
         """How messages are compressed, as agreed in the opening handshake: the value of the response's
