@@ -1,5 +1,6 @@
 """Tasks that take their first step when they are made: what awaits nothing has ended before anyone has its task."""
 
+import asyncio
 from typing import Any
 
 from client import TEXT, Frame, frame, handshake, request, tcp, upgraded
@@ -7,6 +8,7 @@ from eager import eager_tasks
 from events import Events, on_each_loop, turns
 
 from crest import App, Reject, Request, WebSocketServer
+from crest.opening import AT_ONCE
 
 
 @on_each_loop
@@ -62,6 +64,31 @@ async def test_pages() -> None:
             await client.send(request("/now") * 3 + request("/later") + request("/now") * 50)
             for path in ["now"] * 3 + ["later"] + ["now"] * 50:
                 assert (await client.answer()).body == path.encode()
+
+
+@on_each_loop
+async def test_many_pipelined_pages_leave_the_loop_to_others() -> None:
+    """However many there are in one read, and whether a page is plain or async: the stack does not grow with them."""
+    many, app, seen, loop = 2000, App(), Events(), asyncio.get_running_loop()
+
+    def page(asked: Request) -> str:
+        loop.call_soon(seen.add, "turn")
+        seen.add("page")
+        return "page"
+
+    async def async_page(asked: Request) -> str:
+        return page(asked)
+
+    app.get("/plain")(page)
+    app.get("/async")(async_page)
+    async with app.listening() as server, tcp(server) as client:
+        with eager_tasks():
+            for path in ("/plain", "/async"):
+                await client.send(request(path) * many)
+                for _ in range(many):
+                    assert (await client.answer()).body == b"page"
+    runs = " ".join(seen.seen).replace(" ", "").split("turn")
+    assert max(run.count("page") for run in runs) <= AT_ONCE
 
 
 @on_each_loop

@@ -368,6 +368,8 @@ class Opening:
                 if isinstance(response, FileResponse):
                     response.close()
         await self._read_by_client()
+        if self._answering is BEGUN:  # an eager task, in its first step: others have their turn all the same
+            await asyncio.sleep(0)
         self._answering = None
         if not self._is_connected():
             return
