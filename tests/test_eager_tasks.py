@@ -1,8 +1,10 @@
 """Tasks that take their first step when they are made: what awaits nothing has ended before anyone has its task."""
 
 import asyncio
+import sys
 from typing import Any
 
+import pytest
 from client import TEXT, Frame, frame, handshake, request, tcp, upgraded
 from eager import eager_tasks
 from events import Events, on_each_loop, turns
@@ -89,6 +91,29 @@ async def test_many_pipelined_pages_leave_the_loop_to_others() -> None:
                     assert (await client.answer()).body == b"page"
     runs = " ".join(seen.seen).replace(" ", "").split("turn")
     assert max(run.count("page") for run in runs) <= AT_ONCE
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="what stands in for eager tasks has no timeouts in its first step"
+)
+@on_each_loop
+async def test_a_page_that_ends_the_server() -> None:
+    """Shutdown begins within the handler. Its response says that it is the last, and is."""
+    app, ends = App(), Events()
+
+    async with app.listening() as server, tcp(server) as client:
+
+        def page(asked: Request) -> str:
+            ends.add(asyncio.get_running_loop().create_task(server.stop()))
+            return "page"
+
+        app.get("/")(page)
+        with eager_tasks():
+            await client.send(request("/") * 3)
+            answer = await client.answer()
+            assert (answer.body, answer.headers["connection"]) == (b"page", "close")
+            assert await client.eof() == b""
+            await ends.seen[0]
 
 
 @on_each_loop

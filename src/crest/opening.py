@@ -322,7 +322,7 @@ class Opening:
         result = listener.respond(Request(head, client, scheme_of(transport, self._tls_ended)), path)
         if isinstance(result, Response):
             self._send(head, result)
-            if not keeps_alive(head):
+            if not self._keeps_alive(head):
                 self._close()
                 return True
             if not self._is_blocked():
@@ -341,8 +341,11 @@ class Opening:
         self._begin(self._respond_later(head, result), result)
 
     def _send(self, head: RequestHead, response: Response) -> None:
-        keep_alive = keeps_alive(head) and not self._listener.stopping
-        self._write(serialize(response, head_only=head.method == "HEAD", keep_alive=keep_alive))
+        self._write(serialize(response, head_only=head.method == "HEAD", keep_alive=self._keeps_alive(head)))
+
+    def _keeps_alive(self, head: RequestHead) -> bool:
+        """True if another request may follow this one's response."""
+        return keeps_alive(head) and not self._listener.stopping
 
     async def _respond_later(self, head: RequestHead, result: Awaitable[Response] | None) -> None:
         """Send a response that is not there yet, a file piece by piece, and go on when the client has read it."""
@@ -374,7 +377,7 @@ class Opening:
         if not self._is_connected():
             return
         self._protocol.transport.resume_reading()
-        if not keeps_alive(head) or self._listener.stopping or self._at_end:
+        if self._at_end or not self._keeps_alive(head):
             self._close()
         else:
             self._await_request()
