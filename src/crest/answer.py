@@ -30,6 +30,10 @@ class Answer:
                     each.close()
             raise
 
+    def is_eager(self) -> bool:
+        """True within `begin`: an eager task takes its first step."""
+        return self._task is None
+
     def cancel(self) -> None:
         """Cancel it. Not before its first step: what it was to await would never have been awaited."""
         if self._task is not None:

@@ -167,8 +167,7 @@ class Opening:
         return self._answering is not None
 
     def left_by_client(self) -> bool:
-        """The client has closed its half, behind what is not read. True if that is to be read now: nobody waits for the
-        decision about it."""
+        """The client has closed its half, behind what is not read. True if that is to be read now."""
         return self._deciding is not None
 
     def resume_writing(self) -> None:
@@ -288,8 +287,7 @@ class Opening:
             self._protocol.resume_reading()
 
     def _has_much_pending(self) -> bool:
-        """Whether a client has sent so much, without an answer to its request, that its socket is not read. Until then
-        it is, although nothing is expected: only so is it noticed when the client leaves."""
+        """True if a client has sent so much behind its request that it is not read until that has its answer."""
         return len(self._pending) > self._listener.max_header_size
 
     # ---- Answers that take time -------------------------------------------------------------------------------------
@@ -346,9 +344,8 @@ class Opening:
         self._begin(self._respond_later(head, result), result)
 
     def _send(self, head: RequestHead, response: Response) -> None:
-        keep_alive = self._keeps_alive(head)
-        head_only, version = self._reader.is_head, head.version
-        self._write(serialize(response, head_only=head_only, keep_alive=keep_alive, version=version))
+        keep_alive, head_only = self._keeps_alive(head), self._reader.is_head
+        self._write(serialize(response, head_only=head_only, keep_alive=keep_alive, version=head.version))
 
     def _keeps_alive(self, head: RequestHead) -> bool:
         """True if another request may follow this one's response."""
@@ -378,7 +375,7 @@ class Opening:
                 if isinstance(response, FileResponse):
                     response.close()
         await self._read_by_client()
-        if self._answering is BEGUN:  # an eager task, in its first step: others have their turn all the same
+        if self._answering is not None and self._answering.is_eager():  # others have their turn all the same
             await asyncio.sleep(0)
         self._answering = None
         if not self._is_connected():
@@ -391,8 +388,7 @@ class Opening:
             self.data_received(b"")
 
     def _write(self, data: bytes) -> None:
-        """Send bytes, if there is still somebody to send them to: asyncio's transports log a warning for each write
-        when they are lost, which they can be before anyone is told."""
+        """Send bytes, if they can be: asyncio's transports log a warning for each write when they are lost."""
         if self._is_connected():
             self._protocol.transport.write(data)
             self._count()
@@ -433,8 +429,7 @@ class Opening:
         self._close()
 
     def timed_out(self) -> None:
-        """End what has lasted too long: waiting for a request, a decision about it or a page, or for the client to take
-        some of a response."""
+        """End what has lasted too long: a request, a decision, a page, or a client that takes nothing of a response."""
         listener, seconds = self._listener, self._listener.open_timeout
         if self._page is not None and listener.page_timeout is not None:
             self._give_up_page(self._page, listener.page_timeout)
