@@ -61,9 +61,10 @@ lint: $(VENV)/group-lint ## Check style: ruff, cython-lint, and zizmor for the w
 
 types: $(VENV)/group-lint ## Check types, and the stubs against the compiled modules
 	@echo "Checking types"
-	@$(BIN)/python -m mypy --strict src/crest tests/typing
+	@$(BIN)/python -m mypy --strict src/crest tests/typing/check_public_api.py tests/typing/accepted
 	@$(BIN)/python -m mypy.stubtest crest --mypy-config-file pyproject.toml \
 		--allowlist tests/typing/stubtest_allowlist.txt
+	@$(BIN)/python -m pytest -q tests/test_typing.py
 
 sanitize: ## Test the C kernels under AddressSanitizer and UndefinedBehaviorSanitizer
 	@echo "Testing the kernels under sanitizers"
@@ -114,7 +115,7 @@ clean: ## Remove everything that was built, the venv included
 # ---- The venv: each file says that a step has been done since what it depends on changed -------------------------
 
 $(VENV)/tools: pyproject.toml
-	@echo "Making $(VENV) with $(PYTHON)"
+	@echo "Making $(VENV) with $(PYTHON), and then the first build: a minute or two on two cores"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c "import os, sys, sysconfig as s; os.path.exists(s.get_path('include') + '/Python.h') \
 		or sys.exit('Python.h is missing: install the headers of $(PYTHON), python3-dev on Debian')"

@@ -1,13 +1,16 @@
 """Builds crest's extension modules. Everything static stands in pyproject.toml; presentation.py has what indexes show.
 
 CREST_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer in every module (`make sanitize-extensions`).
-CREST_FUZZ=1       the same, and coverage that guides libFuzzer; for clang only (`make fuzz`).
+CREST_FUZZ=address the same, and coverage that guides libFuzzer; for clang only (`make fuzz`).
+CREST_FUZZ=undefined
+                   that without AddressSanitizer, for many executions (tests/fuzz/README.md).
 CREST_LINETRACE=1  line tracing, so that coverage sees .pyx lines. Its plugin wants each .c beside the .pyx: copy them
                    there from build/linetrace/cython, and run with PYTHONPATH=build/linetrace/lib.*
 CREST_BUILT=1      the modules are in the source tree, where `build_ext --inplace` puts them: nothing is compiled. An
                    editable installation would compile all of them once more.
 
-Each kind of build has folders of its own below build/, and so never mixes with a plain one.
+Each kind of build has folders of its own below build/, and so never mixes with a plain one; both for fuzzing share what
+Cython makes.
 
 ZLIB_ROOT=path     where zlib is, if not among the system's libraries: include/zlib.h, and the library in lib. Windows
                    has none: `vcpkg install zlib:x64-windows-static-md --x-install-root=C:/zlib` makes one that needs no
@@ -54,6 +57,8 @@ MODULES = [
     "io.inbox",
     "io.heartbeat",
     "io.closing",
+    "io.reading",
+    "io.pace",
     "io.protocol",
     "io.roster",
     "io.stream",
@@ -61,18 +66,21 @@ MODULES = [
     "io.acceptor",
 ]
 HEADERS = glob("src/crest/*/*.h")
-FUZZ = bool(os.environ.get("CREST_FUZZ"))
-SANITIZE = FUZZ or bool(os.environ.get("CREST_SANITIZE"))
+FUZZ = os.environ.get("CREST_FUZZ", "")
+if FUZZ not in ("", "address", "undefined"):
+    sys.exit(f"CREST_FUZZ is address or undefined, not {FUZZ}")
+SANITIZE = bool(FUZZ or os.environ.get("CREST_SANITIZE"))
 LINETRACE = bool(os.environ.get("CREST_LINETRACE"))
 
 if sys.platform == "win32":
     compile_args, link_args = ["/O2", "/std:c11"], []
 elif SANITIZE:
-    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    optimized, checked = ("-O2", "undefined") if FUZZ == "undefined" else ("-O1", "address,undefined")
+    sanitizers = [f"-fsanitize={checked}", "-fno-sanitize-recover=all"]
     if FUZZ:
         os.environ |= {"CC": "clang", "LDSHARED": "clang -shared"}
         sanitizers += ["-fsanitize=fuzzer-no-link", "-fno-sanitize-coverage=trace-cmp"]
-    compile_args, link_args = ["-O1", "-g", "-fno-omit-frame-pointer", *sanitizers], sanitizers
+    compile_args, link_args = [optimized, "-g", "-fno-omit-frame-pointer", *sanitizers], sanitizers
 else:
     # -O3: at -O2 gcc does not vectorize the portable loops. -g0: many an interpreter's own flags ask for debug
     # information, which would make up most of a wheel.
@@ -87,7 +95,8 @@ version = run_path("src/crest/_version.py")["__version__"]
 presentation = run_path("presentation.py")
 source = presentation["SOURCE"]
 
-build_base = "build/fuzz" if FUZZ else "build/sanitize" if SANITIZE else "build/linetrace" if LINETRACE else "build"
+kind = f"fuzz/{FUZZ}" if FUZZ else "sanitize" if SANITIZE else "linetrace" if LINETRACE else ""
+build_base = f"build/{kind}".rstrip("/")
 
 setup(
     project_urls=presentation["urls"](source, version),
@@ -111,7 +120,7 @@ setup(
             for name in MODULES
         ],
         include_path=["src"],
-        build_dir=f"{build_base}/cython",
+        build_dir="build/fuzz/cython" if FUZZ else f"{build_base}/cython",
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,

@@ -53,7 +53,7 @@ def _eager_task(
     return asyncio.Task(work, loop=loop, eager_start=eager_start is not False, **options)
 
 
-FACTORY = _eager_task if sys.version_info >= (3, 12) else _eager
+task_factory = _eager_task if sys.version_info >= (3, 12) else _eager
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def eager_tasks() -> Generator[None]:
     """Have the running loop make them."""
     loop = asyncio.get_running_loop()
     before = loop.get_task_factory()
-    loop.set_task_factory(FACTORY)
+    loop.set_task_factory(task_factory)
     try:
         yield
     finally:
@@ -89,6 +89,6 @@ def _with_eager_tasks(init: Callable[..., None]) -> Callable[..., None]:
     @wraps(init)
     def made(self: asyncio.AbstractEventLoop, *args: Any, **options: Any) -> None:
         init(self, *args, **options)
-        self.set_task_factory(FACTORY)
+        self.set_task_factory(task_factory)
 
     return made

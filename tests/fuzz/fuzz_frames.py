@@ -198,9 +198,12 @@ def check(case: Case) -> list[Event]:
     def compare(count: int) -> None:
         """After so many chunks."""
         stream = b"".join(case.chunks[:count])
-        orders = (True, False) if meter else (True,)
-        expected = [reference.parse(stream, **options, meter=case.meter(each)) for each in orders]
-        assert events in expected, f"after {count} chunks\ncrest:  {events}\noracle: {expected}\n{case}"
+        expected = []
+        for content_first in (True, False) if meter else (True,):
+            expected.append(reference.parse(stream, **options, meter=case.meter(content_first)))
+            if events == expected[-1]:
+                return
+        raise AssertionError(f"after {count} chunks\ncrest:  {events}\noracle: {expected}\n{case}")
 
     for i, (chunk, least, (pause, nobody_read)) in enumerate(zip(case.chunks, case.least, case.pauses, strict=True)):
         if i == len(case.chunks) // 2:

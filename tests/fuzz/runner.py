@@ -1,6 +1,6 @@
 """Builds the fuzz targets and runs them, one after the other; see README.md.
 
-    python tests/fuzz/runner.py [--seconds N | --runs N] [--seed N] [TARGET...]
+    python tests/fuzz/runner.py [--seconds N | --runs N] [--seed N] [--fast] [TARGET...]
     python tests/fuzz/runner.py --again FILE TARGET
     python tests/fuzz/runner.py --merge TARGET...
 
@@ -63,6 +63,17 @@ class Result(NamedTuple):
     wrong: str | None
 
 
+class Modules(NamedTuple):
+    """The extension modules, built for fuzzing.
+
+    Attributes:
+        folder: To import them from.
+    """
+
+    folder: Path
+    sanitizer: str
+
+
 def judge(status: int, output: str, corpus: int) -> Result:
     """Read libFuzzer's output.
 
@@ -111,16 +122,21 @@ def build_kernel(name: str) -> None:
     subprocess.run(["clang", *FLAGS, include, str(source), "-o", str(BUILD / name)], check=True)
 
 
-def build_modules() -> Path:
-    """Build the extension modules with sanitizers and coverage; returns the folder to import them from."""
+def build_modules(sanitizer: str) -> Modules:
+    """Build the extension modules with coverage.
+
+    Args:
+        sanitizer: "address", which is AddressSanitizer and UndefinedBehaviorSanitizer; "undefined", the latter only.
+    """
     log = BUILD / "build.log"
+    environment = {**os.environ, "CREST_FUZZ": sanitizer}
     with log.open("w") as output:
         command = [sys.executable, "setup.py", "--quiet", "build", "--parallel", str(os.cpu_count())]
-        built = subprocess.run(command, cwd=ROOT, env={**os.environ, "CREST_FUZZ": "1"}, stdout=output, stderr=output)
+        built = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
     if built.returncode:
         sys.exit(f"{log.read_text()}\nthe extension modules can not be built; see {log}")
-    [folder] = BUILD.glob("lib.*")
-    return folder
+    [folder] = (BUILD / sanitizer).glob("lib.*")
+    return Modules(folder, sanitizer)
 
 
 # ---- Running ---------------------------------------------------------------------------------------------------------
@@ -130,7 +146,7 @@ def command_of(name: str) -> list[str]:
     return [str(BUILD / name)] if name in KERNELS else [sys.executable, str(HERE / "harness.py"), name]
 
 
-def environment(name: str, modules: Path | None, context: int = 1) -> dict[str, str]:
+def environment(name: str, modules: Modules | None, context: int = 1) -> dict[str, str]:
     """Return the environment of a target's process.
 
     Args:
@@ -138,16 +154,19 @@ def environment(name: str, modules: Path | None, context: int = 1) -> dict[str, 
     """
     # PYTHONHASHSEED: the order of a set is coverage too, and would make a seeded run differ from the next.
     options = {"ASAN_OPTIONS": ASAN_OPTIONS % context, "UBSAN_OPTIONS": "print_stacktrace=1", "PYTHONHASHSEED": "0"}
-    if name in KERNELS:
+    if modules is None or name in KERNELS:
         return {**os.environ, **options}
     import atheris
 
-    preloaded = str(Path(atheris.path()) / "asan_with_fuzzer.so")
-    # malloc: the sanitizer sees each object by itself, where pymalloc would hide them in its arenas.
-    return {**os.environ, **options, "LD_PRELOAD": preloaded, "PYTHONPATH": str(modules), "PYTHONMALLOC": "malloc"}
+    runtime = "asan_with_fuzzer.so" if modules.sanitizer == "address" else "ubsan_with_fuzzer.so"
+    options |= {"LD_PRELOAD": str(Path(atheris.path()) / runtime), "PYTHONPATH": str(modules.folder)}
+    if modules.sanitizer == "address":
+        # The sanitizer sees each object by itself, where pymalloc would hide them in its arenas.
+        options["PYTHONMALLOC"] = "malloc"
+    return {**os.environ, **options}
 
 
-def run(name: str, modules: Path | None, limits: list[str]) -> Result:
+def run(name: str, modules: Modules | None, limits: list[str]) -> Result:
     """Let libFuzzer search, from the corpus of the repository and what earlier runs have found.
 
     Args:
@@ -171,7 +190,7 @@ def run(name: str, modules: Path | None, limits: list[str]) -> Result:
     return result
 
 
-def merge(name: str, modules: Path | None) -> None:
+def merge(name: str, modules: Modules | None) -> None:
     """Replace a corpus of the repository by the fewest inputs, of it and of what was found, that cover as much."""
     given, found, merged = HERE / "corpus" / name, BUILD / "corpus" / name, BUILD / "merged" / name
     shutil.rmtree(merged, ignore_errors=True)
@@ -199,6 +218,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=60, help="for each target (60)")
     parser.add_argument("--runs", type=int, help="executions of each target, in place of a time")
     parser.add_argument("--seed", type=int, help="search the same inputs each time")
+    parser.add_argument("--fast", action="store_true", help="without AddressSanitizer, where Python is needed")
     parser.add_argument("--again", metavar="FILE", help="run this input only, and show everything")
     parser.add_argument(
         "--merge", action="store_true", help="minimise the corpus in the repository with what was found"
@@ -212,7 +232,7 @@ def main() -> int:
     BUILD.mkdir(parents=True, exist_ok=True)
     for name in set(targets) & set(KERNELS):
         build_kernel(name)
-    modules = build_modules() if set(targets) & set(PYTHON) else None
+    modules = build_modules("undefined" if options.fast else "address") if set(targets) & set(PYTHON) else None
     if options.again or options.merge:
         for name in targets:
             if options.merge:
@@ -221,8 +241,8 @@ def main() -> int:
                 subprocess.run([*command_of(name), "-runs=1", options.again], env=environment(name, modules, 30))
         return 0
     limits = [f"-max_total_time={options.seconds}" if options.runs is None else f"-runs={options.runs}"]
-    if options.seed is not None:
-        limits.append(f"-seed={options.seed}")
+    # Inputs that take long are changed less often, so that more are tried; by the clock, so no two runs do the same.
+    limits.append("-entropic_scale_per_exec_time=1" if options.seed is None else f"-seed={options.seed}")
     failed = False
     for name in targets:
         result = run(name, modules, limits)

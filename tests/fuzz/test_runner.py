@@ -3,9 +3,10 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from fuzz.runner import LEAST_RUNS, Result, excerpt, judge
+from fuzz.runner import LEAST_RUNS, Modules, Result, environment, excerpt, judge
 
 HERE = Path(__file__).parent
 
@@ -40,6 +41,18 @@ def test_the_excerpt_is_of_the_failure() -> None:
     output = "\n".join([*["#1 NEW"] * 100, " === Uncaught Python exception: ===", "AssertionError: x", *["#0"] * 100])
     assert "AssertionError: x" in excerpt(output)
     assert len(excerpt(output).splitlines()) < 50
+
+
+@pytest.mark.parametrize("sanitizer", ["address", "undefined"])
+def test_a_target_gets_the_runtime_that_its_modules_are_built_for(
+    sanitizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "atheris", SimpleNamespace(path=lambda: "/site"))
+    monkeypatch.delenv("PYTHONMALLOC", raising=False)
+    found = environment("text", Modules(Path("/modules"), sanitizer))
+    runtime, allocator = {"address": ("asan", "malloc"), "undefined": ("ubsan", None)}[sanitizer]
+    assert found["LD_PRELOAD"] == f"/site/{runtime}_with_fuzzer.so"
+    assert (found["PYTHONPATH"], found.get("PYTHONMALLOC")) == ("/modules", allocator)
 
 
 def harness(*arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -38,6 +38,8 @@ class Loop(link.Loop):
     def turn(self, times: int = 1) -> None:
         ready = self._ready  # type: ignore[attr-defined]
         for _ in range(times):
+            if not ready:
+                break
             for _ in range(len(ready)):
                 handle = ready.popleft()
                 if not handle.cancelled():

@@ -7,7 +7,7 @@ import zlib
 
 from deliveries import make_reader
 from fuzz.inputs import Input
-from reference import BINARY, FAIL, RSV1, Event, fragmented, frame
+from reference import BINARY, CONTINUATION, FAIL, RSV1, Event, frame
 
 from crest.wire.deflate import Deflater
 
@@ -82,9 +82,8 @@ def inflate(given: Input) -> list[Event]:
 
 def fragmented_frames(parts: list[bytes]) -> list[bytes]:
     """The frames of a compressed message: each by itself."""
-    whole = fragmented(RSV1 | BINARY, parts)
-    sizes = [len(frame(0, part)) for part in parts]
-    return [whole[sum(sizes[:i]) : sum(sizes[: i + 1])] for i in range(len(sizes))]
+    last = len(parts) - 1
+    return [frame(CONTINUATION if i else RSV1 | BINARY, part, i == last) for i, part in enumerate(parts)]
 
 
 def without_number(events: list[Event]) -> list[Event]:
