@@ -1,6 +1,7 @@
 """Tasks that take their first step when they are made, on every CPython: asyncio has them from 3.12 on."""
 
 import asyncio
+import os
 import sys
 import types
 from collections.abc import Callable, Coroutine, Generator
@@ -8,6 +9,9 @@ from contextlib import contextmanager
 from functools import wraps
 from importlib.util import find_spec
 from typing import Any
+
+EVERYWHERE = os.environ.get("CREST_EAGER_TASKS") == "1"
+"""Whether the tests run with no others: `make eager`."""
 
 
 class _Done(asyncio.Future[Any]):

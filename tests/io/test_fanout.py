@@ -56,7 +56,7 @@ def test_a_broadcast_goes_with_own_sends(direct: bool) -> None:
 def test_without_memory_to_send_it_a_broadcast_waits(max_backlog: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log does not grow with that, and nobody else notices; past max_backlog connections are cut."""
     numbers = [f"{number:065536}" for number in range(50)]
-    with scene(direct=False, max_backlog=max_backlog) as stage:
+    with scene(direct=False, max_backlog=max_backlog, fanout_slice=600.0) as stage:  # one round, however busy it is
         links = [stage.link() for _ in range(50)]
         others = [stage.link() for _ in range(2)]
         with monkeypatch.context() as patch:
