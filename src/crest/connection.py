@@ -42,8 +42,8 @@ class WebSocketConnection(Outbox, Generic[User]):
 
     For type checkers, `WebSocketConnection[User]` is one of a `WebSocketServer[User]`.
 
-    `send`, `send_binary`, `close`, `ping`, `is_open`, `compression`, `buffered`, `latency` and `dropped` are the
-    `Outbox`'s.
+    `send`, `send_binary`, `close`, `ping`, `is_open`, `compression`, `buffered`, `latency`, `dropped` and `discarded`
+    are the `Outbox`'s.
 
     Attributes:
         subprotocol: The subprotocol that was agreed on (RFC 6455 section 1.9), or None.
