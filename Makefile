@@ -15,7 +15,7 @@ LIBASAN = $(shell $(CC) -print-file-name=libasan.so)
 SANITIZED = LD_PRELOAD="$(LIBASAN)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 	PYTHONPATH="$$(echo build/sanitize/lib.*)"
 
-.PHONY: help chat test hostile bench compare bench-guard lint types sanitize sanitize-extensions sanitized fuzz soak \
+.PHONY: help chat test eager hostile bench compare bench-guard lint types sanitize sanitize-extensions sanitized fuzz soak \
 	autobahn dist clean
 .DELETE_ON_ERROR:
 
@@ -30,13 +30,17 @@ test: $(VENV)/installed ## Run the tests
 	@echo "Running the tests"
 	@$(BIN)/python -m pytest $(ARGS)
 
+eager: ## Run the tests with tasks that begin at once, in a venv of its own; PYTHON=one that is 3.12 or newer
+	@$(PYTHON) -c "import sys; sys.version_info >= (3, 12) or sys.exit('eager tasks need CPython 3.12 or newer: set PYTHON')"
+	@CREST_EAGER_TASKS=1 $(MAKE) --no-print-directory VENV=.venv-eager test
+
 hostile: sanitized ## Run code that is hostile to crest, plain and under sanitizers: hours; ARGS="--seconds 60" for a sample
 	@echo "Running hostile code"
 	@$(BIN)/python tests/hostile/run.py $(ARGS)
 	@echo "Running hostile code under sanitizers"
 	@$(SANITIZED) $(BIN)/python tests/hostile/run.py $(ARGS)
 
-bench: $(VENV)/extra-bench ## Compare kernels and frames with other implementations, without sockets
+bench: $(VENV)/group-bench ## Compare kernels and frames with other implementations, without sockets
 	@echo "Running the benchmarks"
 	@$(BIN)/python -m pytest benches $(ARGS)
 
@@ -48,17 +52,19 @@ bench-guard: $(VENV)/installed ## Count instructions of the core paths against t
 	@echo "Counting instructions"
 	@$(BIN)/python benches/guard.py $(ARGS)
 
-lint: $(VENV)/extra-lint ## Check style: ruff, cython-lint
+lint: $(VENV)/group-lint ## Check style: ruff, cython-lint, and zizmor for the workflows
 	@echo "Checking style"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@PATH="$(BIN):$$PATH" cython-lint src
+	@$(BIN)/zizmor --offline --no-progress --quiet --persona pedantic .github
 
-types: $(VENV)/extra-lint ## Check types, and the stubs against the compiled modules
+types: $(VENV)/group-lint ## Check types, and the stubs against the compiled modules
 	@echo "Checking types"
-	@$(BIN)/python -m mypy --strict src/crest tests/typing
+	@$(BIN)/python -m mypy --strict src/crest tests/typing/check_public_api.py tests/typing/accepted
 	@$(BIN)/python -m mypy.stubtest crest --mypy-config-file pyproject.toml \
 		--allowlist tests/typing/stubtest_allowlist.txt
+	@$(BIN)/python -m pytest -q tests/test_typing.py
 
 sanitize: ## Test the C kernels under AddressSanitizer and UndefinedBehaviorSanitizer
 	@echo "Testing the kernels under sanitizers"
@@ -73,7 +79,7 @@ sanitize-extensions: sanitized ## Run tests of the extension modules under sanit
 	@echo "Running tests under sanitizers"
 	@$(SANITIZED) $(BIN)/python -m pytest tests/kernels tests/wire tests/io $(ARGS)
 
-fuzz: $(VENV)/extra-fuzz ## Search for faults with libFuzzer, under sanitizers; SECONDS=60 for each target, ARGS=TARGET for one
+fuzz: $(VENV)/group-fuzz ## Search for faults with libFuzzer, under sanitizers; SECONDS=60 for each target, ARGS=TARGET for one
 	@echo "Building the targets, and running each"
 	@$(BIN)/python tests/fuzz/runner.py --seconds $(SECONDS) $(ARGS)
 
@@ -85,30 +91,38 @@ autobahn: $(VENV)/installed ## Run Autobahn's suite; AUTOBAHN=path of its run.sh
 	@echo "Running Autobahn's suite"
 	@$(BIN)/python .ci/autobahn.py $(AUTOBAHN)
 
-dist: $(VENV)/extra-package ## Build sdist and wheel, and test the wheel in a venv of its own
+dist: $(VENV)/group-package $(VENV)/group-wheels ## Build sdist and wheel, and test the wheel in a venv of its own
+	@echo "Comparing the wheels that a release has with those that are wanted"
+	@$(BIN)/python .ci/wheels.py planned
 	@echo "Building sdist and wheel"
 	@rm -rf dist build/wheel
-	@$(BIN)/python -m build --outdir build/wheel >build/dist.log 2>&1 || { cat build/dist.log; exit 1; }
+	@mkdir -p build
+	@$(BIN)/python -m build --sdist --outdir build/wheel >build/dist.log 2>&1 || { cat build/dist.log; exit 1; }
+	@# From the sdist alone, with what build-system.requires names: no index is asked.
+	@$(BIN)/python -m pip --disable-pip-version-check wheel --no-index --no-deps --no-build-isolation \
+		--wheel-dir build/wheel build/wheel/*.tar.gz >>build/dist.log 2>&1 || { cat build/dist.log; exit 1; }
 	@PATH="$(BIN):$$PATH" auditwheel repair --strip --wheel-dir dist build/wheel/*.whl
 	@mv build/wheel/*.tar.gz dist
 	@$(BIN)/python -m twine check --strict dist/*
+	@$(BIN)/check-wheel-contents dist
 	@echo "Testing the wheel"
 	@PYTHON=$(abspath $(BIN)/python) .ci/test-wheel dist/*.whl
 
 clean: ## Remove everything that was built, the venv included
-	rm -rf $(VENV) .bench-venv build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .benchmarks
+	rm -rf $(VENV) .venv-eager .bench-venv build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .benchmarks
 	find src \( -name '*.so' -o -name __pycache__ \) -prune -exec rm -rf {} +
 
 # ---- The venv: each file says that a step has been done since what it depends on changed -------------------------
 
 $(VENV)/tools: pyproject.toml
-	@echo "Making $(VENV) with $(PYTHON)"
+	@echo "Making $(VENV) with $(PYTHON), and then the first build: a minute or two on two cores"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c "import os, sys, sysconfig as s; os.path.exists(s.get_path('include') + '/Python.h') \
 		or sys.exit('Python.h is missing: install the headers of $(PYTHON), python3-dev on Debian')"
 	@echo '#include <zlib.h>' | $(CC) $(if $(ZLIB_ROOT),-I$(ZLIB_ROOT)/include) -E -o /dev/null - 2>/dev/null \
 		|| { echo 'zlib.h is missing: install the headers of zlib, zlib1g-dev on Debian, or set ZLIB_ROOT' >&2; exit 1; }
 	@echo "Installing the build tools"
+	@$(PIP) "pip>=25.1"
 	@$(PIP) $$($(BIN)/python -c "import tomllib as t; \
 		print(*t.load(open('pyproject.toml', 'rb'))['build-system']['requires'])")
 	@touch $@
@@ -122,10 +136,10 @@ $(VENV)/built: $(VENV)/tools setup.py $(SOURCES)
 
 $(VENV)/installed: $(VENV)/tools | $(VENV)/built
 	@echo "Installing crest into $(VENV), editable"
-	@$(PIP) --no-build-isolation --editable ".[test]"
+	@CREST_BUILT=1 $(PIP) --no-build-isolation --editable . --group test
 	@touch $@
 
-$(VENV)/extra-%: $(VENV)/tools | $(VENV)/installed
+$(VENV)/group-%: $(VENV)/tools | $(VENV)/installed
 	@echo "Installing what '$*' needs"
-	@$(PIP) --no-build-isolation --editable ".[$*]"
+	@$(PIP) --group $*
 	@touch $@

@@ -1,4 +1,4 @@
-"""Builds crest's extension modules. Everything static stands in pyproject.toml.
+"""Builds crest's extension modules. Everything static stands in pyproject.toml; presentation.py has what indexes show.
 
 CREST_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer in every module (`make sanitize-extensions`).
 CREST_FUZZ=address the same, and coverage that guides libFuzzer; for clang only (`make fuzz`).
@@ -6,6 +6,8 @@ CREST_FUZZ=undefined
                    that without AddressSanitizer, for many executions (tests/fuzz/README.md).
 CREST_LINETRACE=1  line tracing, so that coverage sees .pyx lines. Its plugin wants each .c beside the .pyx: copy them
                    there from build/linetrace/cython, and run with PYTHONPATH=build/linetrace/lib.*
+CREST_BUILT=1      the modules are in the source tree, where `build_ext --inplace` puts them: nothing is compiled. An
+                   editable installation would compile all of them once more.
 
 Each kind of build has folders of its own below build/, and so never mixes with a plain one; both for fuzzing share what
 Cython makes.
@@ -17,7 +19,6 @@ ZLIB_ROOT=path     where zlib is, if not among the system's libraries: include/z
 
 import os
 import sys
-import tomllib
 from glob import glob
 from pathlib import Path
 from runpy import run_path
@@ -56,6 +57,8 @@ MODULES = [
     "io.inbox",
     "io.heartbeat",
     "io.closing",
+    "io.reading",
+    "io.pace",
     "io.protocol",
     "io.roster",
     "io.stream",
@@ -88,17 +91,20 @@ zlib = ["z"]
 if ZLIB_ROOT and sys.platform == "win32":  # the name there depends on zlib's version and on how it was built
     zlib = [path.stem for path in Path(ZLIB_ROOT, "lib").glob("z*.lib")]
 
-project = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
 version = run_path("src/crest/_version.py")["__version__"]
-absolute = run_path("long_description.py")["absolute"]
+presentation = run_path("presentation.py")
+source = presentation["SOURCE"]
 
 kind = f"fuzz/{FUZZ}" if FUZZ else "sanitize" if SANITIZE else "linetrace" if LINETRACE else ""
 build_base = f"build/{kind}".rstrip("/")
 
 setup(
-    long_description=absolute(Path("README.md").read_text("utf-8"), project.get("urls", {}).get("Source"), version),
+    project_urls=presentation["urls"](source, version),
+    long_description=presentation["absolute"](Path("README.md").read_text("utf-8"), source, version),
     long_description_content_type="text/markdown",
-    ext_modules=cythonize(
+    ext_modules=[]
+    if os.environ.get("CREST_BUILT")
+    else cythonize(
         [
             Extension(
                 f"crest.{name}",

@@ -71,7 +71,7 @@ class Bench:
             direct=True,
         )
         self.turn = Turn(asyncio.get_running_loop())
-        self.ws.hub.open(self.turn)
+        self.ws._hub.open(self.turn)
 
     def connect(self, transport: Transport | None = None) -> tuple[ServerProtocol, Transport]:
         protocol, transport = ServerProtocol(self.turn, self.listener), transport or Transport()

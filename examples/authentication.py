@@ -18,7 +18,7 @@ import secrets
 import time
 from base64 import b64encode
 
-from crest import App, Reject, Response, WebSocketServer
+from crest import App, Reject, Request, Response, WebSocketConnection, WebSocketServer
 
 TOKEN = os.environ.get("TOKEN") or secrets.token_urlsafe(16)
 PASSWORD = os.environ.get("PASSWORD") or secrets.token_urlsafe(16)
@@ -42,10 +42,10 @@ ws.onmessage = (event) => { document.getElementById('status').textContent = even
 
 app = App()
 ws = WebSocketServer(origins=["same", *os.environ.get("ORIGINS", "").split()])
-tickets = {}  # ticket -> (user, when it expires), the oldest first
+tickets: dict[str, tuple[str, float]] = {}  # ticket -> (user, when it expires), the oldest first
 
 
-def same(given, expected):
+def same(given: str, expected: str) -> bool:
     """Compare in a time that does not tell how much of it is right."""
     return hmac.compare_digest(given.encode(), expected.encode())
 
@@ -53,16 +53,16 @@ def same(given, expected):
 # ---- A signed cookie: nothing to look up, and nothing that a client could change ------------------------------------
 
 
-def signature_of(text):
+def signature_of(text: str) -> str:
     return hmac.new(SECRET, text.encode(), hashlib.sha256).hexdigest()
 
 
-def session_for(user):
+def session_for(user: str) -> str:
     text = f"{user}.{int(time.time()) + SESSION_LASTS}"
     return f"{text}.{signature_of(text)}"
 
 
-def user_of_session(session):
+def user_of_session(session: str) -> str | None:
     text, _, signature = session.rpartition(".")
     if not same(signature, signature_of(text)):
         return None
@@ -73,7 +73,7 @@ def user_of_session(session):
 # ---- A ticket: worth nothing to whoever finds it in a log later -----------------------------------------------------
 
 
-def ticket_for(user):
+def ticket_for(user: str) -> str:
     now = time.time()
     for ticket, (_, expires) in list(tickets.items()):
         if now < expires:
@@ -84,7 +84,7 @@ def ticket_for(user):
     return ticket
 
 
-def user_of_ticket(ticket):
+def user_of_ticket(ticket: str) -> str | None:
     user, expires = tickets.pop(ticket, (None, 0))
     return user if time.time() < expires else None
 
@@ -92,14 +92,14 @@ def user_of_ticket(ticket):
 # ---- Who it is -------------------------------------------------------------------------------------------------------
 
 
-def user_of(request):
+def user_of(request: Request) -> str | None:
     if same(request.headers.get("Authorization", ""), f"Bearer {TOKEN}"):
         return PROGRAM
     return user_of_session(request.cookies.get("session", ""))
 
 
 @ws.on_upgrade
-def authenticate(request):
+def authenticate(request: Request) -> str:
     user = user_of(request) or user_of_ticket(request.query.get("ticket", ""))
     if user is None:
         raise Reject(401, "sign in first", headers={"WWW-Authenticate": "Bearer"})
@@ -107,12 +107,12 @@ def authenticate(request):
 
 
 @ws.on_connect
-def connected(conn):
+def connected(conn: WebSocketConnection) -> None:
     conn.send(f"Hello, {conn.user}!")
 
 
 @app.get("/login")
-def login(request):
+def login(request: Request) -> Response:
     if not same(request.headers.get("Authorization", ""), BASIC):
         return Response("Who are you?\n", 401, {"WWW-Authenticate": 'Basic realm="crest"'}, "text/plain")
     # Add "; Secure" where it is served over https.
@@ -121,7 +121,7 @@ def login(request):
 
 
 @app.get("/ticket")
-def ticket(request):
+def ticket(request: Request) -> Response:
     user = user_of(request)
     if user is None:
         return Response("sign in first\n", 401, {"WWW-Authenticate": "Bearer"}, "text/plain")
@@ -131,7 +131,7 @@ def ticket(request):
 
 
 @app.get("/")
-def page(request):
+def page(request: Request) -> str:
     return PAGE
 
 

@@ -7,21 +7,21 @@ import json
 import os
 from pathlib import Path
 
-from crest import App, WebSocketServer
+from crest import App, Request, WebSocketConnection, WebSocketServer
 
 MAX_NAME = 32  # characters
 MAX_TEXT = 2000
 
 app = App()
 ws = WebSocketServer(max_message_size=32 * 1024)
-users = {}  # connection id -> name
+users: dict[str, str] = {}  # connection id -> name
 
 
-def tell_everyone(**fields):
+def tell_everyone(**fields: str) -> None:
     ws.broadcast(json.dumps(fields))
 
 
-def parse(message):
+def parse(message: str) -> dict[str, object]:
     """The JSON object in a message. ValueError, here and below, says to the client what is wrong."""
     try:
         data = json.loads(message)
@@ -32,7 +32,7 @@ def parse(message):
     return data
 
 
-def text_of(data, field, limit):
+def text_of(data: dict[str, object], field: str, limit: int) -> str:
     value = data.get(field)
     if not isinstance(value, str):
         raise ValueError(f"{field!r} must be a string")
@@ -42,7 +42,7 @@ def text_of(data, field, limit):
     return value
 
 
-def handle(conn, data):
+def handle(conn: WebSocketConnection, data: dict[str, object]) -> None:
     if data.get("type") == "join":
         name = text_of(data, "username", MAX_NAME)
         if not name.isprintable():
@@ -57,12 +57,12 @@ def handle(conn, data):
 
 
 @ws.on_connect
-def connected(conn):
+def connected(conn: WebSocketConnection) -> None:
     users[conn.get_id()] = "Anonymous"
 
 
 @ws.on_message
-def received(conn, message):
+def received(conn: WebSocketConnection, message: str) -> None:
     try:
         handle(conn, parse(message))
     except ValueError as error:
@@ -70,12 +70,12 @@ def received(conn, message):
 
 
 @ws.on_close
-def closed(conn, code, reason):
+def closed(conn: WebSocketConnection, code: int, reason: str) -> None:
     tell_everyone(type="leave", user=users.pop(conn.get_id()))
 
 
 @app.get("/")
-def page(request):
+def page(request: Request) -> str:
     return Path(__file__).with_name("chat.html").read_text(encoding="utf-8")
 
 

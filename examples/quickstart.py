@@ -5,26 +5,26 @@ HOST and PORT in the environment say where it listens; PORT=0 takes any free por
 
 import os
 
-from crest import App, WebSocketServer
+from crest import App, WebSocketConnection, WebSocketServer
 
 app = App()
 ws = WebSocketServer()
 
 
 @ws.on_connect
-def connected(conn):
+def connected(conn: WebSocketConnection) -> None:
     print("Client connected:", conn.get_id())
     conn.send('{"type":"welcome","message":"Connected!"}')
 
 
 @ws.on_message
-def received(conn, message: str):
+def received(conn: WebSocketConnection, message: str) -> None:
     print("Received:", message)
     ws.broadcast(message)
 
 
 @ws.on_close
-def closed(conn, code: int, reason: str):
+def closed(conn: WebSocketConnection, code: int, reason: str) -> None:
     print("Client disconnected:", conn.get_id())
 
 

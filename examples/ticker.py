@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from crest import App, WebSocketServer
+from crest import App, Request, WebSocketConnection, WebSocketServer
 
 INTERVAL = 0.05  # seconds between two prices
 
@@ -21,11 +21,11 @@ ws = WebSocketServer(on_backlog="latest")
 prices = {"AAPL": 230.0, "AMZN": 215.0, "GOOG": 190.0, "MSFT": 440.0, "NVDA": 135.0}
 
 
-def quote(symbol):
+def quote(symbol: str) -> str:
     return json.dumps({"symbol": symbol, "price": round(prices[symbol], 2)})
 
 
-def trade():
+def trade() -> None:
     """One price after the other, from a thread of its own: broadcast may be called from any."""
     while True:
         symbol = random.choice(list(prices))
@@ -35,13 +35,13 @@ def trade():
 
 
 @ws.on_connect
-def connected(conn):
+def connected(conn: WebSocketConnection) -> None:
     for symbol in prices:
         conn.send(quote(symbol))
 
 
 @app.get("/")
-def page(request):
+def page(request: Request) -> str:
     return Path(__file__).with_name("ticker.html").read_text(encoding="utf-8")
 
 

@@ -5,6 +5,7 @@ Modules beside this file are importable by their names (`import reference`), fro
 
 import asyncio
 import gc
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
@@ -24,8 +25,17 @@ TIMEOUT = 60.0
 sys.path.insert(0, str(Path(__file__).parent))
 
 from certificates import Pair  # noqa: E402
+from eager import make_every_loop_eager  # noqa: E402
+
+EAGER = os.environ.get("CREST_EAGER_TASKS") == "1"
+if EAGER:
+    make_every_loop_eager()
 
 UVLOOP = pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is not installed (there is none for Windows)")
+
+
+def pytest_report_header() -> str:
+    return f"tasks: {'eager' if EAGER else 'as asyncio makes them'}"
 
 
 @pytest.fixture(params=["asyncio", pytest.param("uvloop", marks=UVLOOP)])

@@ -12,7 +12,7 @@ import pytest
 from client import GUARD, TEXT, Answer, Client, Frame, Server, frame, handshake, request, tcp, upgraded
 from events import KINDS, Events, of_kind, on_each_loop, until
 
-from crest import App, HandshakeError, Reject, Request, WebSocketServer
+from crest import App, HandshakeError, Reject, Request, Response, WebSocketServer
 
 
 async def answer_to(server: Server, changed: dict[str, str | None] | None = None, path: str = "/ws") -> Answer:
@@ -116,6 +116,23 @@ async def test_any_other_exception_is_500_and_tells_nothing(
     assert len(opened.seen) == 1
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.exc_info is not None and record.exc_info[1] is error
+    caplog.clear()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("returned", [Reject(401), Reject, HandshakeError(400, "no"), Response("no", 403)], ids=repr)
+@on_each_loop
+async def test_a_refusal_that_is_returned_lets_no_client_in(
+    kind: str, returned: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    ws, opened = WebSocketServer(), Events()
+    ws.on_connect(opened.add)
+    ws.on_upgrade(of_kind(kind, lambda request: returned))
+    async with App().listening() as server:
+        assert (await answer_to(server)).status == 500
+    assert ws.refused == {"error": 1} and opened.seen == []
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.exc_info is not None and "to refuse a client, raise Reject" in str(record.exc_info[1])
     caplog.clear()
 
 
@@ -259,7 +276,7 @@ async def test_shutdown_ends_a_decision(direct: bool) -> None:
         await stopping
         assert await decision.ended.reach(1) == ["cancelled"]
     assert ws.refused == {"shutdown": 1}
-    assert len(ws.admission._seats) == 0
+    assert len(ws._admission._seats) == 0
 
 
 @on_each_loop
@@ -312,16 +329,11 @@ async def test_a_decision_that_is_cancelled_from_outside_is_none() -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    answering = asyncio.create_task(WebSocketServer().admission.answer(forever()))
+    answering = asyncio.create_task(WebSocketServer()._admission.answer(forever()))
     await until(begun)
     answering.cancel()
     await asyncio.wait([answering])
     assert answering.cancelled()
-
-
-def test_a_handler_must_be_callable() -> None:
-    with pytest.raises(TypeError, match="a handler must be callable, not NoneType"):
-        WebSocketServer().on_upgrade(None)  # type: ignore[type-var]
 
 
 # ---- The order -------------------------------------------------------------------------------------------------------
@@ -353,6 +365,11 @@ ORIGINS: dict[str, tuple[Any, str, int]] = {
     "any": ("*", "null", 101),
     "listed": (["https://a.example"], "https://a.example", 101),
     "not listed": (["https://a.example"], "http://test", 403),
+    "of an ESP32": ("same", "file://", 403),
+    "of an ESP32, listed": (["same", "file://"], "file://", 101),
+    "of Starscream": ("same", "ws://test", 101),
+    "of Starscream, another": ("same", "ws://evil.example", 403),
+    "a pattern's that is no origin": (re.compile("my app"), "my app", 101),
     "a pattern's": (re.compile(r"https://\w\.example"), "https://a.example", 101),
 }
 
@@ -374,7 +391,10 @@ async def test_a_refusal_says_what_was_compared() -> None:
     ws = WebSocketServer()
     async with App().listening() as server:
         answer = await answer_to(server, {"Origin": "http://<b>.example", "Host": "chat.example:8000"}, ws.path)
-    assert answer.body == b"the origin 'http://<b>.example' is not allowed to connect to 'chat.example:8000'\n"
+    assert answer.body == (
+        b"the origin 'http://<b>.example' is not allowed to connect to 'chat.example:8000': "
+        b"it is not among origins= of the WebSocketServer\n"
+    )
 
 
 # ---- Limits ----------------------------------------------------------------------------------------------------------
@@ -406,7 +426,7 @@ async def test_past_max_connections_per_ip_there_is_429(direct: bool) -> None:
         async with upgraded(server, changed=alice):
             pass
     assert ws.refused == {"max_connections_per_ip": 1}
-    assert len(ws.admission._seats) == 0
+    assert len(ws._admission._seats) == 0
 
 
 @on_each_loop

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from client import GUARD, KEY, Answer, connect, frame, handshake, request, tcp
+from deadlines import Deadlines
 from events import KINDS, Events, Gate, of_kind, on_each_loop, until
 
 from crest import App, Request, Response, WebSocketServer
 from crest.http import FileResponse
-from crest.io.protocol import ServerProtocol
 from crest.opening import AT_ONCE
 
 
@@ -304,7 +304,7 @@ async def test_a_client_that_resets_among_its_pipelined_requests(
         async with asyncio.timeout(GUARD):
             while not pages.seen or server.protocols:
                 await asyncio.sleep(0)
-    assert len(pages.seen) <= AT_ONCE
+    assert len(pages.seen) <= 2 * AT_ONCE  # uvloop resets when that turn is over: the next one notices
     assert caplog.records == []
 
 
@@ -589,32 +589,17 @@ async def test_a_page_that_ignores_its_cancellation_comes_too_late(
 @on_each_loop
 async def test_the_time_of_a_page_is_its_own(page_timeout: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """It begins with the request, and is over with the response; that of the next request follows."""
-    app, gate, deadlines = App(page_timeout=page_timeout, open_timeout=55.0), Gate(), list[float]()
+    app, gate = App(page_timeout=page_timeout, open_timeout=55.0, keep_alive_timeout=66.0), Gate()
     app.get("/")(gate.before(lambda request: "page"))
     app.get("/plain")(lambda request: "page")
-    set_deadline, clear_deadline = ServerProtocol.set_deadline, ServerProtocol.clear_deadline
-
-    def set_and_note(self: ServerProtocol, seconds: float) -> None:
-        deadlines.append(seconds)
-        set_deadline(self, seconds)
-
-    def clear_and_note(self: ServerProtocol) -> None:
-        deadlines.append(0)
-        clear_deadline(self)
-
-    monkeypatch.setattr(ServerProtocol, "set_deadline", set_and_note)
-    monkeypatch.setattr(ServerProtocol, "clear_deadline", clear_and_note)
+    deadlines = Deadlines(monkeypatch)
     async with app.listening(direct=False) as server, tcp(server) as client:
+        await deadlines.until([55.0])
         for path, expected in (("/plain", []), ("/", [] if page_timeout is None else [page_timeout, 0])):
-            deadlines.clear()
             gate.open()
             await client.send(request(path))
             assert (await client.answer()).body == b"page"
-            async with asyncio.timeout(GUARD):
-                while deadlines[-1:] != [55.0]:
-                    await asyncio.sleep(0)
-            before_request = [55.0] if deadlines[0] else []
-            assert deadlines == [*before_request, 0, *expected, 55.0]
+            await deadlines.until([0, *expected, 66.0])
     assert app.refused == {}
 
 

@@ -280,6 +280,7 @@ class Ready(App):
     def listening(self, *args, **options):
         print("ready", file=sys.stderr, flush=True)
         return super().listening(*args, **options)
+del app
 Ready().run("127.0.0.1", 0, log_level="WARNING")
 """
     assert stopped(source, Program.line) == "ready\n"

@@ -5,6 +5,7 @@ import asyncio
 import gc
 import multiprocessing
 import re
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -501,3 +502,30 @@ async def test_what_refers_to_its_connection_goes_with_it(where: str) -> None:
         await events.reach(2)
     gc.collect()
     assert thing() is None
+
+
+# ---- Weak references -------------------------------------------------------------------------------------------------
+
+
+@on_each_loop
+async def test_a_connection_may_be_in_a_weak_set() -> None:
+    """And is in it no longer than it is anywhere else."""
+    ws, room, closed = WebSocketServer(), weakref.WeakSet[WebSocketConnection](), Events()
+    ws.on_connect(room.add)
+    ws.on_close(lambda conn, code, reason: closed.add(len(room)))
+    async with App().listening() as server:
+        async with upgraded(server) as client, upgraded(server):
+            await client.round_trip()
+            assert room == set(ws.get_connections()) and len(room) == 2
+        await closed.reach(2)
+        async with asyncio.timeout(GUARD):
+            while room:
+                await asyncio.sleep(0)
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython" or sys.maxsize < 1 << 32, reason="sizes are those of 64 bits")
+def test_that_costs_no_memory() -> None:
+    """CPython allocates multiples of 16 bytes, the collector's header among them."""
+    size = WebSocketConnection.__basicsize__ + 16
+    assert WebSocketConnection.__weakrefoffset__ > 0
+    assert -(-size // 16) == -(-(size - 8) // 16)

@@ -283,3 +283,31 @@ async def test_a_server_may_run_in_another_thread_than_the_main_one() -> None:
     finally:
         done.set()
         await asyncio.to_thread(thread.join, GUARD)
+
+
+@on_each_loop
+async def test_buffered_counts_what_another_thread_has_sent() -> None:
+    """Also before the loop has got to it; and only until then."""
+    ws, opened = WebSocketServer(compression="deflate"), Events()
+    ws.on_connect(opened.add)
+    async with App().listening() as server, upgraded(server) as client:
+        (conn,) = await opened.reach(1)
+        await client.round_trip()
+        assert conn.buffered == 0
+        assert in_thread(lambda: (conn.send("x" * 10), conn.buffered)) == (True, 10)
+        assert in_thread(lambda: (ws.broadcast("x" * 20), conn.buffered)) == (None, 30)
+        assert [(await client.frame()).payload for _ in range(2)] == [b"x" * 10, b"x" * 20]
+        await client.round_trip()
+        assert conn.buffered == 0
+
+
+@on_each_loop
+async def test_what_another_thread_could_not_send_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    ws, opened = WebSocketServer(), Events()
+    ws.on_connect(opened.add)
+    async with App().listening() as server, upgraded(server) as client:
+        (conn,) = await opened.reach(1)
+        await client.round_trip()
+        for wrong in (lambda: ws.broadcast("\ud800"), lambda: conn.send("\ud800")):
+            assert isinstance(in_thread(wrong), UnicodeEncodeError)
+        assert conn.buffered == 0

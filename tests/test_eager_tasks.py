@@ -1,12 +1,16 @@
 """Tasks that take their first step when they are made: what awaits nothing has ended before anyone has its task."""
 
+import asyncio
+import sys
 from typing import Any
 
+import pytest
 from client import TEXT, Frame, frame, handshake, request, tcp, upgraded
 from eager import eager_tasks
 from events import Events, on_each_loop, turns
 
 from crest import App, Reject, Request, WebSocketServer
+from crest.opening import AT_ONCE
 
 
 @on_each_loop
@@ -62,6 +66,54 @@ async def test_pages() -> None:
             await client.send(request("/now") * 3 + request("/later") + request("/now") * 50)
             for path in ["now"] * 3 + ["later"] + ["now"] * 50:
                 assert (await client.answer()).body == path.encode()
+
+
+@on_each_loop
+async def test_many_pipelined_pages_leave_the_loop_to_others() -> None:
+    """However many there are in one read, and whether a page is plain or async: the stack does not grow with them."""
+    many, app, seen, loop = 2000, App(), Events(), asyncio.get_running_loop()
+
+    def page(asked: Request) -> str:
+        loop.call_soon(seen.add, "turn")
+        seen.add("page")
+        return "page"
+
+    async def async_page(asked: Request) -> str:
+        return page(asked)
+
+    app.get("/plain")(page)
+    app.get("/async")(async_page)
+    async with app.listening() as server, tcp(server) as client:
+        with eager_tasks():
+            for path in ("/plain", "/async"):
+                await client.send(request(path) * many)
+                for _ in range(many):
+                    assert (await client.answer()).body == b"page"
+    runs = " ".join(seen.seen).replace(" ", "").split("turn")
+    assert max(run.count("page") for run in runs) <= AT_ONCE
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="what stands in for eager tasks has no timeouts in its first step"
+)
+@on_each_loop
+async def test_a_page_that_ends_the_server() -> None:
+    """Shutdown begins within the handler. Its response says that it is the last, and is."""
+    app, ends = App(), Events()
+
+    async with app.listening() as server, tcp(server) as client:
+
+        def page(asked: Request) -> str:
+            ends.add(asyncio.get_running_loop().create_task(server.stop()))
+            return "page"
+
+        app.get("/")(page)
+        with eager_tasks():
+            await client.send(request("/") * 3)
+            answer = await client.answer()
+            assert (answer.body, answer.headers["connection"]) == (b"page", "close")
+            assert await client.eof() == b""
+            await ends.seen[0]
 
 
 @on_each_loop

@@ -177,7 +177,7 @@ async def test_the_host_of_an_absolute_target_counts() -> None:
 async def test_without_a_host_it_is_400() -> None:
     app, ws = served()
     async with app.listening() as server:
-        assert (await answer_to(server, b"GET /page HTTP/1.0\r\n\r\n")).status == 400
+        assert (await answer_to(server, b"GET /page HTTP/1.1\r\n\r\n")).status == 400
         assert (await answer_to(server, b"GET /ws HTTP/1.1\r\nHost: example.com\r\nHost: a\r\n\r\n")).status == 400
         assert (await answer_to(server, handshake("/ws", {"Host": None}))).status == 400
     assert ws.refused == {"handshake": 1} and app.refused == {}

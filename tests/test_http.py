@@ -112,7 +112,12 @@ def test_several_cookie_headers_count() -> None:
         (b"1.1", [b"Content-Length: 2"], False),
         (b"1.1", [b"Transfer-Encoding: chunked"], False),
         (b"1.0", [], False),
-        (b"1.0", [b"Connection: keep-alive"], False),
+        (b"1.0", [b"Connection: keep-alive"], True),
+        (b"1.0", [b"Connection: a, Keep-Alive"], True),
+        (b"1.0", [b"Connection: keep-alive, close"], False),
+        (b"1.0", [b"Keep-Alive: timeout=5"], False),
+        (b"1.0", [b"Connection: keep-alive", b"Content-Length: 2"], False),
+        (b"1.0", [b"Connection: keep-alive", b"Transfer-Encoding: chunked"], False),
     ],
 )
 def test_keeps_alive(version: bytes, headers: list[bytes], kept: bool) -> None:
@@ -256,6 +261,13 @@ def test_close_is_said() -> None:
     assert "Connection" not in parts(serialize(Response("a"), head_only=False, keep_alive=True))[1]
 
 
+def test_a_request_of_1_0_is_told_that_the_connection_is_kept() -> None:
+    for keep_alive, connection in ((True, "keep-alive"), (False, "close")):
+        data = serialize(Response("a"), head_only=False, keep_alive=keep_alive, version="1.0")
+        line, headers, _ = parts(data)
+        assert (line, headers["Connection"]) == ("HTTP/1.1 200 OK", connection)
+
+
 def test_head_has_the_length_but_no_content() -> None:
     _, headers, content = parts(serialize(Response("abc"), head_only=True, keep_alive=True))
     assert (headers["Content-Length"], content) == ("3", b"")
@@ -271,6 +283,11 @@ def test_what_has_no_content_has_no_length(status: HTTPStatus) -> None:
     assert line == f"HTTP/1.1 {status.value} {status.phrase}"
     assert "Content-Length" not in headers
     assert content == b""
+
+
+def test_205_has_no_content_and_says_so() -> None:
+    _, headers, content = parts(serialize(Response("abc", 205), head_only=False, keep_alive=True))
+    assert (headers["Content-Length"], content) == ("0", b"")
 
 
 def test_a_status_without_a_phrase() -> None:

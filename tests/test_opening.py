@@ -162,12 +162,13 @@ BAD_HANDSHAKES = {
     "no Host": (handshake(changed={"Host": None}), b"Host is missing"),
     "bad Host": (handshake(changed={"Host": "a b"}), b"Host is not a host name"),
     "POST": (handshake(method="POST"), b"the method of an opening handshake is GET, not 'POST'"),
-    "HEAD": (handshake(method="HEAD"), b""),
     "HTTP/1.0": (handshake().replace(b"HTTP/1.1", b"HTTP/1.0"), b"an opening handshake takes HTTP/1.1, not HTTP/1.0"),
     "a body": (handshake(changed={"Content-Length": "5"}) + b"hello", b"has no body"),
     "bad extensions": (handshake(changed={"Sec-WebSocket-Extensions": "a b"}), b"Sec-WebSocket-Extensions has 'a b'"),
     "bad subprotocols": (handshake(changed={"Sec-WebSocket-Protocol": "a b"}), b"not a token: 'a b'"),
-    "no path": (handshake("*"), b""),
+    "no path": (handshake("*"), b"the request target has no path"),
+    "fragment": (handshake("/ws#x"), b"the request target has a fragment, which no request may have: '/ws#x'"),
+    "absolute target with a fragment": (handshake("http://test/ws?a=1#x"), b"has a fragment"),
 }
 
 

@@ -2,12 +2,17 @@
 
 import asyncio
 import logging
+import socket
+import ssl
+from typing import Any
 
 import pytest
-from client import GUARD, TEXT, Frame, frame, handshake, request, tcp, upgraded
+from certificates import Pair
+from client import GUARD, TEXT, Frame, Server, frame, handshake, request, tcp, upgraded
+from deadlines import Deadlines
 from events import Events, on_each_loop
 
-from crest import App, WebSocketServer
+from crest import App, Request, WebSocketServer
 
 TLS_CLIENT_HELLO = bytes.fromhex("160301006b0100006703034a") + bytes(100)
 HANDSHAKE = handshake(changed={"X-Filler": "y" * 20, "Cookie": "a=b"})
@@ -207,15 +212,125 @@ async def test_an_endless_head_is_refused_before_it_ends() -> None:
 # ---- Too slow, or gone -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("begun", [b"G", b"GET /ws", HANDSHAKE[:-1]])
 @on_each_loop
-async def test_a_client_that_sends_nothing_gets_408_after_open_timeout() -> None:
+async def test_a_request_that_is_not_complete_within_open_timeout_gets_408(begun: bytes, direct: bool) -> None:
     ws = echo()
-    async with App(open_timeout=0.1).listening() as server, tcp(server) as client:
+    async with App(open_timeout=0.1).listening(direct=direct) as server, tcp(server) as client:
+        await client.send(begun)
         answer = await client.answer()
         assert answer.status == 408
-        assert b"no request within 0.1 s" in answer.body
+        assert b"no complete request within 0.1 s" in answer.body
         assert await client.eof() == b""
     assert ws.connection_count() == 0
+
+
+@pytest.mark.parametrize("begun", [b"", b"\r\n", b"\r\n\r"])
+@on_each_loop
+async def test_a_connection_without_a_request_is_closed_in_silence(
+    begun: bytes, direct: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Browsers open some in advance: what came would be the answer to the request that they are about to send."""
+    with caplog.at_level(logging.INFO, "crest"):
+        async with App(open_timeout=0.1).listening(direct=direct) as server, tcp(server) as client:
+            await client.send(begun)
+            assert await client.eof() == b""
+    assert not any("Refused" in message for message in caplog.messages)
+
+
+@on_each_loop
+async def test_a_kept_connection_is_closed_in_silence_after_keep_alive_timeout(direct: bool) -> None:
+    app = App(open_timeout=1000, keep_alive_timeout=0.1)
+    app.get("/")(lambda request: "page")
+    async with app.listening(direct=direct) as server, tcp(server) as client:
+        await client.send(request("/") * 2)
+        assert [(await client.answer()).body for _ in range(2)] == [b"page", b"page"]
+        assert await client.eof() == b""
+
+
+def read_to_end(server: Server, data: bytes, tls: ssl.SSLContext) -> bytes:
+    """What these bytes are answered with, over TLS, up to the server's close_notify.
+
+    Raises:
+        ssl.SSLEOFError: The stream ends without one.
+    """
+    plain = socket.create_connection((server.host, server.port), timeout=GUARD)
+    with tls.wrap_socket(plain, server_hostname=server.host, suppress_ragged_eofs=False) as sock:
+        sock.sendall(data)
+        received = b""
+        while chunk := sock.recv(1 << 16):
+            received += chunk
+        return received
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@on_each_loop
+async def test_over_tls_silence_is_a_close_notify(kept: bool, pair: Pair, direct: bool) -> None:
+    app, asked = App(open_timeout=1000, keep_alive_timeout=1000), Events()
+    app.get("/")(lambda request: asked.add("page") or "page")
+    async with app.listening(certfile=pair.certfile, keyfile=pair.keyfile, direct=direct) as server:
+        data = request("/") if kept else b""
+        reading = asyncio.create_task(asyncio.to_thread(read_to_end, server, data, pair.client()))
+        await asked.reach(int(kept))
+        async with asyncio.timeout(GUARD):
+            while not server.protocols:
+                await asyncio.sleep(0)
+            (protocol,) = server.protocols
+            while protocol.opening is not None:  # what the client was sent before may be on its way to it still
+                protocol.expired()
+                await asyncio.sleep(0)
+        received = await reading
+    assert received.endswith(b"page") if kept else received == b""
+
+
+@on_each_loop
+async def test_a_request_that_has_begun_on_a_kept_connection_has_open_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, deadlines = App(open_timeout=55, keep_alive_timeout=77), Deadlines(monkeypatch)
+    app.get("/")(lambda request: "page")
+    async with app.listening(direct=False) as server, tcp(server) as client:
+        await deadlines.until([55])
+        await client.send(request("/"))
+        assert (await client.answer()).body == b"page"
+        await deadlines.until([0, 77])
+        await client.send(b"\r\n" + request("/")[:5])
+        await deadlines.until([55])
+        await client.send(request("/")[5:6])
+        await client.send(request("/")[6:] + b"GET")
+        assert (await client.answer()).body == b"page"
+        await deadlines.until([0, 77, 55])
+
+
+@on_each_loop
+async def test_a_request_that_is_not_complete_on_a_kept_connection_gets_408() -> None:
+    app = App(open_timeout=0.1, keep_alive_timeout=1000)
+    app.get("/")(lambda request: "page")
+    async with app.listening() as server, tcp(server) as client:
+        await client.send(request("/") + b"GET")
+        assert (await client.answer()).body == b"page"
+        assert (await client.answer()).status == 408
+
+
+@on_each_loop
+async def test_a_decision_on_a_kept_connection_has_open_timeout() -> None:
+    app, ws = App(open_timeout=0.1, keep_alive_timeout=1000), WebSocketServer()
+    app.get("/")(lambda request: "page")
+
+    @ws.on_upgrade
+    async def decide(request: Request) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async with app.listening() as server, tcp(server) as client:
+        await client.send(request("/"))
+        assert (await client.answer()).body == b"page"
+        await client.send(handshake())
+        assert (await client.answer()).status == 503
+    assert ws.refused == {"timeout": 1}
+
+
+@pytest.mark.parametrize("wrong", [0, -1, float("nan"), 1e10, "60", None])
+def test_keep_alive_timeout_is_a_time(wrong: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="keep_alive_timeout must be"):
+        App(keep_alive_timeout=wrong)
 
 
 @on_each_loop
@@ -237,7 +352,7 @@ async def test_open_timeout_ends_with_the_handshake() -> None:
     ws, again = echo(), WebSocketServer("/again")
     async with App(open_timeout=0.1).listening() as server, upgraded(server, ws.path) as client:
         async with tcp(server) as other:
-            assert (await other.answer()).status == 408  # the client's time is over too
+            assert await other.eof() == b""  # the client's time is over too
         await client.send(frame(TEXT, "x"))
         assert await client.frame() == Frame(TEXT, b"x")
     assert again.connection_count() == 0

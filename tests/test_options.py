@@ -39,6 +39,23 @@ def test_no_path(path: str) -> None:
         check_path(path)
 
 
+@pytest.mark.parametrize("path", ["/rooms/{room}", "/{", "/a}", "/rooms/<room>", "/<int:room>"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        WebSocketServer,
+        lambda path: App().mount(path, WebSocketServer()),
+        lambda path: App().get(path),
+        lambda path: App().static(path, "."),
+    ],
+)
+def test_a_path_is_no_pattern(path: str, where: Any) -> None:
+    with pytest.raises(
+        ValueError, match=re.escape(f"patterns are not supported, a path is compared exactly: {path!r}")
+    ):
+        where(path)
+
+
 def test_a_path_is_str() -> None:
     with pytest.raises(TypeError, match="path must be str, not bytes"):
         check_path(b"/ws")  # type: ignore[arg-type]

@@ -18,6 +18,10 @@ SAME = [
     ("https://chat.example:8443", "chat.example:8443"),
     ("http://127.0.0.1:8000", "localhost:8000"),
     ("http://localhost:8000", "[::1]:8000"),
+    ("ws://chat.example", "chat.example"),  # some clients that are no browsers
+    ("WS://chat.example:8000", "chat.example:8000"),
+    ("wss://chat.example", "chat.example"),
+    ("wss://chat.example:8443", "chat.example:8443"),
 ]
 OTHERS = [
     ("http://evil.example", "chat.example"),
@@ -30,6 +34,12 @@ OTHERS = [
     ("http://localhost.evil.example:8000", "localhost:8000"),
     ("http://localhost", "chat.example"),
     ("ftp://chat.example", "chat.example"),
+    ("file://chat.example", "chat.example"),
+    ("file://", "chat.example"),
+    ("file://", ""),
+    ("ws://evil.example", "chat.example"),
+    ("ws://chat.example", "chat.example:443"),
+    ("wss://chat.example", "chat.example:80"),
     ("chrome-extension://chat.example", "chat.example"),
     ("http://chat.example", ""),
     ("http://chat.example:65536", "chat.example:65536"),
@@ -41,6 +51,12 @@ NO_ORIGINS = [
     "NULL",
     "chat.example",
     "http://",
+    "https://",
+    "ws://",
+    "wss://",
+    "://",
+    "file:///",
+    "file:",
     "http:chat.example",
     "http://chat.example/",
     "http://user@chat.example",
@@ -86,6 +102,9 @@ def test_a_page_that_came_in_the_clear_may_not_connect_to_a_server_with_tls() ->
     assert Origins("same").allow("https://chat.example", "chat.example", "https")
     assert not Origins("same").allow("http://chat.example", "chat.example", "https")
     assert not Origins("same").allow("http://chat.example:443", "chat.example:443", "https")
+    assert Origins("same").allow("wss://chat.example", "chat.example", "https")
+    assert not Origins("same").allow("ws://chat.example", "chat.example", "https")
+    assert not Origins("same").allow("ws://chat.example:443", "chat.example:443", "https")
 
 
 @pytest.mark.parametrize("origin", ["https://chat.example", "https://chat.example:443", "HTTPS://Chat.Example"])
@@ -110,6 +129,32 @@ def test_a_list_may_have_the_servers_own_and_null() -> None:
     assert not origins.allow("app://other", "chat.example", "http")
 
 
+@pytest.mark.parametrize(
+    "listed",
+    ["file://", "wss://chat.example", "capacitor://localhost", "chrome-extension://abc", "tauri://localhost:1"],
+)
+def test_a_list_takes_any_scheme(listed: str) -> None:
+    for allowed in (listed, [listed], ["same", listed.upper()]):
+        origins = Origins(allowed)
+        assert origins.allow(listed, "api.example", "https")
+        assert not origins.allow(listed + "x", "api.example", "https")
+        assert not origins.allow("x" + listed, "api.example", "https")
+        assert not origins.allow("null", "api.example", "https")
+
+
+def test_a_listed_scheme_is_itself() -> None:
+    assert not Origins(["https://chat.example"]).allow("wss://chat.example", "api.example", "http")
+    assert not Origins(["wss://chat.example"]).allow("https://chat.example", "api.example", "http")
+    assert Origins(["wss://chat.example:443"]).allow("wss://chat.example", "api.example", "http")
+    assert Origins(["ws://chat.example"]).allow("ws://chat.example:80", "api.example", "http")
+
+
+@pytest.mark.parametrize("origin", ["file://", "file:///a/b", "null", "my app", "", "http://CHAT.example/", "a,b"])
+def test_a_pattern_is_asked_about_whatever_was_sent(origin: str) -> None:
+    assert Origins(re.compile(re.escape(origin))).allow(origin, "chat.example", "http")
+    assert not Origins(re.compile(re.escape(origin) + "x")).allow(origin, "chat.example", "http")
+
+
 def test_a_pattern_matches_a_whole_origin() -> None:
     for origins in (
         Origins(re.compile(r"https://\w+\.chat\.example")),
@@ -132,9 +177,16 @@ def test_an_origin_is_a_str(wrong: Any) -> None:
         Origins([wrong])
 
 
+def test_a_pattern_is_of_str() -> None:
+    for wrong in (re.compile(b"https://chat"), ["same", re.compile(b"https://chat")]):
+        with pytest.raises(TypeError, match="a pattern of origins must be one of str, not of bytes"):
+            Origins(wrong)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "wrong",
-    ["chat.example", "https://chat.example/", "https://*.chat.example:x", "https://chat.example:65536", "", "self"],
+    ["chat.example", "https://chat.example/", "https://*.chat.example:x", "https://chat.example:65536", "", "self"]
+    + ["http://", "wss://", "file:///", "file:", "://chat.example"],
 )
 def test_what_no_browser_sends_can_not_be_listed(wrong: str) -> None:
     with pytest.raises(ValueError, match=r"an origin looks like 'https://example\.com'"):

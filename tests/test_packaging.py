@@ -105,7 +105,7 @@ text = "[not a link](g.md)"
 
 @needs_sources
 def test_relative_links_of_the_readme_are_made_absolute() -> None:
-    absolute = run_path(str(ROOT / "long_description.py"))["absolute"]
+    absolute = run_path(str(ROOT / "presentation.py"))["absolute"]
     linked = absolute(README, "https://git.example/crest", "1.2.3")
     here = "https://git.example/crest"
     assert linked == README.replace("(docs/", f"({here}/blob/v1.2.3/docs/").replace(
@@ -118,6 +118,22 @@ def test_relative_links_of_the_readme_are_made_absolute() -> None:
 
 
 @needs_sources
+def test_urls_of_the_project() -> None:
+    """All of them come from the one that presentation.py names."""
+    presentation = run_path(str(ROOT / "presentation.py"))
+    urls = presentation["urls"]
+    assert urls(None, "1.2.3") == {}
+    linked = urls("https://git.example/crest", "1.2.3")
+    assert linked["Source"] == "https://git.example/crest"
+    assert linked["Changelog"] == "https://git.example/crest/blob/v1.2.3/CHANGELOG.md"
+    for url in linked.values():
+        path = url.partition("/blob/v1.2.3/")[2]
+        assert not path or (ROOT / path).is_file(), url
+    shown = dict(line.split(", ") for line in WHEEL.metadata.get_all("Project-URL", []))
+    assert shown == urls(presentation["SOURCE"], crest.__version__)
+
+
+@needs_sources
 def test_every_cython_module_is_built() -> None:
     built = set(re.findall(r'^ +"([a-z]+\.[a-z0-9]+)",$', (ROOT / "setup.py").read_text("utf-8"), re.MULTILINE))
     sources = ROOT / "src" / "crest"
@@ -127,9 +143,83 @@ def test_every_cython_module_is_built() -> None:
 
 @needs_sources
 def test_python_versions_agree() -> None:
-    """Classifiers, requires-python and the wheels that are built name the same versions."""
+    """Classifiers, requires-python, and the wheels that are built and expected name the same versions."""
     config = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     prefix = "Programming Language :: Python :: 3."
     minors = [int(line.removeprefix(prefix)) for line in config["project"]["classifiers"] if line.startswith(prefix)]
     assert config["project"]["requires-python"] == f">=3.{minors[0]}"
     assert config["tool"]["cibuildwheel"]["build"] == [f"cp3{minor}-*" for minor in minors]
+    assert run_path(str(ROOT / ".ci" / "wheels.py"))["PYTHONS"] == [f"cp3{minor}" for minor in minors]
+
+
+def test_users_get_no_packages_of_developers() -> None:
+    """What developers need are dependency groups, which are no part of what is distributed."""
+    assert WHEEL.metadata.get_all("Provides-Extra") is None
+    assert {re.split(r"[^\w-]", each)[0] for each in WHEEL.requires or ()} == {"httptools", "multidict", "uvloop"}
+
+
+# ---- What is checked before a release ------------------------------------------------------------------------------
+
+
+@needs_sources
+@pytest.mark.parametrize(
+    ("wheel", "identifier"),
+    [
+        ("cp311-cp311-manylinux_2_28_x86_64.whl", "cp311-manylinux_x86_64"),
+        ("cp315-cp315-manylinux2014_aarch64.manylinux_2_17_aarch64.whl", None),
+        ("cp315-cp315-manylinux_2_17_aarch64.manylinux2014_aarch64.whl", "cp315-manylinux_aarch64"),
+        ("cp314-cp314-musllinux_1_2_aarch64.whl", "cp314-musllinux_aarch64"),
+        ("cp314-cp314-macosx_11_0_arm64.whl", "cp314-macosx_arm64"),
+        ("cp314-cp314-win_arm64.whl", "cp314-win_arm64"),
+        ("cp314-cp314-linux_x86_64.whl", None),
+        ("cp314-cp314t-win_arm64.whl", None),
+        ("py3-none-any.whl", None),
+    ],
+)
+def test_identifiers_of_wheels(wheel: str, identifier: str | None) -> None:
+    """None: it is none of those that a release has."""
+    wheels = run_path(str(ROOT / ".ci" / "wheels.py"))
+    found = wheels["identifier"](f"crest_ws-1.2.3-{wheel}")
+    assert (found in wheels["expected"]()) == (identifier is not None)
+    assert identifier is None or found == identifier
+
+
+@needs_sources
+def test_the_wheels_of_a_release() -> None:
+    wheels = run_path(str(ROOT / ".ci" / "wheels.py"))
+    faults = wheels["faults_of_folder"]
+    least = {"manylinux": "manylinux_2_28", "musllinux": "musllinux_1_2", "macosx": "macosx_11_0", "win": "win"}
+    names = [
+        f"crest_ws-1.2.3-{python}-{python}-{least[system]}_{machine}.whl"
+        for python, _, platform in (each.partition("-") for each in sorted(wheels["expected"]()))
+        for system, _, machine in [platform.partition("_")]
+    ]
+    sdist = "crest_ws-1.2.3.tar.gz"
+    assert faults([sdist, *names]) == []
+    assert faults(names) == ["there is not one sdist but 0"]
+    assert faults([sdist, *names[1:]]) == ["cp311-macosx_arm64 is missing"]
+    twice = names[0].replace("macosx_11_0", "macosx_13_0")
+    assert faults([sdist, *names, twice]) == ["cp311-macosx_arm64 was built 2 times"]
+    other = names[0].replace("1.2.3", "1.2.4")
+    assert faults([sdist, other, *names[1:]]) == ["there is more than one version: 1.2.3, 1.2.4"]
+    assert faults([sdist, *names, "notes.txt"]) == ["notes.txt should not be there"]
+
+
+CHANGES = """\
+## [1.2.3] - 2026-11-27
+
+## [1.2.2] - Unreleased
+"""
+
+
+@needs_sources
+def test_what_is_in_the_way_of_a_release() -> None:
+    faults = run_path(str(ROOT / ".ci" / "release.py"))["faults"]
+    assert faults("v1.2.3", "1.2.3", CHANGES, "https://git.example/crest") == []
+    assert faults("v1.2.4", "1.2.3", CHANGES, "https://git.example/crest") == [
+        "the tag is v1.2.4, the version is 1.2.3"
+    ]
+    for version in ("1.2.2", "1.2.1", "1.2"):
+        (fault,) = faults(f"v{version}", version, CHANGES, "https://git.example/crest")
+        assert f"## [{version}] - YYYY-MM-DD" in fault
+    assert faults("v1.2.3", "1.2.3", CHANGES, None) == ["presentation.py does not name the repository: SOURCE is None"]

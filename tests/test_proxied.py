@@ -3,10 +3,8 @@ it; over TLS too, and with HAProxy itself. What is a header and what is none is 
 
 import asyncio
 import logging
-import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ import pytest
 from certificates import Pair
 from client import GUARD, TEXT, Client, Frame, Server, frame, handshake, request, tcp, upgraded
 from events import Events, on_each_loop
+from foreign import free_socket, haproxy, needs_haproxy
 
 from crest import App, ConfigurationError, Request, WebSocketServer
 from crest.io.poller import Poller
@@ -266,8 +265,15 @@ async def test_it_has_the_time_of_a_request(begun: bytes, direct: bool, caplog: 
 @on_each_loop
 async def test_a_request_is_awaited_from_the_beginning(caplog: pytest.LogCaptureFixture) -> None:
     async with behind(open_timeout=0.05).listening() as server, tcp(server) as client:
-        await client.send(V1)
+        await client.send(V1 + b"GET")
         assert (await client.answer()).status == 408
+
+
+@on_each_loop
+async def test_a_connection_without_a_request_is_closed_in_silence() -> None:
+    async with behind(open_timeout=0.05).listening() as server, tcp(server) as client:
+        await client.send(V1)
+        assert await client.eof() == b""
 
 
 async def assert_ends(client: Client, begun: bytes, lines: int, caplog: pytest.LogCaptureFixture) -> None:
@@ -406,7 +412,6 @@ async def test_where_the_two_exclude_each_other(pair: Pair, monkeypatch: pytest.
 
 # ---- HAProxy ---------------------------------------------------------------------------------------------------------
 
-HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
 CONFIGURATION = """
 defaults
     mode tcp
@@ -419,14 +424,7 @@ listen test
 """
 
 
-def free_socket() -> socket.socket:
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
-    sock.listen()
-    return sock
-
-
-@pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
+@needs_haproxy
 @pytest.mark.parametrize(
     "options",
     [
@@ -441,24 +439,15 @@ def free_socket() -> socket.socket:
 async def test_behind_haproxy(
     options: str, encrypted: bool, pair: Pair, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert HAPROXY is not None
     _, clients = echo()
     certificate = {"certfile": pair.certfile, "keyfile": pair.keyfile} if encrypted else {}
     async with behind().listening(**certificate) as server:
         with free_socket() as front:
-            file = tmp_path / "haproxy.cfg"
-            file.write_text(CONFIGURATION.format(fd=front.fileno(), port=server.port, options=options))
-            haproxy = subprocess.Popen(
-                [HAPROXY, "-db", "-q", "-f", str(file)], pass_fds=[front.fileno()], stderr=subprocess.PIPE
-            )
-            try:
+            configuration = CONFIGURATION.format(fd=front.fileno(), port=server.port, options=options)
+            with haproxy(configuration, tmp_path, front), caplog.at_level(logging.INFO, "crest"):
                 before = SimpleNamespace(host="127.0.0.1", port=front.getsockname()[1])
-                with caplog.at_level(logging.INFO, "crest"):
-                    caplog.clear()
-                    async with tcp(before, tls=pair.client() if encrypted else None) as client:
-                        await greet(client)
-                        assert await clients.reach(1) == [(client.address, client.address)]
-                    assert caplog.messages == []
-            finally:
-                haproxy.terminate()
-                haproxy.communicate(timeout=GUARD)
+                caplog.clear()
+                async with tcp(before, tls=pair.client() if encrypted else None) as client:
+                    await greet(client)
+                    assert await clients.reach(1) == [(client.address, client.address)]
+                assert caplog.messages == []

@@ -1,6 +1,7 @@
 """crest.reception: accepted connections on their way to a transport, and accepting itself when there is no room."""
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -30,6 +31,12 @@ def served(tls: bool, pair: Pair, direct: bool) -> Any:
     ws.on_message(lambda conn, message: conn.send(message))
     files = {"certfile": pair.certfile, "keyfile": pair.keyfile} if tls else {}
     return app.listening(direct=direct, **files)
+
+
+@pytest.fixture(autouse=True)
+def _no_garbage() -> None:
+    """Descriptors of this process are counted: those of other tests' garbage must not go meanwhile."""
+    gc.collect()
 
 
 def open_descriptors() -> int:
@@ -115,7 +122,7 @@ async def test_a_task_that_can_not_be_made(
     loop.set_exception_handler(lambda _, context: errors.append(context["exception"]))
 
     def fail(loop: Any, coroutine: Any, **options: Any) -> Any:
-        if coroutine.__name__ == "_serve":
+        if coroutine.__name__ == "_serve_if_open":
             loop.set_task_factory(None)
             raise MemoryError("no task")
         return asyncio.Task(coroutine, loop=loop, **options)
@@ -147,6 +154,98 @@ async def test_a_task_that_can_not_be_made(
                 await asyncio.sleep(0)
         async with upgraded(server, tls=pair.client() if tls else None) as client:
             await client.round_trip()
+
+
+class Forgetful(asyncio.Task[Any]):
+    """A task that has no memory for callbacks of a kind, once.
+
+    Attributes:
+        without: In the name of the callbacks.
+    """
+
+    without = ""
+
+    def add_done_callback(self, callback: Any, *, context: Any = None) -> None:
+        if Forgetful.without and Forgetful.without in repr(callback):
+            Forgetful.without = ""
+            raise MemoryError("no callback")
+        super().add_done_callback(callback, context=context)
+
+
+@TLS
+@on_each_loop
+async def test_a_task_that_can_not_be_kept(
+    tls: bool, pair: Pair, direct: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It does nothing: its connection is closed, the next one is served, and the end does not wait for it."""
+    if direct and not tls:
+        pytest.skip("there is none")
+    loop = asyncio.get_running_loop()
+    errors: list[str] = []
+    loop.set_exception_handler(lambda _, context: errors.append(str(context["exception"])))
+    monkeypatch.setattr(Forgetful, "without", "_served")
+    async with served(tls, pair, direct) as server:
+        loop.set_task_factory(lambda loop, coroutine, **options: Forgetful(coroutine, loop=loop, **options))
+        async with tcp(server) as client:
+            assert await client.eof() == b""
+        loop.set_task_factory(None)
+        assert errors == ["no callback"]
+        async with upgraded(server, tls=pair.client() if tls else None) as client:
+            await client.round_trip()
+    assert server.protocols == []
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored in. 'uvloop:pytest.PytestUnraisableExceptionWarning")  # no socket
+@pytest.mark.parametrize("without", ["discard", "_inner_done_callback", ""], ids=["kept", "shielded", "made"])
+@on_each_loop
+async def test_a_transport_that_nothing_would_wait_for(
+    without: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its connection is closed, whether asyncio has kept the task that makes the transport or not."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: None)  # of a task that has found no socket
+    failed: list[str] = []
+
+    def make(loop: Any, coroutine: Any, **options: Any) -> Any:
+        task = Forgetful(coroutine, loop=loop, **options)
+        if not without and coroutine.__name__ == "connect_accepted_socket" and not failed:
+            failed.append("once")
+            raise MemoryError("no room for a task that will run")
+        return task
+
+    monkeypatch.setattr(Forgetful, "without", without)
+    async with App().listening(direct=False) as server:
+        loop.set_task_factory(make)
+        async with tcp(server) as client:
+            assert await client.eof() == b""
+        loop.set_task_factory(None)
+        assert "can not be served" in caplog.text
+        async with tcp(server) as client:
+            await client.send(request("/"))
+            assert (await client.answer()).status == 404
+    assert server.protocols == []
+
+
+@TLS
+@on_each_loop
+async def test_a_transport_that_is_half_made(tls: bool, pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    """Without memory the loop forgets a transport that has the socket, and reads nothing: the client sees the end."""
+    kept: list[socket.socket] = []
+
+    class Half(LoopThatFirst):
+        async def connect_accepted_socket(self, factory: Any, sock: socket.socket, **options: Any) -> Any:
+            kept.append(sock)
+            raise MemoryError("no transport")
+
+    async with served(tls, pair, direct=False) as server:
+        (reception,) = [each for _, each in server._acceptors if hasattr(each, "_arrivals")]
+        reception._loop = Half(turns)  # type: ignore[assignment]
+        async with tcp(server) as client:
+            await client.send(b"\x16")
+            assert await client.eof() == b""
+        assert "can not be served" in caplog.text
+        (sock,) = kept
+        sock.close()
 
 
 @TLS

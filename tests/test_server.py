@@ -1,6 +1,7 @@
 """crest.server: each row of the interface's table, with plain and with async handlers."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -23,11 +24,14 @@ def test_registering_returns_the_handler(name: str) -> None:
     assert getattr(WebSocketServer(), name)(handler) is handler
 
 
-@pytest.mark.parametrize("name", HANDLERS)
-@pytest.mark.parametrize("wrong", [None, "handler", 1])
-def test_a_handler_that_is_not_callable_is_refused(name: str, wrong: object) -> None:
-    with pytest.raises(TypeError, match="a handler must be callable, not " + type(wrong).__name__):
-        getattr(WebSocketServer(), name)(wrong)
+def test_a_server_with_a_type_of_users_is_one() -> None:
+    class Game(WebSocketServer[str]):
+        """A subclass of it is one, too."""
+
+    line = sys._getframe().f_lineno
+    for server, made_in_line in (WebSocketServer[str](), line + 1), (Game(), line + 1), (WebSocketServer(), line + 1):
+        assert isinstance(server, WebSocketServer)
+        assert repr(server).endswith(f"made at {__file__}:{made_in_line}>")
 
 
 @pytest.mark.parametrize("kind", KINDS)

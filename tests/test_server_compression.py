@@ -14,14 +14,15 @@ import pytest
 import websockets
 from browser import browsing, require_browser
 from certificates import Pair
-from client import BINARY, CLOSE, TEXT, Client, connect, frame, upgraded
+from client import BINARY, CLOSE, TEXT, Client, connect, frame, tcp, upgraded
 from events import KINDS, Events, of_kind, on_each_loop
+from tornado.websocket import websocket_connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from crest import App, Deflate, WebSocketConnection, WebSocketServer
 
 LONG = '{"type": "move", "who": "Alice", "from": [1, 2], "to": [3, 4]}, ' * 10
-DEFAULT = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+DEFAULT = "permessage-deflate; client_no_context_takeover"
 OFFER = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
 
 
@@ -204,6 +205,71 @@ def test_a_browser() -> None:
         assert (sizes, first) == ([9002] * 6, "0 äöü spam ")
 
     asyncio.run(both())
+
+
+# ---- Clients that overlook or refuse what they did not offer ---------------------------------------------------------
+
+TAKES_OVER = Deflate(client_no_context_takeover=False, threshold=0)
+"""What docs/compression.md recommends for them."""
+
+
+async def tornado_says(server: Any, texts: list[str]) -> list[Any]:
+    """What Tornado's client gets for each text that it sends, twice; at last the close code, if there is one."""
+    url = f"ws://127.0.0.1:{server.port}/ws"
+    client = await websocket_connect(url, compression_options={})
+    got: list[Any] = []
+    try:
+        for text in texts:
+            await client.write_message(text)
+            for _ in range(2):
+                message = await client.read_message()
+                if message is None:
+                    return [*got, client.close_code]
+                got.append(message)
+        return got
+    finally:
+        client.close()
+
+
+@on_each_loop
+async def test_tornado() -> None:
+    """It reads parameters with a value only (6.6), so that it overlooks client_no_context_takeover."""
+    texts = [LONG, "short", LONG, LONG[5:], LONG * 50, ""]
+    echo(compression=TAKES_OVER)
+    async with App().listening() as server:
+        assert await tornado_says(server, texts) == [text for text in texts for _ in range(2)]
+    echo(compression=Deflate(server_max_window_bits=9, client_max_window_bits=10, client_no_context_takeover=False))
+    async with App().listening() as server:
+        assert await tornado_says(server, texts) == [text for text in texts for _ in range(2)]
+
+
+@on_each_loop
+async def test_tornado_with_the_defaults() -> None:
+    """The second message refers to the first: it fails, and on_error says why."""
+    ws, errors = echo(compression="deflate"), Events()
+    ws.on_error(lambda conn, error: errors.add(str(error)))
+    async with App().listening() as server:
+        assert await tornado_says(server, [LONG, LONG]) == [LONG, LONG, 1007]
+    assert errors.seen[0].endswith("does the client ignore client_no_context_takeover?")
+
+
+@pytest.mark.parametrize("offer", ["permessage-deflate", "permessage-deflate; client_max_window_bits"])
+@on_each_loop
+async def test_clients_that_know_no_parameter(offer: str, direct: bool) -> None:
+    """Mojolicious looks for the name alone, and Netty's handler refuses what it did not offer."""
+    echo(compression=TAKES_OVER)
+    deflating, inflating = zlib.compressobj(wbits=-15), zlib.decompressobj(-15)
+    async with App().listening(direct=direct) as server, tcp(server) as client:
+        answer = await client.upgrade(changed={"Sec-WebSocket-Extensions": offer})
+        assert answer.headers["sec-websocket-extensions"] == "permessage-deflate"
+        for text in [LONG, "short", LONG, LONG * 20]:
+            payload = (deflating.compress(text.encode()) + deflating.flush(zlib.Z_SYNC_FLUSH))[:-4]
+            await client.send(frame(TEXT, payload, rsv=4))
+            for _ in range(2):
+                got = await client.frame()
+                data = inflating.decompress(got.payload + b"\0\0\xff\xff") if got.rsv1 else got.payload
+                assert data.decode() == text
+        await client.close()
 
 
 # ---- Ways to connect -------------------------------------------------------------------------------------------------

@@ -785,3 +785,42 @@ async def test_everything_at_once(pair: Pair, takeover: bool) -> None:
         assert states[-3:] == [197, 198, 199]
         own = [int(each.split()[1]) for each in texts if each.startswith("own")]
         assert own in ([], list(range(200)))
+
+
+# ---- Codes of RFC 6455 -----------------------------------------------------------------------------------------------
+
+
+@on_each_loop
+async def test_1001_in_place_of_1012(direct: bool) -> None:
+    ws, events = WebSocketServer(), Events()
+    ws.on_close(lambda conn, code, reason: events.add(code))
+    async with App(close_codes="rfc6455").listening(direct=direct) as server, upgraded(server) as client:
+        stopping = asyncio.ensure_future(server.stop())
+        close = await client.frame()
+        assert close.code == 1001 and re.fullmatch(r"retry-after=\d\.\d\d", close.reason)
+        await client.send(close_frame(1001))
+        await stopping
+        assert events.seen == [1001]
+
+
+@on_each_loop
+async def test_1001_in_place_of_1013_and_what_the_program_says_stays(direct: bool) -> None:
+    ws, opened, events = WebSocketServer(max_backlog=1000), Events(), Events()
+    ws.on_connect(opened.add)
+    ws.on_close(lambda conn, code, reason: events.add(code, reason))
+    async with App(close_codes="rfc6455").listening(direct=direct) as server:
+        async with upgraded(server):
+            (slow,) = await opened.reach(1)
+            while slow.is_open():
+                slow.send_binary(bytes(1 << 20))
+            ((code, reason),) = await events.reach(1)
+            assert code == 1001 and reason.startswith("the peer reads too slowly")
+        async with upgraded(server) as client:
+            (await opened.reach(2))[1].close(1013, "come back")
+            assert (await client.frame()).code == 1013
+
+
+@pytest.mark.parametrize(("value", "error"), [("RFC6455", ValueError), (None, TypeError), (True, TypeError)])
+def test_codes_that_are_no_choice(value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="close_codes must be"):
+        App(close_codes=value)

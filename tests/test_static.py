@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import io
 import os
 import sys
 import threading
@@ -439,3 +440,17 @@ def test_a_file_that_nobody_waits_for_is_closed(root: Path, monkeypatch: pytest.
     (response,) = opened
     with pytest.raises(ValueError, match="closed"):
         response.read()
+
+
+def test_a_file_without_a_response_is_closed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, opened = StaticFiles(root), list[io.FileIO]()
+
+    def fail(asked: Request, file: io.FileIO, *names: str) -> Response:
+        opened.append(file)
+        raise MemoryError
+
+    monkeypatch.setattr(files, "_answer", fail)
+    asked = Request(parse_head(b"GET /static/a%20b.txt HTTP/1.1\r\n\r\n"), None)
+    with pytest.raises(MemoryError):
+        asyncio.run(files.respond(asked, "a b.txt"))
+    assert [file.closed for file in opened] == [True]

@@ -18,6 +18,7 @@ from certificates import Pair
 from client import BINARY, CLOSE, GUARD, PING, TEXT, Client, close_frame, connect, frame, request, tcp, upgraded
 from events import Events, on_each_loop, until
 from keyupdates import SIZE, key_updates
+from websockets.sync.client import connect as blocking_connect
 
 from crest import App, Request, WebSocketConnection, WebSocketServer
 from crest.io.poller import Poller
@@ -584,3 +585,48 @@ async def test_reload_is_for_new_connections_and_keeps_the_others(
         "The certificate was read again",
         f"The certificate remains as it was: cannot serve TLS: {key}: there is no private key in it, as PEM",
     ]
+
+
+# ---- Other loops -----------------------------------------------------------------------------------------------------
+
+
+class Strict(asyncio.SelectorEventLoop):
+    """A loop that watches descriptors, and no other objects that have one."""
+
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> Any:
+        assert type(fd) is int
+        return super().add_reader(fd, callback, *args)
+
+    def remove_reader(self, fd: Any) -> bool:
+        assert type(fd) is int
+        return super().remove_reader(fd)
+
+
+def rust_loop() -> asyncio.AbstractEventLoop:
+    made: asyncio.AbstractEventLoop = pytest.importorskip("rloop", reason="rloop has no wheel here").new_event_loop()
+    return made
+
+
+@OURS
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # rloop's own pair
+@pytest.mark.parametrize("loop_factory", [Strict, rust_loop])
+def test_loops_that_watch_descriptors_only(loop_factory: Any, pair: Pair) -> None:
+    """crest waits for the first byte of a connection, and then for its own transports."""
+
+    def talk(port: int) -> list[str | bytes]:
+        with blocking_connect(
+            f"wss://127.0.0.1:{port}/ws", ssl=pair.client(), proxy=None, open_timeout=GUARD
+        ) as client:
+            client.send("x" * 100_000)
+            return [client.recv(GUARD)]
+
+    async def main() -> None:
+        app, ws = App(), echo()
+        app.mount("/ws", ws)
+        async with app.listening(certfile=pair.certfile, keyfile=pair.keyfile) as server:
+            silent = socket.create_connection(server.address)  # is awaited, whether others are quick or not
+            assert await asyncio.to_thread(talk, server.port) == ["x" * 100_000]
+            silent.close()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())

@@ -1,6 +1,7 @@
 """crest: a WebSocket server for Python, as fast as the best C++ one, made for broadcast."""
 
 from crest._version import __version__
+from crest.acceptance import Accept
 from crest.app import App
 from crest.connection import WebSocketConnection
 from crest.exceptions import ConfigurationError, CrestError, HandshakeError, ListenError, Reject
@@ -11,6 +12,7 @@ from crest.wire.codes import CloseCode, Opcode
 from crest.wire.extensions import Deflate
 
 __all__ = [
+    "Accept",
     "App",
     "CloseCode",
     "ConfigurationError",

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from crest.arrivals import Arrivals
 from crest.exceptions import HandshakeError, Reject
-from crest.http import Request, error_response
+from crest.http import Request, Response, error_response
 from crest.origins import Origins
 from crest.proxies import Client, key_of
 from crest.seats import Full, Seat, Seats
@@ -94,7 +94,7 @@ class Admission:
         host = head.joined(b"Host") or ""
         if not self._origins.allow(origin, host, scheme):
             text = f"the origin {shown(origin)} is not allowed to connect to {shown(host)}"
-            raise Refusal("origin", 403, text)
+            raise Refusal("origin", 403, f"{text}: it is not among origins= of the WebSocketServer")
 
     # ---- Limits --------------------------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ class Admission:
             return None, False
         try:
             user = self._on_upgrade(request)
-            return user, isawaitable(user)
+            return (user, True) if isawaitable(user) else (checked_user(user), False)
         except BaseException as error:  # SystemExit, too: no handler stops the server
             refusal = refusal_by(error)
             raise refusal from refusal.__cause__
@@ -150,7 +150,7 @@ class Admission:
             Refusal: As in `ask`.
         """
         try:
-            return await awaitable
+            return checked_user(await awaitable)
         except BaseException as error:
             try:
                 task = asyncio.current_task()
@@ -160,6 +160,17 @@ class Admission:
                 raise  # nobody waits for it any more
             refusal = refusal_by(error)
             raise refusal from refusal.__cause__
+
+
+def checked_user(user: Any) -> Any:
+    """The user that `on_upgrade` returned.
+
+    Raises:
+        TypeError: It is a refusal, which must be raised: returned, it would let the client in.
+    """
+    if user is Reject or isinstance(user, HandshakeError | Response):
+        raise TypeError(f"on_upgrade returned {user!r}, which is no user: to refuse a client, raise Reject")
+    return user
 
 
 def refusal_by(error: BaseException) -> Refusal:

@@ -9,25 +9,36 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from ssl import SSLContext
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn
 from weakref import ref
 
+from crest.attachment import app_made, mounted, origin_of, servers_for
 from crest.certificate import certificate_of
 from crest.endpoint import Listen, addresses_of
 from crest.exceptions import ConfigurationError, ListenError
+from crest.handlers import Page, check_handler, written
 from crest.hosts import Hosts
 from crest.http import Request
 from crest.listener import Listener
 from crest.log import logger
-from crest.options import check_count, check_flag, check_optional_count, check_pace, check_path, check_seconds
+from crest.options import (
+    MOST_BYTES,
+    MOST_COUNT,
+    check_choice,
+    check_count,
+    check_flag,
+    check_optional_count,
+    check_pace,
+    check_path,
+    check_seconds,
+)
 from crest.proxies import Address, Network, TrustedProxies
-from crest.server import MOST_BYTES, MOST_COUNT, WebSocketServer, waiting
+from crest.server import WebSocketServer
+from crest.signals import handling
 from crest.static import StaticFiles
-
-Page = TypeVar("Page", bound=Callable[[Request], Any])
 
 MOST_HEADER = 1 << 20
 
@@ -37,13 +48,18 @@ class App:
 
     Args:
         open_timeout: Seconds that a client has to send a request, from the moment it connects, and to take some more of
-            a response.
+            a response. One that has begun a request then gets 408.
+        keep_alive_timeout: Seconds after a response in which the next request of its connection must begin, or it is
+            closed without a word. Should be more than proxies keep theirs for, which is 60 by default.
         shutdown_timeout: Seconds that a shutdown may take: closing all connections takes up to half of it, and clients
             and handlers have the rest to end.
         close_rate: Connections that a shutdown closes in a second; more, when half of shutdown_timeout would not do.
             None: all at once.
         retry_after: Seconds after a shutdown until clients should come back, as they are told, up to twice that. None:
             it is no restart, and they are told nothing.
+        close_codes: "registered": a shutdown closes with 1012, and what is too slow, or too much for the memory, with
+            1013, two codes that are registered but not in RFC 6455. "rfc6455": 1001 instead of both, for clients that
+            take those for an error; the reasons stay.
         keep_listening: Whether those who come while connections are being closed are told to come back later; False:
             the listening sockets are closed first.
         max_header_size: Bytes that the head of a request may have; a longer one gets 431.
@@ -70,9 +86,11 @@ class App:
         self,
         *,
         open_timeout: float = 10.0,
+        keep_alive_timeout: float = 75.0,
         shutdown_timeout: float = 10.0,
         close_rate: float | None = 1000.0,
         retry_after: float | None = 2.0,
+        close_codes: Literal["registered", "rfc6455"] = "registered",
         keep_listening: bool = True,
         max_header_size: int = 16384,
         max_headers: int = 100,
@@ -86,34 +104,40 @@ class App:
         forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For",
         proxy_protocol: bool = False,
     ) -> None:
-        self.open_timeout = check_seconds("open_timeout", open_timeout)
-        self.shutdown_timeout = check_seconds("shutdown_timeout", shutdown_timeout, zero=True)
-        self.close_rate = check_pace("close_rate", close_rate)
-        self.retry_after = None if retry_after is None else check_seconds("retry_after", retry_after, zero=True)
-        self.keep_listening = check_flag("keep_listening", keep_listening)
-        self.max_header_size = check_count("max_header_size", max_header_size, MOST_HEADER)
-        self.max_headers = check_count("max_headers", max_headers, MOST_HEADER)
-        self.hosts = None if hosts is None else Hosts(hosts)
-        self.page_timeout = None if page_timeout is None else check_seconds("page_timeout", page_timeout)
-        self.max_sockets_per_ip = check_optional_count("max_sockets_per_ip", max_sockets_per_ip, MOST_COUNT)
-        self.max_tls_handshakes = check_optional_count("max_tls_handshakes", max_tls_handshakes, MOST_COUNT)
-        self.max_tls_handshakes_per_ip = check_optional_count(
+        self.open_timeout: float = check_seconds("open_timeout", open_timeout)
+        self.keep_alive_timeout: float = check_seconds("keep_alive_timeout", keep_alive_timeout)
+        self.shutdown_timeout: float = check_seconds("shutdown_timeout", shutdown_timeout, zero=True)
+        self.close_rate: float | None = check_pace("close_rate", close_rate)
+        self.retry_after: float | None = (
+            None if retry_after is None else check_seconds("retry_after", retry_after, zero=True)
+        )
+        self.close_codes: str = check_choice("close_codes", close_codes, ("registered", "rfc6455"))
+        self.keep_listening: bool = check_flag("keep_listening", keep_listening)
+        self.max_header_size: int = check_count("max_header_size", max_header_size, MOST_HEADER)
+        self.max_headers: int = check_count("max_headers", max_headers, MOST_HEADER)
+        self.hosts: Hosts | None = None if hosts is None else Hosts(hosts)
+        self.page_timeout: float | None = None if page_timeout is None else check_seconds("page_timeout", page_timeout)
+        self.max_sockets_per_ip: int | None = check_optional_count("max_sockets_per_ip", max_sockets_per_ip, MOST_COUNT)
+        self.max_tls_handshakes: int | None = check_optional_count("max_tls_handshakes", max_tls_handshakes, MOST_COUNT)
+        self.max_tls_handshakes_per_ip: int | None = check_optional_count(
             "max_tls_handshakes_per_ip", max_tls_handshakes_per_ip, MOST_COUNT
         )
-        self.max_backlog_total = check_optional_count("max_backlog_total", max_backlog_total, MOST_BYTES)
-        self.trusted_proxies = TrustedProxies(trusted_proxies, forwarded_header)
-        self.proxy_protocol = check_flag("proxy_protocol", proxy_protocol)
+        self.max_backlog_total: int | None = check_optional_count("max_backlog_total", max_backlog_total, MOST_BYTES)
+        self.trusted_proxies: TrustedProxies = TrustedProxies(trusted_proxies, forwarded_header)
+        self.proxy_protocol: bool = check_flag("proxy_protocol", proxy_protocol)
         if self.proxy_protocol and not self.trusted_proxies:
             raise ValueError(
                 "proxy_protocol needs trusted_proxies: the header is taken from those, and from nobody else"
             )
-        self.routes: dict[str, Callable[[Request], Any]] = {}
-        self.static_files: list[tuple[str, StaticFiles]] = []
+        self._routes: dict[str, Callable[[Request], Any]] = {}
+        self._static_files: list[tuple[str, StaticFiles]] = []
         self._mounts: list[tuple[str, WebSocketServer]] = []
-        caller = sys._getframe(1)
-        self.refusal_counts: Counter[str] = Counter()
-        self._running = False
-        self._made_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+        self._refusal_counts: Counter[str] = Counter()
+        self._listener: Listener | None = None
+        self._was_run = False
+        self._module, self._made_at = origin_of(self)
+        self._kept: list[WebSocketServer] = []  # that may be this app's, until it starts
+        app_made(self)
 
     def __repr__(self) -> str:
         return f"<App made at {self._made_at}>"
@@ -121,29 +145,40 @@ class App:
     # ---- What is served ------------------------------------------------------------------------------------------
 
     def mount(self, path: str, server: WebSocketServer) -> None:
-        """Serve a WebSocketServer at a path, whatever its own is.
+        """Serve a WebSocketServer at a path, whatever its own is; while the app runs, from now on.
 
         Raises:
             TypeError, ValueError: No path, or no WebSocketServer.
+            ConfigurationError: The app runs, and it is shutting down, or this is not the thread of its loop, or another
+                server has that path, or another app serves this one.
         """
         if not isinstance(server, WebSocketServer):
             raise TypeError(f"mount() takes a WebSocketServer, not {type(server).__name__}")
-        self._mounts.append((check_path(path), server))
-        if server in waiting:
-            waiting.remove(server)
+        check_path(path)
+        if self._listener is not None and self._is_running():
+            self._check_mount(self._listener.servers, path, server)
+            self._listener.mount(path, server)
+            server._served_by = ref(self)
+        self._mounts.append((path, server))
+        mounted(server)
 
+    @written('@app.get("/path")')
     def get(self, path: str) -> Callable[[Page], Page]:
         """Register, as a decorator, the handler of plain GET and HEAD requests for a path.
 
         The handler, plain or async, takes the `Request` and returns `str` (sent as HTML), `bytes`, a `dict` (sent as
         JSON) or a `Response`. Registering a path again replaces its handler.
+
+        Raises:
+            TypeError, ValueError: No path; of the decorator, TypeError: no handler.
         """
+        if callable(path):
+            raise TypeError('get registers a function for a path: write @app.get("/path")')
         check_path(path)
 
         def register(handler: Page) -> Page:
-            if not callable(handler):
-                raise TypeError(f"a handler must be callable, not {type(handler).__name__}")
-            self.routes[path] = handler
+            check_handler("get", handler)
+            self._routes[path] = handler
             return handler
 
         return register
@@ -154,8 +189,8 @@ class App:
         Raises:
             ValueError: `directory` is none.
         """
-        self.static_files.append((check_path(prefix).rstrip("/") + "/", StaticFiles(directory)))
-        self.static_files.sort(key=lambda each: -len(each[0]))
+        self._static_files.append((check_path(prefix).rstrip("/") + "/", StaticFiles(directory)))
+        self._static_files.sort(key=lambda each: -len(each[0]))
 
     @property
     def refused(self) -> dict[str, int]:
@@ -165,7 +200,7 @@ class App:
         failed or took too long; "proxy_protocol": no header of it; "response": nothing of one was taken in time;
         "transport": it had ended already. Requests for pages: "host"; "page_timeout"; "shutdown".
         """
-        return dict(self.refusal_counts)
+        return dict(self._refusal_counts)
 
     # ---- Running -------------------------------------------------------------------------------------------------
 
@@ -257,7 +292,10 @@ class App:
             if listener is not None:
                 listener.reload()
 
-        with _signals(stop, None if certfile is None else reload):
+        actions: dict[int, Callable[[], None]] = {signal.SIGINT: stop, signal.SIGTERM: stop}
+        if certfile is not None and hasattr(signal, "SIGHUP"):
+            actions[signal.SIGHUP] = reload
+        with handling(actions):
             async with self.listening(
                 host,
                 port,
@@ -296,15 +334,17 @@ class App:
 
         Raises:
             ListenError: An address can not be bound, or the certificate can not be used.
-            ConfigurationError: Two servers have one path, a server runs in another app already, or this app does.
+            ConfigurationError: Two servers have one path; a server runs in another app already, or this app does; or a
+                server was never mounted, and several apps may be meant.
         """
         addresses = addresses_of(host, port, listen, unix, unix_mode)
-        if self._running:
+        if self._is_running():
             raise ConfigurationError(f"{self!r} runs already")
         certificate = certificate_of(certfile, keyfile, ssl)
+        servers = self._servers()
         listener = Listener(
             self,
-            self._servers(),
+            servers,
             open_timeout=check_seconds("open_timeout", self.open_timeout if open_timeout is None else open_timeout),
             shutdown_timeout=check_seconds(
                 "shutdown_timeout", self.shutdown_timeout if shutdown_timeout is None else shutdown_timeout, zero=True
@@ -313,76 +353,62 @@ class App:
             max_headers=self.max_headers,
             direct=direct,
         )
-        for server in listener.servers.values():
-            server.served_by = self
-        self._running = True
+        for server in servers.values():
+            server._served_by = ref(self)
+        self._listener, self._was_run = listener, True
         try:
             await listener.start(addresses, certificate)
             yield listener
         finally:
             try:
-                await listener.stop()
+                if not listener.loop.is_closed():
+                    await listener.stop()
             finally:
-                self._running = False
-                for server in listener.servers.values():
-                    server.served_by = None
+                self._ended(listener)
 
     def _servers(self) -> dict[str, WebSocketServer]:
-        """The WebSocketServer of each path; those that were never mounted are this app's from now on."""
-        _forget_unused()
-        fresh = [(server.path, server) for server in waiting]
+        """Find the WebSocketServer of each path; those that were never mounted are this app's from now on."""
+        fresh = [(server.path, server) for server in servers_for(self)]
         found: dict[str, WebSocketServer] = {}
         for path, server in [*self._mounts, *fresh]:
-            if found.setdefault(path, server) is not server:
-                raise ConfigurationError(f"two servers at {path!r}: {found[path]!r} and {server!r}")
-            if server.served_by is not None:
-                raise ConfigurationError(
-                    f"{server!r} runs in {server.served_by!r} already, and not in {self!r} as well"
-                )
+            self._check_mount(found, path, server)
+            found[path] = server
         for path, server in fresh:
-            self.mount(path, server)
+            self._mounts.append((path, server))
+            mounted(server)
         return found
 
+    def _check_mount(self, servers: Mapping[str, WebSocketServer], path: str, server: WebSocketServer) -> None:
+        """Check that a server can be served at a path, beside these.
 
-def _forget_unused() -> None:
-    """Where several servers wait for one path, drop those before the last that nobody but `waiting` knows: they were
-    made and let go, and are no conflict."""
-    last = {server.path: server for server in waiting}
-    rivals = [ref(server) for server in waiting if server is not last[server.path]]
-    if rivals:
-        waiting[:] = last.values()
-        gc.collect()  # handlers refer to their server, and it to them
-        waiting[:0] = [server for rival in rivals if (server := rival()) is not None]
+        Raises:
+            ConfigurationError: Another has that path, or another app serves it.
+        """
+        other = servers.get(path, server)
+        if other is not server:
+            raise ConfigurationError(f"two servers at {path!r}: {other!r} and {server!r}")
+        app = None if server._served_by is None else server._served_by()
+        if app is not None and app is not self and app._is_running():
+            raise ConfigurationError(f"{server!r} runs in {app!r} already, and not in {self!r} as well")
 
+    def _is_running(self) -> bool:
+        """True if a loop serves this. One that was closed does not, whatever it has left behind."""
+        if self._listener is not None and self._listener.loop.is_closed():
+            self._ended(self._listener)
+        return self._listener is not None
 
-@contextmanager
-def _signals(stop: Callable[[], None], reload: Callable[[], None] | None) -> Iterator[None]:
-    """Have SIGINT and SIGTERM call `stop` on the running loop, and SIGHUP `reload` if there is one; in another thread
-    than the main one, nothing does."""
-    loop = asyncio.get_running_loop()
-    actions = {signal.SIGINT: stop, signal.SIGTERM: stop}
-    if reload is not None and hasattr(signal, "SIGHUP"):
-        actions[signal.SIGHUP] = reload
-    before: dict[signal.Signals, Any] = {}
-    for number, action in actions.items():
-        try:
-            previous = signal.getsignal(number)
-            try:
-                loop.add_signal_handler(number, action)
-            except NotImplementedError:  # Windows
-                signal.signal(number, lambda *_, action=action: loop.call_soon_threadsafe(action))
-            before[number] = previous
-        except (ValueError, RuntimeError):
-            break
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            try:
-                loop.remove_signal_handler(number)
-            except NotImplementedError:
-                pass
-            signal.signal(number, previous)
+    def _has_ended(self) -> bool:
+        """True if this has run, and does not run now."""
+        return self._was_run and not self._is_running()
+
+    def _ended(self, listener: Listener) -> None:
+        """Be ready to run again; unless another listener has begun since."""
+        if self._listener is listener:
+            self._listener = None
+            for server in listener.servers.values():
+                server._served_by = None
+            if listener.loop.is_closed():
+                listener.abandon()
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:

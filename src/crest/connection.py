@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 from asyncio import BaseTransport
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from crest.http import Request
 from crest.io.methods import with_own_methods
 from crest.io.outbox import Outbox
 from crest.io.stream import StreamTransport
-from crest.wire.head import parse_head
+from crest.wire.head import parse_head, path_of
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    User = TypeVarWithDefault("User", default=Any)
+else:
+    User = TypeVar("User")  # its default is for type checkers: Python before 3.13 knows none
 
 Transport = StreamTransport | BaseTransport
 
@@ -30,8 +37,10 @@ if hasattr(os, "register_at_fork"):
 
 
 @with_own_methods
-class WebSocketConnection(Outbox):
+class WebSocketConnection(Outbox, Generic[User]):
     """One WebSocket connection; handlers get it, nobody else makes one.
+
+    For type checkers, `WebSocketConnection[User]` is one of a `WebSocketServer[User]`.
 
     `send`, `send_binary`, `close`, `ping`, `is_open`, `compression`, `buffered`, `latency` and `dropped` are the
     `Outbox`'s.
@@ -40,7 +49,7 @@ class WebSocketConnection(Outbox):
         subprotocol: The subprotocol that was agreed on (RFC 6455 section 1.9), or None.
     """
 
-    __slots__ = ("_client", "_request", "_scheme", "_state", "_user", "subprotocol")
+    __slots__ = ("__weakref__", "_client", "_request", "_scheme", "_state", "_user", "subprotocol")
 
     def __init__(
         self, head: bytes, peer: tuple[str, int] | Transport | None, scheme: str, subprotocol: str | None
@@ -54,8 +63,8 @@ class WebSocketConnection(Outbox):
         self._client = peer
         self._scheme = scheme
         self._state: SimpleNamespace | None = None
-        self.subprotocol = subprotocol
-        self._user: Any = None
+        self.subprotocol: str | None = subprotocol
+        self._user: User | None = None
 
     def __repr__(self) -> str:
         return f"<WebSocketConnection {self.get_id()} {'open' if self.is_open() else 'closed'}>"
@@ -63,6 +72,12 @@ class WebSocketConnection(Outbox):
     def get_id(self) -> str:
         """The connection's name: unique among all connections of all workers and all runs, and safe to log."""
         return f"{_process}-{self._number:x}"
+
+    def _log_fields(self) -> dict[str, object]:
+        # Does not keep the request: most connections never have another use for it.
+        request = self._request
+        path = path_of(parse_head(request).target) if isinstance(request, bytes) else request.path
+        return {"connection": self.get_id(), "client": self.remote_address, "path": path}
 
     @property
     def request(self) -> Request:
@@ -90,12 +105,12 @@ class WebSocketConnection(Outbox):
         return self._state
 
     @property
-    def user(self) -> Any:
+    def user(self) -> User:
         """What authentication returned; None without authentication. The application may set it."""
-        return self._user
+        return self._user  # type: ignore[return-value]  # without authentication, User is what the application says
 
     @user.setter
-    def user(self, value: Any) -> None:
+    def user(self, value: User) -> None:
         self._user = value
         self._may_refer_to_itself()
 

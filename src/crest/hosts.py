@@ -71,18 +71,20 @@ class Hosts:
         return False
 
     def check(self, head: RequestHead, scheme: str) -> None:
-        """Refuse a request for another host.
+        """Refuse a request for another host, or, as HTTP/1.0 allows, for none.
 
         The host of an absolute target counts in place of the header's (RFC 9112 section 3.2.2).
 
         Raises:
             Refusal: 421, the request is misdirected (RFC 9110 section 7.4).
-            HandshakeError: 400, Host is missing or malformed.
+            HandshakeError: 400, Host is malformed, or missing in a request of HTTP/1.1.
         """
         check_host(head)
         host = authority_of(head.target)
         if host is None:
-            host = head.joined(b"Host") or ""
+            host = head.joined(b"Host")
+        if host is None:
+            raise Refusal("host", 421, "this server answers for the App's hosts, and the request has no Host")
         if not self.allow(host, scheme):
             raise Refusal("host", 421, f"this server has no host {shown(host)}: it is not among the App's hosts")
 

@@ -30,15 +30,18 @@ _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")  # token, RFC 9110 s
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*+")  # field-value, section 5.5: no CR, LF, NUL
 _FRAMING: Final = frozenset({"connection", "content-length", "transfer-encoding"})  # what `serialize` decides
 
+_EMPTY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED})
+"""Status codes of responses that have no content, whatever was given (RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5)."""
+
 
 def keeps_alive(head: RequestHead) -> bool:
-    """Whether the connection may carry another request after this one (RFC 9112 section 9.3).
+    """True if the connection may carry another request after this one (RFC 9112 section 9.3).
 
-    Not after a request with a body, which nobody here reads, and not for HTTP/1.0.
+    Not after a request with a body, which nobody here reads. With HTTP/1.0 the client must have asked for it.
     """
-    if head.version != "1.1" or head.announces_body():
+    if head.announces_body() or head.lists(b"Connection", b"close"):
         return False
-    return not head.lists(b"Connection", b"close")
+    return head.version == "1.1" or head.lists(b"Connection", b"keep-alive")
 
 
 class Request:
@@ -53,8 +56,8 @@ class Request:
     __slots__ = ("_cookies", "_head", "_query", "client", "scheme")
 
     def __init__(self, head: RequestHead, client: tuple[str, int] | None, scheme: str = "http") -> None:
-        self.client = client
-        self.scheme = scheme
+        self.client: tuple[str, int] | None = client
+        self.scheme: str = scheme
         self._head = head
         self._query: MultiDictProxy[str] | None = None
         self._cookies: dict[str, str] | None = None
@@ -276,13 +279,14 @@ def error_response(error: HandshakeError) -> Response:
     return Response(f"{error.reason}\n", error.status, headers, content_type)
 
 
-def serialize(response: Response, *, head_only: bool, keep_alive: bool) -> bytes:
+def serialize(response: Response, *, head_only: bool, keep_alive: bool, version: str = "1.1") -> bytes:
     """The bytes of a response; for a `FileResponse` those before the file's.
 
     Args:
         response: The response.
         head_only: The request was HEAD: the headers speak of the content, which is not sent.
         keep_alive: Another request may follow on the connection; else the response says that it closes.
+        version: Of HTTP, the request's: with "1.0", the response must say so if the connection stays open.
     """
     status, headers = response.status, response.headers
     lines = [f"HTTP/1.1 {status} {_phrase(status)}"]
@@ -292,13 +296,16 @@ def serialize(response: Response, *, head_only: bool, keep_alive: bool) -> bytes
     options = ["Upgrade"] if "Upgrade" in headers else []  # RFC 9110 section 7.8
     if not keep_alive:
         options.append("close")
+    elif version == "1.0":
+        options.append("keep-alive")
     if options:
         lines.append(f"Connection: {', '.join(options)}")
-    empty = status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)  # these have no content, whatever was given
-    if not empty:
+    if status == HTTPStatus.RESET_CONTENT:
+        lines.append("Content-Length: 0")
+    elif status not in _EMPTY:
         lines.append(f"Content-Length: {response.size}")
     head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
-    return head if head_only or empty else head + response.body
+    return head if head_only or status in _EMPTY else head + response.body
 
 
 def _checked_field(name: str, value: str) -> tuple[str, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,8 @@ from crest.shutdown import Shutdown
 from crest.site import Site
 from crest.sockets import BACKLOG
 from crest.tls import TlsReception
+from crest.wire.codes import CloseCode
+from crest.wire.head import RequestHead
 
 if TYPE_CHECKING:
     from crest.app import App
@@ -58,13 +61,14 @@ class Listener:
         refused: How many connections, and requests that no server counts, were refused, by kind.
         hosts: Which hosts are served; None: any.
         page_timeout: Seconds that an async page may take; None: any number.
+        keep_alive_timeout: Seconds between a response and the next request of its connection.
         seats: Of the connections of servers that count them.
     """
 
     def __init__(
         self,
         app: App,
-        servers: Mapping[str, WebSocketServer],
+        servers: dict[str, WebSocketServer],
         *,
         open_timeout: float,
         shutdown_timeout: float,
@@ -81,25 +85,39 @@ class Listener:
         self.loop = asyncio.get_running_loop()
         self.proxies = app.trusted_proxies or None
         self._proxy_protocol = app.proxy_protocol
-        self.refused = app.refusal_counts
+        self.refused = app._refusal_counts
         self.refusals = RefusalLog(self.loop, self.refused)
         self._seats = None if app.max_sockets_per_ip is None else Seats(None, app.max_sockets_per_ip)
         self._handshakes = Seats(app.max_tls_handshakes, app.max_tls_handshakes_per_ip)
         self.hosts = app.hosts
         self.page_timeout = app.page_timeout
+        self.keep_alive_timeout = app.keep_alive_timeout
         self.seats: dict[Protocol, Seat] = {}
         self._endpoints: list[Endpoint] = []
         self._certificate: Certificate | None = None
-        self._turn = Turn(self.loop, max_backlog_total=app.max_backlog_total)
+        plain = app.close_codes == "rfc6455"
+        self._turn = Turn(
+            self.loop,
+            max_backlog_total=app.max_backlog_total,
+            busy_code=CloseCode.GOING_AWAY if plain else CloseCode.TRY_AGAIN_LATER,
+        )
         self._direct = direct and Poller.exists
         self._roster = Roster()
         self.protocols = self._roster.protocols
         self._server = asyncio.current_task()  # who stops it
         self._process = os.getpid()
+        self._thread = threading.get_ident()
         self._poller: Poller | None = None
         self._acceptors: list[tuple[Endpoint, _Acceptor]] = []
         self._accepting = True
-        self._shutdown = Shutdown(self, shutdown_timeout, app.close_rate, app.retry_after, app.keep_listening)
+        self._shutdown = Shutdown(
+            self,
+            shutdown_timeout,
+            app.close_rate,
+            app.retry_after,
+            app.keep_listening,
+            CloseCode.GOING_AWAY if plain else CloseCode.SERVICE_RESTART,
+        )
         self._stopped: asyncio.Task[None] | None = None
 
     @property
@@ -133,7 +151,7 @@ class Listener:
         """
         self._certificate = certificate
         for server in self.servers.values():
-            server.hub.open(self._turn)
+            server._hub.open(self._turn)
         for address in addresses:
             self._endpoints += await address.open(certificate is not None)
         if certificate is not None and not any(each.tls for each in self._endpoints):
@@ -142,7 +160,7 @@ class Listener:
             raise ConfigurationError("on this system proxy_protocol and TLS exclude each other: end TLS at the proxy")
         if Poller.exists:
             try:
-                self._poller = Poller(self.loop)
+                self._poller = self._turn.poller = Poller(self.loop)
             except OSError as error:
                 raise ListenError(f"cannot listen on {self._endpoints[0].url}: {error.strerror}") from error
         for endpoint in self._endpoints:
@@ -152,12 +170,22 @@ class Listener:
             paths = ", ".join(endpoint.websocket(path) for path in self.servers)
             logger.info("Listening on %s (WebSocket: %s)", endpoint.url, paths or "none")
 
-    async def _accept(self, sock: socket.socket, certificate: Certificate | None) -> list[_Acceptor]:
-        """Begin to accept connections at a socket, for transports of crest's own or of the loop.
+    def mount(self, path: str, server: WebSocketServer) -> None:
+        """Serve one more WebSocketServer, or one at one more path.
 
-        Returns:
-            What is to be closed for that to end.
+        Raises:
+            ConfigurationError: This is another thread, or the end has begun.
         """
+        if threading.get_ident() != self._thread:
+            raise ConfigurationError(f"{self.app!r} runs in another thread: mount {server!r} there")
+        if self.stopping:
+            raise ConfigurationError(f"{self.app!r} is shutting down: {server!r} comes too late")
+        if not any(each is server for each in self.servers.values()):
+            server._hub.open(self._turn)
+        self.servers[path] = server
+
+    async def _accept(self, sock: socket.socket, certificate: Certificate | None) -> list[_Acceptor]:
+        """Begin to accept connections at a socket; return what is to be closed for that to end."""
         if self._poller is None:  # the loop accepts, and connections are counted when they are opened
             server = await self.loop.create_server(
                 lambda: ServerProtocol(self._turn, self if self._seats is None else Site(self)),
@@ -290,21 +318,33 @@ class Listener:
         ends = self.stopping or (self._server is not None and self._server.cancelling())
         return self._shutdown.farewell() if ends else None
 
-    def was_forked(self) -> bool:
-        """True in a process that a handler has forked: what is served is the other's, and SystemExit ends this one."""
-        return os.getpid() != self._process
+    def end_child(self, error: BaseException | None) -> None:
+        """End this process if a handler, which has raised this, has forked it: what is served is the other's."""
+        if error is not None and os.getpid() != self._process:
+            end_child(error)
 
     def refusal(self) -> Refusal:
         """What a request gets while everything ends."""
         return self._shutdown.refusal()
 
+    def check(self, head: RequestHead, scheme: str) -> None:
+        """Refuse a request while everything ends, or if it is for a host that is not served.
+
+        Raises:
+            HandshakeError: 503 or 421; 400 if Host is none.
+        """
+        if self.stopping:
+            raise self.refusal()
+        if self.hosts is not None:
+            self.hosts.check(head, scheme)
+
     def has_page(self, path: str) -> bool:
         """Whether plain requests for this path have a handler."""
-        return path in self.app.routes
+        return path in self.app._routes
 
     def respond(self, request: Request, path: str) -> Response | Awaitable[Response]:
         """The response to a plain HTTP request."""
-        handler = self.app.routes.get(path)
+        handler = self.app._routes.get(path)
         if handler is not None:
             if request.method not in ("GET", "HEAD"):
                 return Response("only GET and HEAD are possible here\n", 405, {"Allow": "GET, HEAD"}, "text/plain")
@@ -314,10 +354,9 @@ class Listener:
                     return self._await_response(request, result)
                 return to_response(result)
             except BaseException as error:  # SystemExit, too: no page stops the server
-                if self.was_forked():
-                    end_child(error)
+                self.end_child(error)
                 return self._handler_failed(request, error)
-        for prefix, files in self.app.static_files:
+        for prefix, files in self.app._static_files:
             if path.startswith(prefix):
                 return self._await_response(request, files.respond(request, path.removeprefix(prefix)))
             if path == prefix[:-1]:
@@ -329,15 +368,15 @@ class Listener:
         try:
             return to_response(await result)
         except BaseException as error:
-            if self.was_forked():
-                end_child(error)
+            self.end_child(error)
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise  # the client has gone, or the loop
             return self._handler_failed(request, error)
 
     def _handler_failed(self, request: Request, error: BaseException) -> Response:
-        logger.error("%s %s: the handler raised", request.method, request.target, exc_info=error)
+        fields = {"client": request.client, "path": request.path}
+        logger.error("%s %s: the handler raised", request.method, request.target, exc_info=error, extra=fields)
         return Response("internal server error\n", 500, content_type="text/plain")
 
     # ---- Stop ----------------------------------------------------------------------------------------------------
@@ -364,13 +403,20 @@ class Listener:
         else:
             self.stop_accepting()  # it has never begun
         for server in self.servers.values():
-            server.hub.close()
+            server._hub.close()
         self.refusals.close()
         for protocol in list(self.seats):  # whose handlers ignore their cancellation
             self.leave_seat(protocol)
         self._turn.clock.stop()
         if self._poller is not None:
             self._poller.close()
+
+    def abandon(self) -> None:
+        """Let go of what a loop has left behind that was closed before the end."""
+        for server in self.servers.values():
+            server._hub.close()
+        for endpoint in self._endpoints:
+            endpoint.close()
 
     def stop_accepting(self, *, passed_only: bool = False) -> None:
         """Close the listening sockets, or only those that were passed to this process: others may listen at them."""

@@ -18,11 +18,21 @@ CONTINUED: Final = "\n    "
 """What a new line within the text of an exception is in a traceback, which has several lines anyway."""
 
 
+FIELDS: Final = "connection", "client", "path"
+"""What every record has as attributes, for formatters: the connection's id, the client's address and port, the path of
+the request. None where there is none."""
+
+
 class Escaping(logging.Filter):
     """Escapes in a record what is not printable: control characters, separators of lines, marks of direction."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Escape what needs it; every record passes."""
+        """Escape what needs it, and have all FIELDS there; every record passes."""
+        fields = record.__dict__
+        for name in FIELDS:
+            value = fields.setdefault(name, None)
+            if type(value) is str:
+                fields[name] = escaped(value)
         try:
             message = record.getMessage()
         except Exception:

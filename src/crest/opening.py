@@ -12,23 +12,24 @@ from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from crest.admission import RETRY_AFTER, Refusal, kind_of
+from crest.answer import Answer
 from crest.connection import WebSocketConnection, client_address, scheme_of
+from crest.errand import in_thread
 from crest.exceptions import HandshakeError
 from crest.http import FileResponse, Request, Response, error_response, keeps_alive, serialize
-from crest.io.forks import end_child
 from crest.io.protocol import Protocol
 from crest.log import logger
 from crest.proxies import Client, TrustedProxies
+from crest.wire.extensions import Agreement
 from crest.wire.handshake import accept, check_host, wants_upgrade
-from crest.wire.head import HeadReader, RequestHead, path_of, shown
+from crest.wire.head import HeadReader, RequestHead, route_of, shown
 
 if TYPE_CHECKING:
     from crest.listener import Listener
     from crest.server import WebSocketServer
-    from crest.wire.extensions import Agreement
 
-BEGUN = object()
-"""An answer that has no task yet."""
+Offer = tuple[WebSocketConnection, bytes, Agreement | None]
+"""What a client gets if it may come in: the connection, the response, and what was agreed on compression."""
 
 MOST_OVERHEAD = 1 << 16
 """Bytes of TLS records that have nothing of a request in them, before the request: ten times what any client sends."""
@@ -52,9 +53,11 @@ class Opening:
         "_blocked",
         "_client",
         "_deciding",
+        "_idle",
         "_listener",
         "_overhead",
         "_page",
+        "_path",
         "_pending",
         "_protocol",
         "_reader",
@@ -69,17 +72,26 @@ class Opening:
         self._tls_ended = False  # by a proxy that has said so
         self._pending = b""  # came before the response to an earlier request had gone out
         self._at_end = False
-        self._answering: asyncio.Task[None] | object | None = None
+        self._answering: Answer | None = None
         self._deciding: WebSocketServer | None = None  # whose async on_upgrade is what answers
         self._page: RequestHead | None = None  # whose async handler is what answers
         self._blocked: asyncio.Future[None] | None = None  # done when the client has read what waited for it
-        self._await_request()
+        self._await_request(listener.open_timeout)
+        self._idle = False  # since a response: nothing of the next request has come
 
-    def _await_request(self) -> None:
+    def _await_request(self, seconds: float) -> None:
         self._reader = HeadReader(self._listener.max_header_size, self._listener.max_headers)
         self._client = self._source  # of this request, if that is not the peer
+        self._path: str | None = None
         self._overhead = 0
-        self._protocol.set_deadline(self._listener.open_timeout)
+        self._idle = True
+        self._protocol.set_deadline(seconds)
+
+    def _begin_request(self) -> None:
+        """Give a further request the time that the first one has had."""
+        if self._idle:
+            self._idle = False
+            self._protocol.set_deadline(self._listener.open_timeout)
 
     # ---- What the protocol calls ---------------------------------------------------------------------------------
 
@@ -98,6 +110,8 @@ class Opening:
             try:
                 head = self._reader.feed(data)
                 if head is None:
+                    if self._reader.held:
+                        self._begin_request()
                     self._count()
                     return
                 self._pending = self._reader.rest
@@ -108,7 +122,7 @@ class Opening:
                 return
             answered += 1
         if self._deciding is not None and self._has_much_pending():
-            self._protocol.transport.pause_reading()
+            self._protocol.pause_reading()
         self._count()
 
     def overhead(self, size: int) -> None:
@@ -133,6 +147,11 @@ class Opening:
         self._listener.refusals.add_connection(kind, self._client or client_address(transport), reason)
         transport.abort()
 
+    def _log_fields(self) -> dict[str, object]:
+        transport = self._protocol.transport
+        client = self._client or (None if transport is None else client_address(transport))
+        return {"client": client, "path": self._path}
+
     def _count(self) -> None:
         """Have requests that are kept, and responses that wait, count in the budget."""
         if self._protocol.opening is self:
@@ -146,6 +165,10 @@ class Opening:
             self._forget()
             return False
         return self._answering is not None
+
+    def left_by_client(self) -> bool:
+        """The client has closed its half, behind what is not read. True if that is to be read now."""
+        return self._deciding is not None
 
     def resume_writing(self) -> None:
         """The transport has nothing queued any more, or little."""
@@ -175,27 +198,23 @@ class Opening:
         listener = self._listener
         if listener.proxies is not None:
             self._client = self._client_of(listener.proxies, head)
-        path = path_of(head.target)
-        if not path:
-            raise HandshakeError(400, "the request target has no path")
-        server = listener.servers.get(path)
+        self._path = path = route_of(head.target)
+        server, scheme = listener.servers.get(path), scheme_of(self._protocol.transport, self._tls_ended)
         try:
-            if listener.stopping:
-                raise listener.refusal()
-            if listener.hosts is not None:
-                listener.hosts.check(head, scheme_of(self._protocol.transport, self._tls_ended))
+            if listener.stopping or listener.hosts is not None:
+                listener.check(head, scheme)
         except HandshakeError as error:
             if server is not None and wants_upgrade(head):
-                server.admission.refused[kind_of(error)] += 1
+                server._admission.refused[kind_of(error)] += 1
             elif isinstance(error, Refusal):
                 listener.refused[error.kind] += 1
             raise
         if server is not None:
             if wants_upgrade(head):
-                return self._upgrade(server, head)
+                return self._upgrade(server, head, scheme)
             if not listener.has_page(path):
                 raise HandshakeError(426, "this is a WebSocket: the request must upgrade to it")
-        return self._respond(head, path)
+        return self._respond(head, path, scheme)
 
     def _client_of(self, proxies: TrustedProxies, head: RequestHead) -> Client | None:
         """Whom a request comes from."""
@@ -203,13 +222,13 @@ class Opening:
 
     # ---- Upgrades ------------------------------------------------------------------------------------------------
 
-    def _upgrade(self, server: WebSocketServer, head: RequestHead) -> bool:
+    def _upgrade(self, server: WebSocketServer, head: RequestHead, scheme: str) -> bool:
         """Decide about an upgrade request, or begin to. True when this connection's opening is over."""
-        listener, admission, transport = self._listener, server.admission, self._protocol.transport
+        listener, admission, transport = self._listener, server._admission, self._protocol.transport
         user: Any = None
-        later, scheme = False, scheme_of(transport, self._tls_ended)
+        later = False
         try:
-            response, subprotocol, agreed = accept(head, server.subprotocols, server.deflate)
+            response, subprotocol, agreed = accept(head, server.subprotocols, server._deflate)
             origin = head.joined(b"Origin")  # of several, a text that is none
             if origin is not None:
                 admission.check_origin(origin, head, scheme)
@@ -221,35 +240,31 @@ class Opening:
                     listener.take_seat(self._protocol, admission, client)
                 user, later = admission.ask(Request(head, client, scheme))
         except HandshakeError as error:
-            if error.__cause__ is not None and listener.was_forked():
-                end_child(error.__cause__)
+            listener.end_child(error.__cause__)
             admission.refused[kind_of(error)] += 1
             raise
-        connection = WebSocketConnection(head.raw, self._client or transport, scheme, subprotocol)
+        offer = WebSocketConnection(head.raw, self._client or transport, scheme, subprotocol), response, agreed
         if later:
+            self._begin_request()
             self._deciding = server
-            self._begin(self._upgrade_later(server, connection, response, agreed, user), user)
+            self._begin(self._upgrade_later(server, offer, user), user)
             return self._protocol.opening is None
-        if user is not None:
-            connection.user = user
-        self._protocol.upgrade(connection, server.hub, response, self._pending, agreed)
+        self._accept(server, offer, user)
         return True
 
-    async def _upgrade_later(
-        self,
-        server: WebSocketServer,
-        connection: WebSocketConnection,
-        response: bytes,
-        agreed: Agreement | None,
-        answer: Awaitable[Any],
-    ) -> None:
+    def _accept(self, server: WebSocketServer, offer: Offer, user: Any) -> None:
+        """Make it a WebSocket."""
+        connection, response, agreed = offer
+        hub = server._accepted(connection, user)
+        self._protocol.upgrade(connection, hub, response, self._pending, agreed)
+
+    async def _upgrade_later(self, server: WebSocketServer, offer: Offer, answer: Awaitable[Any]) -> None:
         """Go on when an async on_upgrade has decided, if anyone still waits for it."""
         refusal = None
         try:
-            user = await server.admission.answer(answer)
+            user = await server._admission.answer(answer)
         except HandshakeError as error:
-            if error.__cause__ is not None and self._listener.was_forked():
-                end_child(error.__cause__)
+            self._listener.end_child(error.__cause__)
             refusal = error
         if self._deciding is None:
             return
@@ -258,75 +273,63 @@ class Opening:
             self._give_up(server, refusal)
             return
         self._go_on_reading()
-        if user is not None:
-            connection.user = user
-        self._protocol.upgrade(connection, server.hub, response, self._pending, agreed)
+        self._accept(server, offer, user)
 
     def _give_up(self, server: WebSocketServer, error: HandshakeError) -> None:
         """Refuse the request that is being decided about."""
-        server.admission.refused[kind_of(error)] += 1
+        server._admission.refused[kind_of(error)] += 1
         self._forget()
         self._go_on_reading()
         self._refuse(error)
 
     def _go_on_reading(self) -> None:
         if self._has_much_pending():
-            self._protocol.transport.resume_reading()
+            self._protocol.resume_reading()
 
     def _has_much_pending(self) -> bool:
-        """Whether a client has sent so much, without an answer to its request, that its socket is not read. Until then
-        it is, although nothing is expected: only so is it noticed when the client leaves."""
+        """True if a client has sent so much behind its request that it is not read until that has its answer."""
         return len(self._pending) > self._listener.max_header_size
 
     # ---- Answers that take time -------------------------------------------------------------------------------------
 
     def _begin(self, answer: Coroutine[Any, Any, None], awaited: Awaitable[Any] | None) -> None:
         """Answer in a task, for which nothing else is answered. If there can be none, `awaited` will never be."""
-        self._answering = BEGUN
-        guarded = self._guard(answer)
-        try:
-            task = self._listener.loop.create_task(guarded)
-        except BaseException:
-            for each in (guarded, answer, awaited):
-                if isinstance(each, Coroutine):
-                    each.close()
-            raise
-        if self._answering is BEGUN:  # else it has ended already, as eager tasks may, and others may have begun
-            self._answering = task
+        self._answering = Answer(self._listener.loop)
+        self._answering.begin(self._guard(answer), answer, awaited)
 
     async def _guard(self, answer: Coroutine[Any, Any, None]) -> None:
         """Cut the connection if its answer fails: nothing else would ever be answered."""
         try:
             await answer
         except Exception as error:
+            fields = self._log_fields()
             if self._is_connected():
                 self._protocol.transport.abort()
-            logger.error("A request could not be answered, and its connection is cut off", exc_info=error)
+            logger.error("A request could not be answered, and its connection is cut off", exc_info=error, extra=fields)
 
     def _forget(self) -> None:
         """Cancel the pending answer, if any."""
         self._deciding = None
-        if isinstance(self._answering, asyncio.Task):
-            # Not before its first step: what it was to await would never have been awaited.
-            self._listener.loop.call_soon(self._answering.cancel)
+        if self._answering is not None:
+            self._answering.cancel()
 
     # ---- Responses -----------------------------------------------------------------------------------------------
 
-    def _respond(self, head: RequestHead, path: str) -> bool:
+    def _respond(self, head: RequestHead, path: str, scheme: str) -> bool:
         """Answer a plain request, or begin to. True when no other may follow."""
         self._protocol.clear_deadline()
         check_host(head)
-        listener, transport = self._listener, self._protocol.transport
+        listener = self._listener
         result: Response | Awaitable[Response] | None
-        client = self._client or client_address(transport)
-        result = listener.respond(Request(head, client, scheme_of(transport, self._tls_ended)), path)
+        client = self._client or client_address(self._protocol.transport)
+        result = listener.respond(Request(head, client, scheme), path)
         if isinstance(result, Response):
             self._send(head, result)
-            if not keeps_alive(head):
+            if not self._keeps_alive(head):
                 self._close()
                 return True
             if not self._is_blocked():
-                self._await_request()
+                self._await_request(listener.keep_alive_timeout)
                 return False
             result = None
         elif listener.page_timeout is not None and listener.has_page(path):
@@ -337,12 +340,16 @@ class Opening:
 
     def _answer_later(self, head: RequestHead, result: Awaitable[Response] | None) -> None:
         """Read no further request until the response to this one is there, if it is not, and the client has read it."""
-        self._protocol.transport.pause_reading()
+        self._protocol.pause_reading()
         self._begin(self._respond_later(head, result), result)
 
     def _send(self, head: RequestHead, response: Response) -> None:
-        keep_alive = keeps_alive(head) and not self._listener.stopping
-        self._write(serialize(response, head_only=head.method == "HEAD", keep_alive=keep_alive))
+        keep_alive, head_only = self._keeps_alive(head), self._reader.is_head
+        self._write(serialize(response, head_only=head_only, keep_alive=keep_alive, version=head.version))
+
+    def _keeps_alive(self, head: RequestHead) -> bool:
+        """True if another request may follow this one's response."""
+        return keeps_alive(head) and not self._listener.stopping
 
     async def _respond_later(self, head: RequestHead, result: Awaitable[Response] | None) -> None:
         """Send a response that is not there yet, a file piece by piece, and go on when the client has read it."""
@@ -355,12 +362,12 @@ class Opening:
                     self._protocol.clear_deadline()
                     self._page = None
                 self._send(head, response)
-                if isinstance(response, FileResponse) and head.method != "HEAD":
-                    while piece := await self._listener.loop.run_in_executor(None, response.read):
+                if isinstance(response, FileResponse) and not self._reader.is_head:
+                    while piece := await in_thread(response.read):
                         self._write(piece)
                         await self._read_by_client()
             except OSError as error:
-                logger.error("%s %s: %s", head.method, head.target, error)
+                logger.error("%s %s: %s", head.method, head.target, error, extra=self._log_fields())
                 if self._is_connected():
                     self._protocol.transport.abort()
                 return
@@ -368,19 +375,20 @@ class Opening:
                 if isinstance(response, FileResponse):
                     response.close()
         await self._read_by_client()
+        if self._answering is not None and self._answering.is_eager():  # others have their turn all the same
+            await asyncio.sleep(0)
         self._answering = None
         if not self._is_connected():
             return
-        self._protocol.transport.resume_reading()
-        if not keeps_alive(head) or self._listener.stopping or self._at_end:
+        self._protocol.resume_reading()
+        if self._at_end or not self._keeps_alive(head):
             self._close()
         else:
-            self._await_request()
+            self._await_request(self._listener.keep_alive_timeout)
             self.data_received(b"")
 
     def _write(self, data: bytes) -> None:
-        """Send bytes, if there is still somebody to send them to: asyncio's transports log a warning for each write
-        when they are lost, which they can be before anyone is told."""
+        """Send bytes, if they can be: asyncio's transports log a warning for each write when they are lost."""
         if self._is_connected():
             self._protocol.transport.write(data)
             self._count()
@@ -408,20 +416,20 @@ class Opening:
         self._page = None
         self._listener.refused["page_timeout"] += 1
         self._forget()
-        self._protocol.transport.resume_reading()
+        self._protocol.resume_reading()
         text = f"{shown(head.target)} has had no response within {seconds:g} s"
-        self._refuse(Refusal("page_timeout", 503, text, (RETRY_AFTER,)), head_only=head.method == "HEAD")
+        self._refuse(Refusal("page_timeout", 503, text, (RETRY_AFTER,)))
 
-    def _refuse(self, error: HandshakeError, *, head_only: bool = False) -> None:
+    def _refuse(self, error: HandshakeError) -> None:
         transport, listener = self._protocol.transport, self._listener
         kind = error.kind if isinstance(error, Refusal) else str(error.status)
-        listener.refusals.add(kind, self._client or client_address(transport), error)
+        listener.refusals.add(kind, self._client or client_address(transport), error, self._path)
         listener.leave_seat(self._protocol)
-        self._write(serialize(error_response(error), head_only=head_only, keep_alive=False))
+        self._write(serialize(error_response(error), head_only=self._reader.is_head, keep_alive=False))
         self._close()
 
     def timed_out(self) -> None:
-        """No request has come in time, or no decision about it, or no page; or nothing of a response was taken."""
+        """End what has lasted too long: a request, a decision, a page, or a client that takes nothing of a response."""
         listener, seconds = self._listener, self._listener.open_timeout
         if self._page is not None and listener.page_timeout is not None:
             self._give_up_page(self._page, listener.page_timeout)
@@ -433,8 +441,10 @@ class Opening:
             self._count()
         elif self._blocked is not None:
             self._cut("response", f"it took nothing of a response for {seconds:g} s")
-        else:
-            self._refuse(HandshakeError(408, f"no request within {seconds:g} s"))
+        elif self._reader.held:
+            self._refuse(HandshakeError(408, f"no complete request within {seconds:g} s"))
+        else:  # in silence: a client takes what it gets for the answer to a request that is on its way
+            self._close()
 
     def _close(self) -> None:
         self._protocol.close_opening()

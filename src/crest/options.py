@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 LONGEST_SPAN = 1_000_000
 """Seconds. Compiled code counts milliseconds in 32 bits."""
 
@@ -9,6 +11,11 @@ MOST_SECONDS = 1e9
 """Compiled code counts nanoseconds in 64 bits, and clients are told times in text."""
 
 MOST_PORT = 65535
+MOST_BYTES = (1 << 63) - 1
+MOST_COUNT = (1 << 32) - 1
+
+_PATTERN = frozenset("{}<>")
+"""What other servers mark the variables of a path with. No URL has these characters (RFC 3986 section 2)."""
 
 LOWEST_RATE = 1e-9
 HIGHEST_RATE = 1e12
@@ -29,11 +36,13 @@ def is_number(value: object) -> bool:
 
 
 def check_path(path: str) -> str:
-    """A path as requests are routed by it: decoded, without a query."""
+    """A path as requests are routed by it: decoded, without a query, and no pattern: it is compared exactly."""
     if not issubclass(type(path), str):  # isinstance() believes what an object says it is
         raise TypeError(f"path must be str, not {type(path).__name__}")
     if not path.startswith("/") or "?" in path or "#" in path:
         raise ValueError(f"path must begin with '/' and have no query: {path!r}")
+    if not _PATTERN.isdisjoint(path):
+        raise ValueError(f"patterns are not supported, a path is compared exactly: {path!r}; a query may say the rest")
     return path
 
 
@@ -41,6 +50,15 @@ def check_flag(name: str, value: bool) -> bool:
     """What is on or off."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be bool, not {type(value).__name__}")
+    return value
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> str:
+    """One of several words."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be str, not {type(value).__name__}")
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
     return value
 
 

@@ -19,10 +19,14 @@ NULL: Final = "null"
 """What browsers send for pages without an origin of their own: files, sandboxed frames, some redirects. Any page can
 make itself one, so it is as good as any origin."""
 
-DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+PAGES: Final = {"ws": "http", "wss": "https"}
+"""The scheme that a page of the same server has. Some clients that are no browsers make Origin of a WebSocket's own
+address (Starscream, on iOS)."""
+
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
-_ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.\-]*)://(?P<authority>[^/?#@\s,]+)")
+_ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.\-]*)://(?P<authority>[^/?#@\s,]*)")
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[^\[\]:]+)(?::(?P<port>[0-9]{1,5}))?")
 
 Origin = tuple[str, str, int | None]  # scheme, host and port
@@ -33,8 +37,8 @@ class Origins:
     """The origins that a server allows.
 
     Args:
-        allowed: "same" for the server's own, "*" for any, "https://example.com" for one, "null", a compiled pattern
-            that must match a whole origin, or a sequence of those.
+        allowed: "same" for the server's own, "*" for any, "https://example.com" for one, of any scheme ("file://"),
+            "null", a compiled pattern that must match the whole header as it was sent, or a sequence of those.
 
     Raises:
         TypeError, ValueError: It is none of these.
@@ -47,27 +51,25 @@ class Origins:
         self._any = ANY in entries
         self._same = SAME in entries
         self._null = NULL in entries
-        self._patterns = [each for each in entries if isinstance(each, re.Pattern)]
+        self._patterns = [_checked_pattern(each) for each in entries if isinstance(each, re.Pattern)]
         self._listed = {_parse_listed(each) for each in entries if each not in (ANY, SAME, NULL, *self._patterns)}
 
     def allow(self, origin: str, host: str, scheme: str) -> bool:
-        """Whether a page of this origin may connect.
+        """True if a page of this origin may connect.
 
         Args:
             origin: The Origin header.
             host: The Host header of the same request.
             scheme: Over which the request came, "http" or "https".
         """
-        if self._any:
+        if self._any or (self._null and origin == NULL):
             return True
-        if origin == NULL:
-            return self._null
+        if self._patterns and any(each.fullmatch(origin) for each in self._patterns):
+            return True
         found = _parse(origin)
         if found is None:
             return False
-        if found in self._listed or any(each.fullmatch(origin) for each in self._patterns):
-            return True
-        return self._same and _is_same(found, host, scheme)
+        return found in self._listed or (self._same and _is_same(found, host, scheme))
 
 
 def _is_same(origin: Origin, host: str, scheme: str) -> bool:
@@ -79,6 +81,7 @@ def _is_same(origin: Origin, host: str, scheme: str) -> bool:
     client's own machine.
     """
     page_scheme, page_host, page_port = origin
+    page_scheme = PAGES.get(page_scheme, page_scheme)
     if page_scheme != "https" and (page_scheme != "http" or scheme == "https"):
         return False
     authority = parse_authority(host)
@@ -102,10 +105,15 @@ def parse_authority(text: str) -> tuple[str, int | None] | None:
 def _parse(origin: str) -> Origin | None:
     """Scheme, host and port, the default one included; None if it is not an origin."""
     match = _ORIGIN.fullmatch(origin.lower())
-    authority = parse_authority(match["authority"]) if match is not None else None
-    if match is None or authority is None:
+    if match is None:
         return None
-    scheme, (host, port) = match["scheme"], authority
+    scheme = match["scheme"]
+    if not match["authority"]:
+        return None if scheme in DEFAULT_PORTS else (scheme, "", None)  # as "file://", which has no host
+    authority = parse_authority(match["authority"])
+    if authority is None:
+        return None
+    host, port = authority
     return scheme, host, DEFAULT_PORTS.get(scheme) if port is None else port
 
 
@@ -114,6 +122,12 @@ def _listed(allowed: object) -> Sequence[object]:
         # Not None either: what was left out by mistake must not open the door.
         raise TypeError(f"origins must be 'same', '*', or a sequence of origins, not {type(allowed).__name__}")
     return list(allowed)
+
+
+def _checked_pattern(pattern: re.Pattern[str]) -> re.Pattern[str]:
+    if not isinstance(pattern.pattern, str):
+        raise TypeError(f"a pattern of origins must be one of str, not of {type(pattern.pattern).__name__}")
+    return pattern
 
 
 def _parse_listed(entry: object) -> Origin:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from crest.io.protocol import Protocol, ServerProtocol
@@ -52,6 +53,16 @@ class Arrival:
         self._site = Site(listener, self.seat, self.opening)
         return ServerProtocol(turn, self._site)
 
+    async def connected(self, connecting: Awaitable[object]) -> None:
+        """Wait for the loop to make its transport. Where it has no memory for all of that, end the connection: what it
+        has made of the transport would keep the socket open until the garbage collector finds it."""
+        try:
+            await connecting
+        except MemoryError:
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)  # and no more: the loop may know its descriptor
+            raise
+
     def end(self) -> None:
         """Let go of what no transport has taken over."""
         if not self.taken:
@@ -87,24 +98,35 @@ class Reception:
             return
         arrival = Arrival(socket.socket(*self._kind, fileno=fd), client, seat)
         arrival.sock.setblocking(False)
-        serving = self._serve(arrival)
+        serving, task = self._serve_if_open(arrival), None
         try:
             task = self._loop.create_task(serving)
             self._arrivals[task] = arrival
+            task.add_done_callback(self._served)
         except BaseException:
-            serving.close()
+            if task is None:
+                serving.close()
+            else:
+                self._arrivals.pop(task, None)
             arrival.sock.detach()
             arrival.end()
             raise
-        task.add_done_callback(self._served)
+
+    async def _serve_if_open(self, arrival: Arrival) -> None:
+        if arrival.sock.fileno() >= 0:  # else its task was made, and there was no memory to keep it
+            await self._serve(arrival)
 
     def _served(self, task: asyncio.Task[None]) -> None:
         # Not at the end of the coroutine: cancelled before its first step, it has none.
-        arrival = self._arrivals.pop(task)
+        arrival = self._arrivals[task]
         error = None if task.cancelled() else task.exception()
-        if error is not None:
-            logger.error("A connection of %s can not be served", arrival.client, exc_info=error)
-        arrival.end()
+        try:
+            if error is not None:
+                fields = {"client": arrival.client}
+                logger.error("A connection of %s can not be served", arrival.client, exc_info=error, extra=fields)
+        finally:
+            arrival.end()
+            del self._arrivals[task]
 
     def close(self) -> None:
         """Do nothing: connections on their way get their transport, which takes a few turns of the loop."""
@@ -114,6 +136,8 @@ class Reception:
         while on_their_way := {*self._arrivals, *self._connecting}:
             await asyncio.wait(on_their_way)
             await asyncio.sleep(0)  # for their callbacks
+            for task in [task for task in self._arrivals if task.done()]:
+                self._served(task)  # there was no memory for it
 
     async def _serve(self, arrival: Arrival) -> None:
         """Find a transport for a connection."""
@@ -127,9 +151,19 @@ class Reception:
     async def _connect(self, arrival: Arrival) -> None:
         """Give it a transport of the event loop, without TLS."""
         protocol = arrival.protocol(self._listener, self._turn)
-        # Cancelled when the protocol is connected already, uvloop would not tell it that the connection is lost.
-        connecting = self._loop.create_task(self._loop.connect_accepted_socket(lambda: protocol, arrival.sock))
+        connecting = None
+        try:
+            connecting = self._loop.create_task(self._loop.connect_accepted_socket(lambda: protocol, arrival.sock))
+            self._connecting.add(connecting)
+            connecting.add_done_callback(self._connecting.discard)
+            # Cancelled when the protocol is connected already, uvloop would not tell it that the connection is lost.
+            connected = asyncio.shield(connecting)
+        except BaseException:
+            if connecting is None:  # asyncio may have begun it all the same, and not kept it
+                arrival.sock.close()
+            else:
+                connecting.cancel()
+                self._connecting.discard(connecting)
+            raise
         arrival.taken = True
-        self._connecting.add(connecting)
-        connecting.add_done_callback(self._connecting.discard)
-        await asyncio.shield(connecting)
+        await arrival.connected(connected)

@@ -28,18 +28,19 @@ class RefusalLog:
         self._suppressed: dict[str, int] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
-    def add(self, kind: str, client: object, error: HandshakeError) -> None:
+    def add(self, kind: str, client: object, error: HandshakeError, path: str | None = None) -> None:
         """A request was refused. An error that has a cause is the server's own, and logged with that traceback."""
         if self._is_first(kind):
             level = logging.INFO if error.__cause__ is None else logging.ERROR
             text = "Refused a request of %s: %d, %s"
-            logger.log(level, text, client, error.status, error.reason, exc_info=error.__cause__)
+            fields = {"client": client, "path": path}
+            logger.log(level, text, client, error.status, error.reason, exc_info=error.__cause__, extra=fields)
 
     def add_connection(self, kind: str, client: object, reason: str) -> None:
         """A connection was refused before there was a request, or cut off within a response."""
         self._refused[kind] += 1
         if self._is_first(kind):
-            logger.info("Refused a connection of %s: %s", client, reason)
+            logger.info("Refused a connection of %s: %s", client, reason, extra={"client": client})
 
     def close(self) -> None:
         """Log what was only counted."""

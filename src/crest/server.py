@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from logging import DEBUG
+from typing import TYPE_CHECKING, Any, Generic, Literal, overload
+from weakref import ref
 
+from crest.acceptance import Accept
 from crest.admission import Admission
-from crest.connection import WebSocketConnection
+from crest.attachment import origin_of, server_made
+from crest.connection import User, WebSocketConnection
+from crest.handlers import (
+    BinaryHandler,
+    CloseHandler,
+    ConnectionHandler,
+    ErrorHandler,
+    TextHandler,
+    registering,
+)
+from crest.http import Request
 from crest.io.hub import POLICIES, Hub
 from crest.io.methods import Broadcaster
+from crest.log import logger
 from crest.options import (
+    MOST_BYTES,
+    MOST_COUNT,
     Rate,
+    check_choice,
     check_count,
     check_flag,
     check_optional_count,
@@ -23,31 +39,32 @@ from crest.options import (
 )
 from crest.wire.extensions import Deflate
 from crest.wire.handshake import is_token
-from crest.wire.meter import Rates
+from crest.wire.meter import EXCESSES, Rates
 
-Handler = TypeVar("Handler", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from crest.app import App
 
-MOST_BYTES = (1 << 63) - 1
-MOST_COUNT = (1 << 32) - 1
 MOST_THREADS = 16
 
-waiting: list[WebSocketServer] = []
-"""Servers that were never mounted, the oldest first: the next app to run mounts them, each at its own path."""
 
-
-class WebSocketServer(Broadcaster):
+class WebSocketServer(Broadcaster, Generic[User]):
     """The WebSocket connections of one path: their handlers, their limits, and broadcasts to all of them.
 
-    Never mounted, it is served at its path by the app that runs in this process.
+    Never mounted, it is served at its path by the app made in the same module. If that has none, by the only app of the
+    process. If there are several, starting one is an error.
+
+    For type checkers, a `WebSocketServer[User]` has users of that type: `on_upgrade` returns one, which is `conn.user`.
+    Without the brackets they are `Any`.
 
     Handlers are plain functions, called directly on the event loop, or `async def`: those of one connection run one
-    at a time, in order. Registering a handler again replaces it. What a handler raises goes to `on_error`.
+    at a time, in order. Registering a handler again replaces it. What a handler raises goes to the log and to
+    `on_error`.
 
     Args:
-        path: Where it is served.
+        path: Where it is served; compared exactly, and no pattern.
         subprotocols: Names that this server speaks, the preferred one first (RFC 6455 section 1.9).
         origins: Which pages of browsers may connect: "same" for those of the server's own origin, "*" for any, an
-            origin ("https://example.com"), a compiled pattern that matches whole origins, or a sequence of those.
+            origin ("https://example.com", "file://"), a compiled pattern that matches the whole header, or a sequence.
             Others get 403. Whoever sends no Origin is no browser, and may connect.
         max_connections: How many there may be at a time, those included that `on_upgrade` has not decided about and
             those that are ending; None for any number. Past it, 503.
@@ -58,11 +75,14 @@ class WebSocketServer(Broadcaster):
             connection with 1009, as soon as it is announced.
         max_fragments: Frames that a message may come in, empty ones included. More close with 1008.
         max_message_rate: Messages a second that a client may send, or a pair of that and of how many at once, which is
-            otherwise a second's worth. Pings count, and so do pongs that nobody asked for, and empty fragments. Past it
-            the connection is closed with 1008. None: any number.
+            otherwise a second's worth. Pings count, and so do pongs that answer no ping, and empty fragments. Past it
+            `on_rate` decides. None: any number.
         max_byte_rate: The same of bytes, as they come: compressed, and with the frames' headers. TLS records that have
             nothing for the connection count, too.
         count_inflated: Whether the bytes that compressed messages inflate to count against `max_byte_rate`, too.
+        on_rate: What happens past either rate: "close" closes the connection with 1008, and `on_error` says so; "drop"
+            discards the message whole, and `conn.discarded` counts it; "wait" does not read the client until it may
+            send again.
         max_backlog: Bytes that may wait for a client that reads too slowly.
         on_backlog: What happens past that: "close" closes the connection with 1013, and `on_error` says so;
             "drop-newest" (or "drop") drops the newest message instead, and `send` returns False; "drop-oldest" drops
@@ -86,16 +106,24 @@ class WebSocketServer(Broadcaster):
         fanout_threads: Threads that send such a broadcast, the event loop's own among them: 1 to 16. Helpers start with
             the first broadcast to some hundreds of connections.
 
-    Attributes:
-        admission, deflate, hub, served_by: For the app that serves it.
-
     Raises:
         TypeError, ValueError: An argument is of the wrong type or out of range.
     """
 
     # CPython 3.11 is slow to find attributes in the dict of an extension type's subclass, and these are looked up for
     # each handshake. The dict is for the application's own.
-    __slots__ = ("__dict__", "__weakref__", "_made_at", "admission", "deflate", "path", "served_by", "subprotocols")
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_admission",
+        "_deflate",
+        "_made_at",
+        "_module",
+        "_rates",
+        "_served_by",
+        "path",
+        "subprotocols",
+    )
 
     def __init__(
         self,
@@ -111,6 +139,7 @@ class WebSocketServer(Broadcaster):
         max_message_rate: Rate | None = None,
         max_byte_rate: Rate | None = None,
         count_inflated: bool = False,
+        on_rate: Literal["close", "drop", "wait"] = "close",
         max_backlog: int = 1 << 20,
         on_backlog: Literal["close", "drop", "drop-newest", "drop-oldest", "latest"] = "close",
         max_queue: int = 16,
@@ -126,16 +155,24 @@ class WebSocketServer(Broadcaster):
         policy = "drop-newest" if on_backlog == "drop" else on_backlog
         if policy not in POLICIES:
             raise ValueError(f"on_backlog must be one of {', '.join(map(repr, POLICIES))}, not {on_backlog!r}")
-        self.path = check_path(path)
-        self.subprotocols = _check_subprotocols(subprotocols)
-        self.deflate = _check_compression(compression, policy)
-        self.admission = Admission(
+        self.path: str = check_path(path)
+        self.subprotocols: tuple[str, ...] = _check_subprotocols(subprotocols)
+        self._deflate = _check_compression(compression, policy)
+        self._rates = {
+            "max_message_rate": check_rate("max_message_rate", max_message_rate),
+            "max_byte_rate": check_rate("max_byte_rate", max_byte_rate),
+            "count_inflated": check_flag("count_inflated", count_inflated),
+            "on_rate": check_choice("on_rate", on_rate, EXCESSES),
+        }
+        if count_inflated and max_byte_rate is None:
+            raise ValueError("count_inflated counts against max_byte_rate, and there is none")
+        self._admission = Admission(
             origins,
             check_optional_count("max_connections", max_connections, MOST_COUNT),
             check_optional_count("max_connections_per_ip", max_connections_per_ip, MOST_COUNT),
             check_rate("max_connect_rate_per_ip", max_connect_rate_per_ip),
         )
-        self.hub = Hub(
+        self._hub = Hub(
             max_message_size=check_count("max_message_size", max_message_size, MOST_BYTES),
             max_fragments=check_count("max_fragments", max_fragments, MOST_COUNT),
             max_backlog=check_count("max_backlog", max_backlog, MOST_BYTES),
@@ -146,81 +183,92 @@ class WebSocketServer(Broadcaster):
             ping_timeout=check_span("ping_timeout", ping_timeout),
             idle_timeout=check_span("idle_timeout", idle_timeout),
             slow_handler=check_span("slow_handler", slow_handler),
-            deflate=self.deflate,
+            deflate=self._deflate,
             fanout_slice=check_seconds("fanout_slice", fanout_slice),
             fanout_threads=check_count("fanout_threads", fanout_threads, MOST_THREADS),
-            rates=_rates(
-                check_rate("max_message_rate", max_message_rate),
-                check_rate("max_byte_rate", max_byte_rate),
-                check_flag("count_inflated", count_inflated),
-            ),
+            rates=_rates_of(**self._rates),
         )
-        self.served_by: object = None  # the app that serves it now
-        caller = sys._getframe(1)
-        self._made_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-        waiting.append(self)
+        # The app that serves it now. Weak: an app whose loop was closed under it can go, and its sockets with it.
+        self._served_by: ref[App] | None = None
+        self._module, self._made_at = origin_of(self)
+        server_made(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r} made at {self._made_at}>"
 
     # ---- Handlers ------------------------------------------------------------------------------------------------
 
-    def on_upgrade(self, handler: Handler) -> Handler:
+    @overload
+    def on_upgrade(
+        self, handler: Callable[[Request], Coroutine[Any, Any, User | Accept[User]]]
+    ) -> Callable[[Request], Coroutine[Any, Any, User | Accept[User]]]: ...
+    @overload
+    def on_upgrade(
+        self, handler: Callable[[Request], User | Accept[User]]
+    ) -> Callable[[Request], User | Accept[User]]: ...
+    @registering
+    def on_upgrade(self, handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
         """Register `handler(request)`: decides about an opening handshake, before it is accepted.
 
-        What it returns, or an `async def` in the end, is the connection's `user`. It raises `Reject` to refuse; any
-        other exception is logged, and the client gets 500.
+        What it returns, or an `async def` in the end, is the connection's `user`, or an `Accept`, which says that and
+        limits of this connection. It raises `Reject` to refuse; any other exception is logged, and the client gets 500.
         """
-        self.admission.on_upgrade = _check_handler(handler)
+        self._admission.on_upgrade = handler
         return handler
 
-    def on_connect(self, handler: Handler) -> Handler:
+    @registering
+    def on_connect(self, handler: ConnectionHandler) -> ConnectionHandler:
         """Register `handler(conn)`: a client has connected. It runs before any other handler of that connection."""
-        self.hub.on_connect = _check_handler(handler)
+        self._hub.register("on_connect", handler)
         return handler
 
-    def on_message(self, handler: Handler) -> Handler:
+    @registering
+    def on_message(self, handler: TextHandler) -> TextHandler:
         """Register `handler(conn, message: str)`: a text message has come, whole, however it was fragmented.
 
         A server with an `on_binary` handler and none for text closes with 1003 instead.
         """
-        self.hub.on_message = _check_handler(handler)
+        self._hub.register("on_message", handler)
         return handler
 
-    def on_binary(self, handler: Handler) -> Handler:
+    @registering
+    def on_binary(self, handler: BinaryHandler) -> BinaryHandler:
         """Register `handler(conn, data: bytes)`: a binary message has come.
 
         A server with an `on_message` handler and none for binary closes with 1003 instead.
         """
-        self.hub.on_binary = _check_handler(handler)
+        self._hub.register("on_binary", handler)
         return handler
 
-    def on_close(self, handler: Handler) -> Handler:
+    @registering
+    def on_close(self, handler: CloseHandler) -> CloseHandler:
         """Register `handler(conn, code: int, reason: str)`: the connection has ended; exactly once for each.
 
         Code and reason are the peer's; 1005 when its close frame had none, 1006 when the TCP connection ended without
         one, and those that this side sent when it failed the connection.
         """
-        self.hub.on_close = _check_handler(handler)
+        self._hub.register("on_close", handler)
         return handler
 
-    def on_error(self, handler: Handler) -> Handler:
-        """Register `handler(conn, error: str)`: the peer broke the protocol or a limit, or a handler raised.
+    @registering
+    def on_error(self, handler: ErrorHandler) -> ErrorHandler:
+        """Register `handler(conn, error: ErrorText)`: the peer broke the protocol or a limit, or a handler raised.
 
         `error` says what and where; its `exception` is what the handler raised, else None. After the peer's error the
-        connection closes; after a handler's it stays open. Without an `on_error` handler, a handler's exception is
-        logged with its traceback, and the connection is closed with 1011.
+        connection closes; after a handler's it stays open, or is closed with 1011 without an `on_error` handler. What a
+        handler raises is logged with its traceback in either case.
         """
-        self.hub.on_error = _check_handler(handler)
+        self._hub.register("on_error", handler)
         return handler
 
-    def on_drain(self, handler: Handler) -> Handler:
+    @registering
+    def on_drain(self, handler: ConnectionHandler) -> ConnectionHandler:
         """Register `handler(conn)`: a client that had not read fast enough has taken all that waited for it.
 
         It runs after a send has found that the client does not keep up, once everything that was sent is with the
         kernel: `conn.buffered` is 0, or what was sent since.
         """
-        self.hub.on_drain = _check_handler(handler)
+        self._hub.register("on_drain", handler)
         return handler
 
     # ---- Admission -----------------------------------------------------------------------------------------------
@@ -233,17 +281,33 @@ class WebSocketServer(Broadcaster):
         "on_upgrade": by `Reject`; "error": it raised something else; "timeout": it took too long; "memory": there was
         no budget for what came behind the request (`max_backlog_total`); "shutdown": the server was shutting down.
         """
-        return dict(self.admission.refused)
+        return dict(self._admission.refused)
+
+    def _accepted(self, connection: WebSocketConnection, answer: Any) -> Hub:
+        """Tell a connection what `on_upgrade` has answered, the user or an `Accept`, and return what serves it."""
+        limits: dict[str, Any] = {}
+        if isinstance(answer, Accept):
+            limits, answer = answer.limits, answer.user
+        if answer is not None:
+            connection.user = answer
+        if logger.isEnabledFor(DEBUG):
+            fields = connection._log_fields()
+            logger.debug("%s: connected, %s at %s", connection.get_id(), fields["client"], fields["path"], extra=fields)
+        if not limits:
+            return self._hub
+        changed = {name: value for name, value in limits.items() if name not in self._rates}
+        rates = _rates_of(**{name: limits.get(name, value) for name, value in self._rates.items()})
+        return self._hub.variant(tuple(limits.items()), {**changed, "rates": rates})
 
     # ---- Connections ---------------------------------------------------------------------------------------------
 
     def connection_count(self) -> int:
         """How many connections are open."""
-        return self.hub.connection_count()
+        return self._hub.connection_count()
 
-    def get_connections(self) -> list[WebSocketConnection]:
+    def get_connections(self) -> list[WebSocketConnection[User]]:
         """The connections that are open; a new list."""
-        return self.hub.connections()
+        return self._hub.connections()
 
 
 def _check_subprotocols(names: Sequence[str]) -> tuple[str, ...]:
@@ -257,10 +321,11 @@ def _check_subprotocols(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _rates(messages: tuple[float, float] | None, octets: tuple[float, float] | None, inflated: bool) -> Rates | None:
-    if inflated and octets is None:
-        raise ValueError("count_inflated counts against max_byte_rate, and there is none")
-    return None if messages is None and octets is None else Rates(messages, octets, inflated)
+def _rates_of(*, max_message_rate: Any, max_byte_rate: Any, count_inflated: Any, on_rate: Any) -> Rates | None:
+    """Return the rates that clients are held to, or None if there are none."""
+    if max_message_rate is None and max_byte_rate is None:
+        return None
+    return Rates(max_message_rate, max_byte_rate, count_inflated, on_rate)
 
 
 def _check_compression(compression: Literal["deflate"] | Deflate | None, policy: str) -> Deflate | None:
@@ -273,9 +338,3 @@ def _check_compression(compression: Literal["deflate"] | Deflate | None, policy:
     if policy == "drop-oldest" and compression is not None and not compression.server_no_context_takeover:
         raise ValueError("on_backlog='drop-oldest' needs Deflate(server_no_context_takeover=True)")
     return compression
-
-
-def _check_handler(handler: Handler) -> Handler:
-    if not callable(handler):
-        raise TypeError(f"a handler must be callable, not {type(handler).__name__}")
-    return handler

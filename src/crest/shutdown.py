@@ -69,6 +69,7 @@ class Shutdown:
         listener: What ends.
         timeout: Seconds that all of it may take, but for handlers that ignore their cancellation.
         close_rate, retry_after, keep_listening: See `App`.
+        restart_code: Close code for clients that should come back.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Shutdown:
         close_rate: float | None,
         retry_after: float | None,
         keep_listening: bool,
+        restart_code: int = CloseCode.SERVICE_RESTART,
     ) -> None:
         self._listener = listener
         self._loop = listener.loop
@@ -85,6 +87,7 @@ class Shutdown:
         self._close_rate = close_rate
         self._retry_after = retry_after
         self._keep_listening = keep_listening
+        self._restart_code = restart_code
         self._closing_time = 0.0
         self._closed_at = 0.0  # when all are, by the loop's clock
         self._hurried = False
@@ -153,7 +156,7 @@ class Shutdown:
         if self._retry_after is None:
             return CloseCode.GOING_AWAY, WHY
         seconds = absence(self._closing_time, self._retry_after, random)
-        return CloseCode.SERVICE_RESTART, f"retry-after={seconds:.2f}"
+        return self._restart_code, f"retry-after={seconds:.2f}"
 
     async def _cut_off(self, seconds: float) -> None:
         listener = self._listener

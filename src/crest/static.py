@@ -4,7 +4,6 @@ Blocking file calls run in the event loop's default executor. The content of a f
 open `FileResponse`.
 """
 
-import asyncio
 import errno
 import io
 import mimetypes
@@ -16,6 +15,7 @@ from email.utils import formatdate, parsedate_to_datetime
 from stat import S_ISDIR, S_ISREG
 from typing import Final
 
+from crest.errand import in_thread
 from crest.http import WHITESPACE, FileResponse, Request, Response
 
 # What Python's own table lacks or has outdated in 3.11. The system's are not used: answers must not vary with them.
@@ -96,7 +96,7 @@ class StaticFiles:
             return _error(405, "only GET and HEAD are possible here", ("Allow", "GET, HEAD"))
         answer = _Answer()
         try:
-            return await asyncio.get_running_loop().run_in_executor(None, answer.make, self._respond, request, relative)
+            return await in_thread(answer.make, self._respond, request, relative)
         except BaseException:  # the client has gone, most often
             answer.abandon()
             raise
@@ -141,10 +141,13 @@ class StaticFiles:
         return path
 
     def _open(self, request: Request, path: str, name: str) -> Response:
-        file = io.FileIO(os.open(path, _OPEN_FLAGS))
-        response = self._answer(request, file, path, name)
-        if not isinstance(response, FileResponse):
-            file.close()
+        file = io.FileIO(path, opener=lambda path, _: os.open(path, _OPEN_FLAGS))  # which closes it if it fails
+        response = None
+        try:
+            response = self._answer(request, file, path, name)
+        finally:
+            if not isinstance(response, FileResponse):
+                file.close()
         return response
 
     def _answer(self, request: Request, file: io.FileIO, path: str, name: str) -> Response:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -104,12 +105,14 @@ class TlsReception(Reception):
             await self._secure(self._poller, protocol, arrival)
             return
         arrival.taken = True
-        await self._loop.connect_accepted_socket(
-            lambda: protocol,
-            arrival.sock,
-            ssl=self._certificate.context,
-            ssl_handshake_timeout=seconds,
-            ssl_shutdown_timeout=seconds,
+        await arrival.connected(
+            self._loop.connect_accepted_socket(
+                lambda: protocol,
+                arrival.sock,
+                ssl=self._certificate.context,
+                ssl_handshake_timeout=seconds,
+                ssl_shutdown_timeout=seconds,
+            )
         )
 
     async def _secure(self, poller: Poller, protocol: Protocol, arrival: Arrival) -> None:
@@ -145,6 +148,7 @@ class TlsReception(Reception):
     async def _peek(self, sock: socket.socket, size: int) -> bytes:
         """What comes first, left where it is; nothing at the end of the stream. A reset is an end, too: health checks
         leave so."""
+        fd = sock.fileno()  # not every loop watches socket objects
         while True:
             try:
                 return sock.recv(size, socket.MSG_PEEK)
@@ -152,11 +156,11 @@ class TlsReception(Reception):
                 return b""
             except (BlockingIOError, InterruptedError):
                 readable = self._loop.create_future()
-            self._loop.add_reader(sock, _set, readable)
+            self._loop.add_reader(fd, _set, readable)
             try:
                 await readable
             finally:
-                self._loop.remove_reader(sock)
+                self._loop.remove_reader(fd)
 
 
 def _set(future: asyncio.Future[None]) -> None:
@@ -171,4 +175,6 @@ class PlainOpening(Opening):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come that are not TLS."""
+        with suppress(HandshakeError):
+            self._reader.feed(data)  # which finds out whether it is a HEAD request, and has nothing else to say here
         self._refuse(HandshakeError(400, "this port speaks HTTPS: the address begins with https:// or wss://"))

@@ -2,7 +2,7 @@
 
    run(callable, *args) calls with the allocator armed, in the calling thread: the allocations are counted from 0, and
    those from `first` to `first + count - 1` fail, as fail(first, count) has said. Counting goes on from one run to the
-   next. pause() disarms within a run, for what must not need memory, and resume() arms again. Where the first allocation
+   next. pause() disarms within a run, for what must not need memory, and resume() arms again. Where each allocation
    failed stands on stderr: addresses in the modules, and lines of Python.
 
    Instead of failing, an allocation may have the garbage collector run, as collect(number) has said: the collector is
@@ -28,14 +28,13 @@ static Py_ssize_t counted, failed, first_to_fail, last_to_fail = -1, first_to_co
 static int due; /* the collector is to run */
 static PyObject *preparation;
 
-static void tell(void)
+static void tell(const char *line)
 {
 #ifdef __GLIBC__
-    static const char line[] = "failed allocation:\n";
     void *frames[FRAMES];
     int count = backtrace(frames, FRAMES);
     void (*dump)(int, PyThreadState *) = (void (*)(int, PyThreadState *))dlsym(RTLD_DEFAULT, "_Py_DumpTraceback");
-    if (write(STDERR_FILENO, line, sizeof line - 1) > 0)
+    if (write(STDERR_FILENO, line, strlen(line)) > 0)
         backtrace_symbols_fd(frames, count, STDERR_FILENO);
     if (dump != NULL)
         dump(STDERR_FILENO, PyThreadState_Get());
@@ -54,8 +53,7 @@ static int fails(void *domain)
     }
     if (number < first_to_fail || number > last_to_fail)
         return 0;
-    if (failed++ == 0)
-        tell();
+    tell(failed++ == 0 ? "failed allocation:\n" : "and then:\n");
     return 1;
 }
 

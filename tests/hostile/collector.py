@@ -15,13 +15,13 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from allocator import Allocator
 from certificates import Pair
 from client import BINARY, TEXT, close_frame, frame, request
 from peer import Peer
-from scenarios import SCENARIOS
+from scenarios import SCENARIOS, Suite
 from world import Stuck, World
 
 SMALL_BUFFER = 4096
@@ -223,18 +223,8 @@ PLACES = 10_000
 """A case's number is its place, and this times the number of its spark."""
 
 
-class Suite(NamedTuple):
-    """Cases that one process runs one after the other: for each spark, one for each place that there is."""
-
-    scenario: str
-    place: str
-    doing: str
-
-    def __str__(self) -> str:
-        return "/".join(self)
-
-
 def suites() -> Iterator[Suite]:
+    """Of each, the cases are one for each spark and each place that there is."""
     for place, scenarios in WHERE.items():
         for scenario in scenarios:
             for each in DOINGS:
@@ -369,7 +359,7 @@ def run(
     """Run the cases from one on, one for each place."""
     where: Any = Collector(allocator) if suite.place == "gc" else Calls()
     world = World(SCENARIOS[suite.scenario], pair, through=where.through, pause=where.pause, resume=where.resume)
-    before, act = DOINGS[suite.doing]
+    before, act = DOINGS[suite.what]
     with world.serving(folder):
         number, sparks = first, list(SPARKS)
         while number // PLACES < len(sparks):

@@ -15,13 +15,13 @@ import gc
 import mmap
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from certificates import Pair
 from client import BINARY, TEXT, request
 from model import ALL
 from peer import Peer
-from scenarios import SCENARIOS, TIMES
+from scenarios import SCENARIOS, TIMES, Suite
 from world import Stuck, World
 
 from crest import App, Deflate, Reject, Response, WebSocketServer
@@ -395,7 +395,7 @@ def of_upgrade(raises: bool) -> Place:
 
         world.ws.on_upgrade(upgrading)
         asking(world, lambda other: world.upgrade(other))
-        world.ws.admission.on_upgrade = None
+        world.ws._admission.on_upgrade = None
 
     return place
 
@@ -413,7 +413,7 @@ def of_page(raises: bool, *, later: bool = False) -> Place:
 
         world.app.get("/hostile")(page_later if later else page)
         asking(world, lambda other: other.send(request("/hostile")))
-        del world.app.routes["/hostile"]
+        del world.app._routes["/hostile"]
 
     return place
 
@@ -518,17 +518,6 @@ SENDING = ("send", "send-binary", "broadcast", "broadcast-binary", "key", "code"
 WHERE = ("plain", "tls", "loop", "deflate", "latest", "drop-oldest", "async", "small-backlog")
 
 
-class Suite(NamedTuple):
-    """Cases that one process runs one after the other."""
-
-    scenario: str
-    place: str
-    behaviour: str
-
-    def __str__(self) -> str:
-        return "/".join(self)
-
-
 def suites() -> Iterator[Suite]:
     for scenario in WHERE:
         for place in PLACES:
@@ -552,14 +541,14 @@ def run(suite: Suite, pair: Pair, folder: str, first: int, step: int) -> Iterato
     world.actions["hostile"] = lambda conn: world.hostile(conn)
     with world.serving(folder):
         world.ws.on_message(lambda conn, text: world.hostile(conn) if text == "hostile" else world.received(conn, text))
-        plain = world.ws.hub.on_message
+        plain = world.ws._hub.on_message
         bystander = world.bystander()
         world.staying = {bystander.name}
         for number in range(first, 2 * len(objects_for(world, suite.place)), step):
             yield str(number), None
             names = list(objects_for(world, suite.place))
             name = names[number // 2]
-            hook = Hook(world, suite.behaviour)
+            hook = Hook(world, suite.what)
             peer = world.peer(4096 if number % 2 else None)
             world.upgrade(peer)
             world.sync(peer)

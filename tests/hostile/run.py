@@ -32,6 +32,7 @@ import allocator  # noqa: E402
 import collector  # noqa: E402
 import nomemory  # noqa: E402
 import objects  # noqa: E402
+import scenarios  # noqa: E402
 from certificates import Pair  # noqa: E402
 
 KINDS = {
@@ -72,12 +73,12 @@ def cases(kind: str, suite: str, folder: Path, first: int, step: int) -> Cases:
     """The cases of one suite."""
     pair, parts = Prepared(folder), suite.split("/")
     if kind == "objects":
-        return objects.run(objects.Suite(*parts), pair, str(folder), first, step)
+        return objects.run(scenarios.Suite(*parts), pair, str(folder), first, step)
     hostile = allocator.load(next(folder.glob(f"{allocator.NAME}*")))
     if kind == "nomemory":
         return nomemory.run(nomemory.Suite(parts[0], parts[1], int(parts[2])), hostile, pair, str(folder), first, step)
     if kind == "collector":
-        return collector.run(collector.Suite(*parts), hostile, pair, str(folder), first, step)
+        return collector.run(scenarios.Suite(*parts), hostile, pair, str(folder), first, step)
     return collector.run_storm(suite, hostile, pair, str(folder), first, step)
 
 
@@ -88,6 +89,8 @@ def be_child(out: int, errors: Path, only: bool, *suite: Any) -> NoReturn:
     """
     os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     faulthandler.enable()
+    # Not the module's own watchdog: that looks at the stack of a thread that runs, and crashes where much happens.
+    faulthandler.register(signal.SIGALRM, chain=True)
 
     def say(line: str) -> None:
         os.write(out, line.replace("\n", " ")[:3000].encode(errors="replace") + b"\n")
@@ -95,7 +98,7 @@ def be_child(out: int, errors: Path, only: bool, *suite: Any) -> NoReturn:
     try:
         for name, faults in cases(*suite):
             if faults is None:
-                faulthandler.dump_traceback_later(PATIENCE, exit=True)
+                signal.alarm(PATIENCE)
                 say(f"begin {name}")
                 continue
             say(f"{'FAIL' if faults else 'pass'} {name} {'; '.join(faults)}")
@@ -120,15 +123,28 @@ class Tally:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.failed: list[str] = []
+        self.foreign: Counter[str] = Counter()
 
     def __str__(self) -> str:
         count, failed = self.counts.total(), len(self.failed)
         kinds = ", ".join(f"{kind} {number}" for kind, number in self.counts.items())
-        return f"{count} cases ({kinds or 'none'}): {count - failed} passed, {failed} failed"
+        others = "".join(f"; {number} by asyncio's {place}" for place, number in self.foreign.items())
+        passed = count - failed - self.foreign.total()
+        return f"{count} cases ({kinds or 'none'}): {passed} passed, {failed} failed{others}"
 
-    def add(self, kind: str, suite: str, case: str, faults: str) -> None:
+    def add(self, kind: str, suite: str, case: str, faults: str, stack: str = "") -> None:
+        """Count a case.
+
+        Args:
+            faults: What is wrong; "" if nothing is.
+            stack: Where its allocations failed.
+        """
         self.counts[kind] += 1
         if not faults:
+            return
+        if kind == "nomemory" and "died of SIG" not in faults and (place := nomemory.foreign(suite, stack)) is not None:
+            self.foreign[place] += 1
+            print(f"not crest's: --case {suite}:{case}: {place} {nomemory.FOREIGN[place]}\n    {faults}", flush=True)
             return
         self.failed.append(f"--kind {kind} --case {suite}:{case}")
         print(f"FAILED {self.failed[-1]}\n    {faults}", flush=True)
@@ -191,14 +207,18 @@ class Runner:
                 if word == "begin":
                     current = name
                     continue
-                self.tally.add(kind, suite, name, faults and f"{faults} | {where_of(errors)}")
+                stack = last_stack(errors) if faults else ""
+                self.tally.add(kind, suite, name, faults and f"{faults} | {where_of(stack)}", stack)
                 if time.monotonic() > end:
                     os.kill(child, signal.SIGKILL)
                     os.waitpid(child, 0)
                     return None
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        self.tally.add(kind, suite, current, f"died of {how} | {where_of(errors)} | {tail_of(errors)}")
+        how = f"died of {signal.Signals(-status).name}" if status < 0 else f"died of exit status {status}"
+        if status == -signal.SIGALRM:
+            how = f"hung for {PATIENCE} s"
+        stack = last_stack(errors)
+        self.tally.add(kind, suite, current, f"{how} | {where_of(stack)} | {tail_of(errors)}", stack)
         return current
 
 
@@ -212,10 +232,20 @@ def tail_of(errors: Path) -> str:
     return " | ".join(lines[-6:])
 
 
-def where_of(errors: Path) -> str:
-    """The functions of crest's in which the last allocation failed, the innermost first."""
+def last_stack(errors: Path) -> str:
+    """Where allocations failed last, of several one behind the other."""
     text = errors.read_text(errors="replace")
-    stack = text.rpartition("failed allocation:\n")[2].partition("Fatal Python error")[0]
+    return text.rpartition("failed allocation:\n")[2].partition("Fatal Python error")[0]
+
+
+def where_of(stack: str) -> str:
+    """The functions of crest's in which allocations failed, the innermost first; of several, each one's."""
+    places = [place for each in stack.split("and then:\n") if (place := place_of(each))]
+    return f"failed in {', then in '.join(dict.fromkeys(places))}" if places else ""
+
+
+def place_of(stack: str) -> str:
+    """The functions of crest's in a stack."""
     frames = re.findall(r"(?m)^(\S*/crest/\S*\.so)\(\+(0x[0-9a-f]+)\)", stack)
     names = []
     for module, address in frames[:8]:
@@ -228,7 +258,7 @@ def where_of(errors: Path) -> str:
     names += [
         f"{Path(file).name}:{line}" for file, line in re.findall(r'File "(\S*/crest/\S*)", line (\d+)', stack)[:4]
     ]
-    return f"failed in {' < '.join(names)}" if names else ""
+    return " < ".join(names)
 
 
 def main() -> int:

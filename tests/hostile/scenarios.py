@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from crest import Deflate
 
 ASKS = "permessage-deflate; client_max_window_bits"
+
+
+class Suite(NamedTuple):
+    """Cases that one process runs one after the other.
+
+    Attributes:
+        place: Where other code runs, or hostile objects are put.
+        what: What is done meanwhile, or what they do.
+    """
+
+    scenario: str
+    place: str
+    what: str
+
+    def __str__(self) -> str:
+        return "/".join(self)
 
 
 @dataclass(frozen=True)

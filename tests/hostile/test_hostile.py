@@ -149,3 +149,28 @@ def test_model_of_ends() -> None:
     assert told.faults(one, two, ended=True) == []
     assert "though later ones" in told.faults(one, three, ended=True)[0]
     assert told.faults(one, three, drops=True) == []
+
+
+# ---- What is asyncio's -----------------------------------------------------------------------------------------------
+
+LOST = """  File "/lib/python3.11/asyncio/selector_events.py", line 285 in _remove_reader
+  File "/lib/python3.11/asyncio/selector_events.py", line 889 in _force_close
+"""
+
+
+def test_what_asyncio_loses_is_told_apart() -> None:
+    """Only where its transports are in use, and by the function in which an allocation failed."""
+    done = run(
+        "-c",
+        f"""
+import sys
+sys.path[:0] = [{str(HERE)!r}, {str(HERE.parent)!r}]
+from run import Tally
+tally = Tally()
+for suite, stack, how in [("loop/echo/4", {LOST!r}, "waits"), ("plain/echo/4", {LOST!r}, "waits"),
+                          ("loop/echo/4", "", "waits"), ("loop/echo/4", {LOST!r}, "died of SIGSEGV")]:
+    tally.add("nomemory", suite, "1", how, stack)
+print(tally)
+""",
+    )
+    assert done.stdout.endswith("0 passed, 3 failed; 1 by asyncio's selector_events.py:_force_close\n"), done.stderr

@@ -322,6 +322,9 @@ class End:
     def overhead(self, size: int) -> None:
         self.overhead_size += size
 
+    def left_by_client(self) -> bool:
+        return bool(self.called("left"))
+
     def resume_writing(self) -> None:
         pass
 

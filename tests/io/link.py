@@ -229,6 +229,10 @@ class Opening:
     def resume_writing(self) -> None:
         self.calls.append("resume_writing")
 
+    def left_by_client(self) -> bool:
+        self.calls.append("left_by_client")
+        return False
+
     def timed_out(self) -> None:
         self.calls.append("timed_out")
 
@@ -492,6 +496,18 @@ def stalled(stage: Scene, first: str = "x" * 80_000, agreed: Agreement | None = 
     stage.end_turn()
     assert link.connection.buffered > 0
     return link
+
+
+def used(stage: Scene) -> int:
+    """Bytes that count in the budget."""
+    return stage.turn.budget.used
+
+
+def leave(stage: Scene, *links: Link) -> None:
+    """Connections end."""
+    for link in links:
+        link.transport.abort()
+    stage.end_turn(3)
 
 
 def text(payload: str) -> bytes:

@@ -258,7 +258,7 @@ async def test_ten_thousand_come_and_go_and_leave_nothing() -> None:
             await come_and_go(made)
         gc.collect()  # the doubles refer to each other
         assert sys.getallocatedblocks() - blocks < 1000
-        assert open_descriptors() == descriptors
+        assert open_descriptors() <= descriptors
 
 
 def open_descriptors() -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from client import CLOSE, TEXT
-from link import SMALL_KERNEL, Link, Scene, closed_with, scene, text
+from link import SMALL_KERNEL, Link, Scene, closed_with, leave, scene, text, used
 
 from crest.io.budget import Budget
 
@@ -27,16 +27,6 @@ def stalled(stage: Scene, first: int = 80_000) -> Link:
     assert link.connection.send("x" * first)
     stage.end_turn()
     return link
-
-
-def used(stage: Scene) -> int:
-    return stage.turn.budget.used
-
-
-def leave(stage: Scene, *links: Link) -> None:
-    for link in links:
-        link.transport.abort()
-    stage.end_turn(3)
 
 
 @pytest.fixture

@@ -2,13 +2,17 @@
 
 import asyncio
 import socket
+import struct
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from client import CLOSE, PING, PONG, close_frame, frame
+from client import CLOSE, PING, PONG, Frame, close_frame, frame
 from link import SMALL_KERNEL, Link, Scene, closed_with, ping, scene, text
+from vanishing import come_back, vanish
 
 INTERVAL, TIMEOUT = 20, 10
 LATE = 0.06
@@ -154,7 +158,9 @@ def test_an_answer_comes_while_the_loop_is_busy(beating: Scene) -> None:
     assert link.connection.is_open()
 
 
-def test_nobody_is_asked_while_its_answer_would_not_be_read(direct: bool) -> None:
+@contextmanager
+def not_read(direct: bool, **options: Any) -> Iterator[tuple[Scene, Link, asyncio.Event]]:
+    """A server of which one link is not read, until the event is set that its handler waits for."""
     with scene(direct=direct, ping_interval=INTERVAL, ping_timeout=TIMEOUT, max_queue=1) as stage:
         release = asyncio.Event()
 
@@ -162,16 +168,85 @@ def test_nobody_is_asked_while_its_answer_would_not_be_read(direct: bool) -> Non
             await release.wait()
 
         stage.hub.on_message = received
-        link = stage.link()
+        link = stage.link(**options)
         link.receive(text("a") + text("b") + text("c"))
         assert not link.transport.reading
-        pass_time(stage, 10 * (INTERVAL + TIMEOUT))
-        assert pings(link) == [] and link.connection.is_open()
+        yield stage, link, release
+        release.set()
+        stage.end_turn(5)
+
+
+def test_nobody_is_asked_while_its_answer_would_not_be_read(direct: bool) -> None:
+    """A pong wants no answer; so none is awaited when reading goes on, either."""
+    with not_read(direct) as (stage, link, release):
+        for _ in range(3):
+            pass_time(stage, INTERVAL + 2 * LATE)
+            link.read_all()
+            assert link.frames() == [Frame(PONG, b"")]
+            pass_time(stage, TIMEOUT)
+        assert link.connection.is_open()
+        pass_time(stage, INTERVAL + 2 * LATE)
         release.set()
         stage.end_turn(5)
         assert link.transport.reading
-        pass_time(stage, INTERVAL + TIMEOUT + 2 * LATE)
+        link.read_all()
+        link.frames()
+        pass_time(stage, INTERVAL - 1)
+        assert link.connection.is_open() and pings(link) == []
+        pass_time(stage, TIMEOUT + 1 + 2 * LATE)
         assert ping_timed_out(stage, link), "now it is"
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """Segments that the kernel has sent and that the peer's has not acknowledged: tcpi_unacked."""
+    return int(struct.unpack_from("I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24)[0])
+
+
+def readable(sock: socket.socket | None) -> int:
+    """Bytes that the kernel has for this end."""
+    assert sock is not None
+    try:
+        return len(sock.recv(1 << 16, socket.MSG_PEEK))
+    except BlockingIOError:
+        return 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs TCP_INFO, and a socket filter")
+def test_tcp_says_whether_a_peer_is_there_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes of it are unread all the time, and prove nothing."""
+    monkeypatch.setattr(socket, "socketpair", tcp_pair)
+    with not_read(True) as (stage, link, _):
+        sock = link.transport.sock
+        assert sock is not None
+        link.peer.send(text("d"))
+        for _ in range(3):
+            pass_time(stage, INTERVAL + 2 * LATE)
+            while unacknowledged(sock):  # a kernel may take its time
+                time.sleep(0.001)
+            pass_time(stage, TIMEOUT)
+            assert link.connection.is_open()
+        vanish(link.peer)
+        pass_time(stage, INTERVAL + TIMEOUT + 4 * LATE)
+        assert not link.connection.is_open()
+        assert sock.recv(100, socket.MSG_PEEK)
+        come_back(link.peer)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs TCP_INFO, and a socket filter")
+def test_what_comes_is_a_sign_of_life_though_it_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though nothing is acknowledged."""
+    monkeypatch.setattr(socket, "socketpair", tcp_pair)
+    with not_read(True) as (stage, link, _):
+        for _ in range(3):
+            vanish(link.peer)
+            pass_time(stage, INTERVAL + 2 * LATE)
+            come_back(link.peer)
+            before = readable(link.transport.sock)
+            link.peer.send(text("d"))
+            while readable(link.transport.sock) == before:
+                time.sleep(0.001)
+            pass_time(stage, TIMEOUT)
+            assert link.connection.is_open()
 
 
 def test_reading_pauses_while_an_answer_is_awaited(direct: bool) -> None:

@@ -150,3 +150,10 @@ def test_a_thread_gets_type_errors_at_once() -> None:
         thread.start()
         thread.join()
         assert len(caught) == 1
+
+
+def test_no_loop_serves_it_any_more(stage: Scene) -> None:
+    """An opening that was decided about for too long gets an error, and its connection nothing."""
+    stage.hub.close()
+    with pytest.raises(RuntimeError, match="no event loop serves this server any more"):
+        stage.link()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from client import BINARY, CLOSE, Frame, close_frame, frame
+from eager import task_factory
 from link import Link, Scene, closed_with, scene, text
 
 from crest.io.inbox import ErrorText
@@ -44,6 +45,35 @@ def gates(stage: Scene) -> Gates:
 
 
 # --- Order
+
+
+def test_eager_handlers_of_what_comes_before_the_end(stage: Scene) -> None:
+    """What was held back is read at the end of the connection, and each task has ended before its `deliver` returns."""
+    stage.loop.set_task_factory(task_factory)
+    gate, calls = stage.loop.create_future(), list[Any]()
+
+    async def received(conn: Any, message: str) -> None:
+        calls.append(message)
+        if message == "first":
+            conn.link.transport.closing = True  # as for an end that is on its way: it is not told to pause
+            await gate
+
+    async def closed(conn: Any, code: int, reason: str) -> None:
+        assert not stage.site.gone, "its handlers have not ended"
+        calls.append(code)
+
+    stage.hub.on_message, stage.hub.on_close = received, closed
+    link = stage.link()
+    texts = ["first", *map(str, range(2 * stage.hub.max_queue))]
+    link.receive(b"".join(map(text, texts)))
+    assert calls == ["first"]
+    gate.set_result(None)
+    stage.end_turn(3)
+    link.transport.closing = False
+    link.transport.abort()
+    stage.end_turn(3)
+    assert calls == [*texts, 1006]
+    assert stage.site.gone == [link.protocol]
 
 
 def test_plain_handlers_are_called_at_once(stage: Scene) -> None:
@@ -342,7 +372,7 @@ def test_what_on_error_raises_is_logged_and_the_connection_closed(
     link.receive(text("x"))
     stage.end_turn(4)
     assert [record.getMessage() for record in caplog.records] == [
-        f"test-1: handler {handler.__name__} raised ValueError: broken"
+        f"test-1: handler {each.__name__} raised ValueError: broken" for each in (raising, handler)
     ]
     assert closed_with(link) == 1011
 

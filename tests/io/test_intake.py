@@ -5,13 +5,13 @@ import random
 import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
 from client import BINARY, CLOSE, PING, TEXT, close_frame, frame
 from compressing import Compressing
-from link import Link, Scene, closed_with, scene, text
+from link import Link, Scene, closed_with, leave, scene, text, used
 
 from crest.io.budget import Budget
 from crest.io.intake import Intake
@@ -50,12 +50,19 @@ class Held:
             self.let_go()
 
 
-@pytest.fixture
-def held(stage: Scene) -> Iterator[Held]:
+@contextmanager
+def holding(stage: Scene) -> Iterator[Held]:
+    """All messages are held, until the test lets them go or has ended."""
     made = Held(stage)
     stage.hub.on_message = stage.hub.on_binary = made.handler
     yield made
     made.let_all_go()
+
+
+@pytest.fixture
+def held(stage: Scene) -> Iterator[Held]:
+    with holding(stage) as made:
+        yield made
 
 
 @pytest.fixture
@@ -66,20 +73,8 @@ def tight(direct: bool) -> Iterator[Scene]:
 
 @pytest.fixture
 def shedding(tight: Scene) -> Iterator[Held]:
-    made = Held(tight)
-    tight.hub.on_message = tight.hub.on_binary = made.handler
-    yield made
-    made.let_all_go()
-
-
-def used(stage: Scene) -> int:
-    return stage.turn.budget.used
-
-
-def leave(stage: Scene, *links: Link) -> None:
-    for link in links:
-        link.transport.abort()
-    stage.end_turn(3)
+    with holding(tight) as made:
+        yield made
 
 
 # --- What counts

@@ -18,6 +18,12 @@ from crest.io.poller import Poller
 pytestmark = pytest.mark.skipif(not Poller.exists, reason="sockets are served by the loop's transports here")
 
 
+@pytest.fixture(autouse=True)
+def _no_garbage() -> None:
+    """Descriptors of this process are counted: those of other tests' garbage must not go meanwhile."""
+    gc.collect()
+
+
 def descriptors() -> set[int]:
     """Those of this process; the one that lists them is closed again, and so is not among them."""
     directory = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"

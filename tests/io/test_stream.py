@@ -7,7 +7,6 @@ How connections end is in test_stream_endings.py, and many at a time in test_str
 import asyncio
 import random
 import socket
-import sys
 from array import array
 from collections.abc import Callable
 from typing import Any
@@ -125,40 +124,62 @@ async def test_pausing_from_the_start(whose: Whose) -> None:
         end.peer.send(b"x")
         end.peer.shutdown(socket.SHUT_WR)
         await settled()
-        assert end.calls == ["made"] and made.is_quiet()
+        assert end.calls == ["made", "left"][: 1 + whose.own] and made.is_quiet()
+        end.calls.clear()
         end.transport.resume_reading()
         await end.until("lost")
-        assert (end.story, end.data) == ("made data eof lost", b"x")
+        assert (end.story, end.data) == ("data eof lost", b"x")
 
 
+@pytest.mark.parametrize("told", [False, True], ids=["not to be read", "to be read"])
 @on_each_loop
-async def test_a_hang_up_while_reading_is_paused_wakes_nobody(whose: Whose) -> None:
-    """The kernel reports a hang-up to everyone who watches for anything at all."""
-    async with ends(whose) as made:
-        end = await made.connect()
+async def test_the_end_of_a_half_is_told_once_while_reading_is_paused(ours: Whose, told: bool) -> None:
+    """It may be read then, with what came before it, or later."""
+    async with ends(ours) as made:
+        end = await made.connect(left=lambda end: told)
         end.transport.pause_reading()
         end.peer.send(b"last words")
-        end.peer.close()
         await settled()
         assert end.calls == ["made"] and made.is_quiet()
-        end.transport.resume_reading()
+        end.peer.shutdown(socket.SHUT_WR)
+        await settled()
+        assert made.is_quiet()
+        if not told:
+            assert end.calls == ["made", "left"] and end.data == b""
+            end.transport.pause_reading()
+            await settled()
+            assert end.calls == ["made", "left", "left"] and made.is_quiet(), "it may be of interest by now"
+            end.transport.resume_reading()
         await end.until("lost")
-        assert (end.story, end.data) == ("made data eof lost", b"last words")
+        assert end.story == "made left data eof lost" and end.data == b"last words"
 
 
+@pytest.mark.parametrize("half", [False, True], ids=["open", "half closed"])
 @on_each_loop
-async def test_what_came_before_a_reset_is_read(whose: Whose) -> None:
-    async with ends(whose) as made:
+async def test_a_connection_that_breaks_while_reading_is_paused_is_lost(ours: Whose, half: bool) -> None:
+    async with ends(ours) as made:
         end = await made.connect()
         end.transport.pause_reading()
         end.peer.send(b"last words")
+        if half:
+            end.peer.shutdown(socket.SHUT_WR)
+            await settled()
         end.reset()
-        await settled()
-        assert end.calls == ["made"] and made.is_quiet()
-        end.transport.resume_reading()
         await end.until("lost")
-        assert end.data == b"last words"
-        assert end.story == "made data lost" or sys.platform != "linux"  # elsewhere that is no reset
+        assert end.story == ("made left lost" if half else "made lost") and end.data == b""
+
+
+@on_each_loop
+async def test_a_connection_that_breaks_behind_its_end_is_lost(ours: Whose) -> None:
+    """Nothing is read any more where the peer has closed its half."""
+    async with ends(ours) as made:
+        end = await made.connect(eof=keep_open)
+        end.peer.shutdown(socket.SHUT_WR)
+        await settled()
+        assert end.calls == ["made", "eof"] and made.is_quiet()
+        end.reset()
+        await end.until("lost")
+        assert end.story == "made eof lost"
 
 
 # ---- The peer's half is closed ---------------------------------------------------------------------------------------

@@ -218,8 +218,8 @@ class Wrong(Exception):
     """What a client was owed, and did not get."""
 
 
-class Honest:
-    """A client of the `websockets` library that sends messages of every form and size, and must get each one back.
+class Owed:
+    """A client that must get all that it is owed.
 
     Attributes:
         counts: What was sent and received, added to.
@@ -229,6 +229,10 @@ class Honest:
         self.random = random.Random(seed)
         self.target = target
         self.counts = counts
+
+
+class Honest(Owed):
+    """A client of the `websockets` library that sends messages of every form and size, and must get each one back."""
 
     async def run(self) -> None:
         port, tls = self.target.pick(self.random)
@@ -278,13 +282,8 @@ class Honest:
             yield message[at : at + size]
 
 
-class Visitor:
+class Visitor(Owed):
     """A browser's requests for pages and files, on one connection that stays open."""
-
-    def __init__(self, target: Target, seed: int, counts: Counter[str]) -> None:
-        self.random = random.Random(seed)
-        self.target = target
-        self.counts = counts
 
     async def run(self) -> None:
         port, tls = self.target.pick(self.random)

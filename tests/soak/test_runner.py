@@ -45,4 +45,11 @@ def test_few_rounds_say_nothing(count: int) -> None:
 
 def test_the_log() -> None:
     log = "WARNING:crest:on_message was cancelled, 2 s after the connection ended\n\nERROR:crest:what?\n"
-    assert unexpected(log) == ["ERROR:crest:what?"]
+    assert unexpected(log, direct=True) == ["ERROR:crest:what?"]
+
+
+def test_the_log_of_transports_that_are_told_late() -> None:
+    """crest's own are not."""
+    log = "WARNING:asyncio:socket.send() raised exception.\n"
+    assert unexpected(log, direct=False) == []
+    assert unexpected(log, direct=True) == [log.rstrip()]

@@ -15,6 +15,7 @@ from multidict import CIMultiDictProxy, MultiDictProxy
 
 import crest
 from crest import (
+    Accept,
     App,
     CloseCode,
     Deflate,
@@ -43,6 +44,14 @@ async def authenticate(request: Request) -> str:
     raise Reject(reason="why", headers=[("X-Name", "value")])
 
 
+Accept("Alice", max_queue=3, max_message_rate=(10, 50), max_byte_rate=None, on_rate="wait", idle_timeout=...)
+Accept("Alice", max_queue=None)  # type: ignore[arg-type]
+Accept("Alice", on_rate="open")  # type: ignore[arg-type]
+Accept("Alice", 3)  # type: ignore[call-arg]
+WebSocketServer(max_message_rate=5, on_rate="drop")
+App(close_codes="rfc6455")
+
+
 @ws.on_connect
 def connected(conn: WebSocketConnection) -> None:
     assert_type(conn.get_id(), str)
@@ -54,6 +63,7 @@ def connected(conn: WebSocketConnection) -> None:
     assert_type(conn.ping(), bool)
     assert_type(conn.buffered, int)
     assert_type(conn.dropped, int)
+    assert_type(conn.discarded, int)
     assert_type(conn.latency, float | None)
     assert_type(conn.subprotocol, str | None)
     assert_type(conn.remote_address, tuple[str, int] | None)
@@ -90,7 +100,11 @@ def failed(conn: WebSocketConnection, error: ErrorText) -> None:
 
 def check_handlers() -> None:
     assert_type(connected(ws.get_connections()[0]), None)
+    ws.on_message(lambda conn, message: conn.send(message))
     ws.on_binary(lambda conn, data: None)
+    ws.on_close(lambda *args: None)
+    ws.on_upgrade(lambda request: None)
+    app.get("/lambda")(lambda request: "page")
     ws.on_drain(lambda conn: None)
     ws.broadcast("101.5", key="AAPL")
     ws.broadcast_binary(b"101.5", key=("AAPL", 1))

@@ -18,7 +18,7 @@ from crest.wire.handshake import (
     parse_subprotocols,
     wants_upgrade,
 )
-from crest.wire.head import RequestHead, parse_head
+from crest.wire.head import HeadReader, RequestHead, parse_head
 
 ANSWER = (
     b"HTTP/1.1 101 Switching Protocols\r\n"
@@ -198,6 +198,19 @@ def test_hosts(host: bytes) -> None:
     check_host(request(b"Host: " + host, without=b"Host"))
 
 
+def test_http_1_0_may_have_no_host() -> None:
+    def old(*headers: bytes) -> RequestHead:
+        head = HeadReader().feed(b"\r\n".join([b"GET / HTTP/1.0", *headers, b"", b""]))
+        assert head is not None
+        return head
+
+    check_host(old())
+    check_host(old(b"Host: a"))
+    for headers, why in (([b"Host: a", b"Host: a"], "Host is repeated"), ([b"Host:"], "Host is not a host name")):
+        with pytest.raises(HandshakeError, match=why):
+            check_host(old(*headers))
+
+
 @pytest.mark.parametrize(("value", "announced"), [(b"0", False), (b"00", False), (b"1", True), (b"10", True)])
 def test_a_length_of_zero_announces_nothing(value: bytes, announced: bool) -> None:
     head = request(b"Content-Length: " + value)
@@ -334,7 +347,7 @@ def test_compression_is_accepted() -> None:
     head = request(PROTOCOL + b"a", *[EXTENSIONS + value for value in offers])
     response, subprotocol, compression = accept(head, ["a"], Deflate(client_no_context_takeover=False))
     assert compression is not None
-    assert compression.response == "permessage-deflate; server_no_context_takeover; server_max_window_bits=10"
+    assert compression.response == "permessage-deflate; server_max_window_bits=10"
     lines = [EXTENSIONS + compression.response.encode(), PROTOCOL + b"a", b"", b""]
     assert (response, subprotocol) == (ANSWER + b"\r\n".join(lines), "a")
 

@@ -1,12 +1,14 @@
 """crest.wire.head against byte literals: RFC 9112 sections 2, 3 and 5."""
 
 import random
+import re
+from contextlib import suppress
 
 import pytest
 from client import EXAMPLE
 
 from crest.exceptions import HandshakeError
-from crest.wire.head import HeadReader, RequestHead, authority_of, parse_head, path_of, shown, split_target
+from crest.wire.head import HeadReader, RequestHead, authority_of, parse_head, path_of, route_of, shown, split_target
 
 
 def read(raw: bytes) -> RequestHead:
@@ -404,6 +406,65 @@ def test_whatever_is_accepted_is_read_as_by_hand(seed: int) -> None:
             assert head.raw.endswith(b"\r\n\r\n") and head.raw.count(b"\r\n\r\n") == 1
             assert (head.method, head.target, head.version, list(head.headers.items())) == by_hand(head.raw)
     assert accepted > 300
+
+
+@pytest.mark.parametrize("target", ["/", "/a%20b?x=1", "http://host", "http://host/ws", "/%23"])
+def test_a_route(target: str) -> None:
+    assert route_of(target) == path_of(target)
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("*", "has no path"),
+        ("host:80", "has no path"),
+        ("/ws#", "has a fragment, which no request may have: '/ws#'"),
+        ("/ws?a#b", "has a fragment"),
+        ("/#/ws", "has a fragment"),
+        ("http://host/ws#x", "has a fragment"),
+        ("http://host#x", "has a fragment"),
+    ],
+)
+def test_no_route(target: str, why: str) -> None:
+    with pytest.raises(HandshakeError, match=re.escape(why)) as caught:
+        route_of(target)
+    assert caught.value.status == 400
+
+
+# --- HEAD
+
+
+def fed(*chunks: bytes) -> HeadReader:
+    """A reader that has read these chunks, or refused the last one."""
+    reader = HeadReader(max_size=100)
+    with suppress(HandshakeError):
+        for chunk in chunks:
+            reader.feed(chunk)
+    return reader
+
+
+HEADS = [b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", b"HEAD ", b"\r\nHEAD / HTTP/1.1\r\n", b"HEAD / HTTP/2.0\r\n\r\n"] + [
+    b"HEAD / HTTP/1.1\r\nmalformed\r\n",
+    b"HEAD / HTTP/1.1\r\nX: " + b"y" * 100,
+]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_head_request_is_known_as_soon_as_it_can_be(head: bytes) -> None:
+    assert fed(head).is_head
+    assert fed(head + b"GET / HTTP/1.1").is_head
+    for at in range(1, len(head)):
+        assert fed(head[:at], head[at:]).is_head
+    assert fed(*(head[at : at + 1] for at in range(len(head)))).is_head
+
+
+@pytest.mark.parametrize(
+    "other",
+    [b"", b"\r\n", b"HEAD", b"GET / HTTP/1.1\r\n\r\nHEAD ", b"HEADS /", b"head / HTTP/1.1", b" HEAD /", b"\x16HEAD "],
+)
+def test_what_is_no_head_request(other: bytes) -> None:
+    assert not fed(other).is_head
+    assert not fed(*(other[at : at + 1] for at in range(len(other)))).is_head
 
 
 # --- Error texts

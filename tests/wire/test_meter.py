@@ -218,3 +218,79 @@ def test_no_stream_gets_more_than_rate_and_burst() -> None:
                 break
             taken += len(events)
             assert taken <= burst + rate * now / 1000 + 1e-6
+
+
+# ---- What is dropped -------------------------------------------------------------------------------------------------
+
+DROPPED = (-3, "")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        frame(TEXT, b"a"),
+        frame(BINARY, b"x" * 70_000),
+        fragmented(TEXT, [b"a", b"", b"b"]),
+        fragmented(BINARY, [b"x" * 200, b"y" * 300]),
+    ],
+)
+def test_a_message_is_dropped_whole(message: bytes) -> None:
+    """Whatever the cut; and what is no message goes on."""
+    stream = frame(TEXT, b"first") + message * 2 + frame(PONG, b"p") + message + frame(CLOSE, b"\x03\xe8")
+    for feed in DELIVERIES.values():
+        for chunks in cuts(stream):
+            made = FrameReader(meter=Meter(Rates((0.001, 1), None, False, "drop")))
+            events = [event for chunk in chunks for event in feed(made, chunk)]
+            assert events == [(TEXT, "first"), DROPPED, DROPPED, (PONG, b"p"), DROPPED, (CLOSE, 1000, "")]
+
+
+def test_bytes_may_run_out_within_a_message() -> None:
+    """It is dropped whole, what it took by then is taken, and the rest of it takes nothing."""
+    meter = Meter(Rates(None, (1000, 1000), False, "drop"))
+    made = FrameReader(meter=meter)
+    for piece in cut(frame(TEXT, b"x" * 5000), 300):
+        events = made.feed(piece)
+    assert events == [DROPPED]
+    meter.refill(500)
+    assert made.feed(frame(TEXT, b"y" * 400)) == [(TEXT, "y" * 400)]
+
+
+@pytest.mark.parametrize("takeover", [True, False])
+@pytest.mark.parametrize("inflated", [True, False])
+def test_what_refers_to_a_dropped_message_can_be_read(takeover: bool, inflated: bool) -> None:
+    stream = zlib.compressobj(wbits=-15)
+    sent = []
+    for text in (b"Hello, hello, hello " * 30, b"Hello, hello, hello " * 31, b"Hello"):
+        sent.append((stream.compress(text) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4])
+        if not takeover:
+            stream = zlib.compressobj(wbits=-15)
+    limits = (None, (0.001, 610), True) if inflated else ((0.001, 0.5 + 0.5), None, False)
+    for chunk in (1 << 20, 1, 10):
+        meter = Meter(Rates(*limits, "drop"))
+        made = FrameReader(inflater=Inflater(Codec(), 15, takeover=takeover), meter=meter)
+        data = b"".join(frame(RSV1 | TEXT, each) for each in sent[:2])
+        events = [event for piece in cut(data, chunk) for event in made.feed(piece)]
+        assert [event[0] for event in events] == ([DROPPED[0]] * 2 if inflated else [TEXT, DROPPED[0]])
+        meter.refill(1 << 31)
+        meter.refill((1 << 32) - 1)
+        assert made.feed(frame(RSV1 | TEXT, sent[2])) == [(TEXT, "Hello")]
+
+
+def test_mistakes_are_mistakes_still() -> None:
+    made = FrameReader(meter=Meter(Rates((0.001, 1), None, False, "drop")))
+    events = made.feed(frame(TEXT, b"") + frame(TEXT, b"a", fin=False) + frame(TEXT, b"b"))
+    assert events[1][:2] == (FAIL, 1002)
+
+
+@pytest.mark.parametrize("policy", ["close", "drop", "wait"])
+def test_names_of_policies(policy: str) -> None:
+    Rates((1, 1), None, False, policy)
+    with pytest.raises(ValueError):
+        Rates((1, 1), None, False, policy.upper())
+
+
+def test_what_is_owed_is_made_up_for() -> None:
+    """With "wait" nothing is refused here: whoever feeds the reader waits."""
+    meter = Meter(Rates((10, 1), None, False, "wait"))
+    made = FrameReader(meter=meter)
+    assert made.feed(frame(TEXT, b"") * 5) == [(TEXT, "")] * 5

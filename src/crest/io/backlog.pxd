@@ -42,6 +42,7 @@ cdef class Owner(Deadline):
     cdef int call_soon(self, object callback) except -1
     cdef int abort(self) except -1
     cdef int give_up(self, str reason) except -1
+    cdef uint64_t max_backlog(self, uint64_t usual) noexcept
 
 
 cdef class Feed(Pending):
@@ -51,6 +52,7 @@ cdef class Feed(Pending):
     cdef readonly uint8_t policy            # a Policy
     cdef uint64_t start                     # up to here everyone has everything, or has it among its pieces
     cdef uint64_t end
+    cdef uint64_t posted                    # bytes of calls that wait: from other threads, or from within sections
     cdef int join(self, Backlog outbox) except -1
     cdef int catch_up(self, Backlog outbox) except -1
     cdef int leave(self, Backlog outbox) except -1
@@ -77,6 +79,7 @@ cdef class Backlog(Pieces):
     cdef size_t waiting(self) noexcept
     cdef Budget budget(self)
     cdef bint drops(self) noexcept
+    cdef uint64_t limit(self) noexcept
     cdef bint has_room(self, size_t needed) except -1
     cdef int overflow(self, uint64_t messages) except -1
     cdef int cut_short(self, BaseException error) except -1

@@ -52,6 +52,10 @@ cdef class Owner(Deadline):
         """Forget what has come and is not handled, and end the connection: its memory is needed."""
         raise NotImplementedError
 
+    cdef uint64_t max_backlog(self, uint64_t usual) noexcept:
+        """Return how many bytes may wait for the peer, if that is not as usual."""
+        return usual
+
 
 cdef class Feed(Pending):
     cdef int join(self, Backlog outbox) except -1:
@@ -118,12 +122,16 @@ cdef class Backlog(Pieces):
     cdef inline bint drops(self) noexcept:
         return self.feed.policy == DROP_NEWEST or self.feed.policy == DROP_OLDEST
 
+    cdef uint64_t limit(self) noexcept:
+        """Return how many bytes may wait."""
+        return self.feed.max_backlog if self.owner is None else self.owner.max_backlog(self.feed.max_backlog)
+
     cdef bint has_room(self, size_t needed) except -1:
         """Whether a frame fits into the backlog; the oldest may have to make way for it. What the transport has is out
         of reach for that: it counts as sent."""
         if self.feed.policy == DROP_OLDEST:
-            return self.make_way(needed, self.feed.max_backlog, &self.dropped)
-        return self.waiting() + needed <= self.feed.max_backlog
+            return self.make_way(needed, self.limit(), &self.dropped)
+        return self.waiting() + needed <= self.limit()
 
     cdef int overflow(self, uint64_t messages) except -1:
         """So many messages did not fit: the backlog policy decides."""
@@ -135,11 +143,16 @@ cdef class Backlog(Pieces):
         self.dropped += messages
         return 0
 
+    def _log_fields(self):
+        """What lines of the log about this have as fields: a dict for `extra`, or None. The floor above knows."""
+        return None
+
     cdef int cut_short(self, BaseException error) except -1:
         """Cut the connection: what it is to be sent can not be, most often for want of memory."""
         self._cut_off()
         try:
-            logger.error("%r is cut off: what waits for it can not be sent", self, exc_info=error)
+            logger.error(
+                "%r is cut off: what waits for it can not be sent", self, exc_info=error, extra=self._log_fields())
         except MemoryError:
             pass
         return 0
@@ -147,7 +160,7 @@ cdef class Backlog(Pieces):
     def _close_overflowed(self):
         if self.owner is not None:
             self.owner.fail(
-                CLOSE_TRY_AGAIN_LATER, f"the peer reads too slowly: max_backlog is {self.feed.max_backlog} bytes")
+                CLOSE_TRY_AGAIN_LATER, f"the peer reads too slowly: max_backlog is {self.limit()} bytes")
 
     # ---- What the budget asks for --------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ logger = logging.getLogger("crest")
 
 cdef double TICK = 0.05             # seconds
 cdef double ROUNDING = 0.001        # seconds: uvloop's timers count milliseconds, and round down as well as up
+cdef int TRIES = 8                  # to find memory for a timer
 cdef double AGAIN = 1               # second after which a deadline that had no memory for its work expires again
 
 
@@ -137,7 +138,7 @@ cdef class Clock:
             self.expire(now)
         finally:
             self.timer_due = INFINITY  # if there is no memory for a timer, whoever starts next sets one
-            self.set_timer(max(self.earliest(), now + TICK), now)
+            go_on(self, now)
 
     cdef int expire(self, double now) except -1:
         cdef Ring ring
@@ -166,6 +167,19 @@ cdef class Clock:
             else:
                 found = min(found, due)
         return found
+
+
+cdef int go_on(Clock clock, double now) except -1:
+    """Set the timer for what is due next; without memory, try again."""
+    cdef int tries
+    for tries in range(TRIES, 0, -1):
+        try:
+            clock.set_timer(max(clock.earliest(), now + TICK), now)
+            break
+        except MemoryError:
+            if tries == 1:
+                raise
+    return 0
 
 
 cdef inline void link(Deadline deadline, Ring ring) noexcept:

@@ -12,7 +12,8 @@ from functools import partial
 
 from crest.io.heartbeat cimport Heartbeat, descriptor_of
 from crest.io.inbox cimport CLOSE, ERROR, TRIES
-from crest.wire.rfc6455 cimport MAX_CLOSE_REASON
+from crest.io.watch cimport watch, watched
+from crest.wire.rfc6455 cimport CLOSE_TRY_AGAIN_LATER, MAX_CLOSE_REASON
 
 from crest.io.inbox import ErrorText
 
@@ -65,6 +66,8 @@ cdef class Closing(Heartbeat):
     cdef int fail(self, int code, str error) except -1:
         if self.ended:
             return 0
+        if code == CLOSE_TRY_AGAIN_LATER:
+            code = self.turn.busy_code
         if not self.close_sent:
             self.send_close(code, error)
         try:
@@ -95,7 +98,9 @@ cdef class Closing(Heartbeat):
         return 0
 
     def _read_on(self):
+        cdef uint32_t since = watch(self.hub, self.turn.clock)
         self.has_room()
+        watched(self.hub, self.turn.clock, self.connection, since)
 
     cdef int finish(self, int code, str reason) except -1:
         """Deliver on_close, once. Without memory for that it is still to be done."""
@@ -107,7 +112,7 @@ cdef class Closing(Heartbeat):
         self.deliver(CLOSE, boxed, reason)
         self.ended = True
         self.unread = None
-        return 0
+        return self.log_close(code, reason)
 
     cdef int linger(self) except -1:
         """Close the TCP connection such that the peer gets all that was sent. To close the socket now, with bytes of
@@ -157,7 +162,7 @@ cdef class Closing(Heartbeat):
 
     cdef int idle(self) except -1:
         cdef int tries
-        if self.lost:
+        if self.lost and (self.connection is None or self.turn.corked is not self.connection):  # else it is being read
             self.clear_deadline()
             for tries in range(TRIES, 0, -1):
                 try:

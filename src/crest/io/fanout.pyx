@@ -289,10 +289,10 @@ cdef class Fanout(Feed):
         cdef uint64_t position = outbox.seen, stop = self.end, refused = 0
         if self.latest is not None and (outbox.blocked or outbox.lagging):
             return self.skip_keyed(outbox)
-        if outbox.blocked and outbox.waiting() + (stop - position) > self.max_backlog:
+        if outbox.blocked and outbox.waiting() + (stop - position) > outbox.limit():
             if self.policy == DROP_OLDEST:
                 return self.push_newest(outbox)
-            stop = self.fitting(position, stop, self.max_backlog - min(outbox.waiting(), self.max_backlog), &refused)
+            stop = self.fitting(position, stop, outbox.limit() - min(outbox.waiting(), outbox.limit()), &refused)
         self.push_range(outbox, position, stop)
         outbox.seen = self.end
         if refused:
@@ -330,9 +330,9 @@ cdef class Fanout(Feed):
         while position < self.end:
             stop = self.latest.position_of(index, self.end)
             fits = stop
-            if refused or outbox.waiting() + (stop - position) > self.max_backlog:
+            if refused or outbox.waiting() + (stop - position) > outbox.limit():
                 fits = self.fitting(
-                    position, stop, self.max_backlog - min(outbox.waiting(), self.max_backlog), &refused)
+                    position, stop, outbox.limit() - min(outbox.waiting(), outbox.limit()), &refused)
             self.push_range(outbox, position, fits)
             position = self.latest.end_of(index, self.end)
             index += 1

@@ -10,7 +10,7 @@ cdef class Heartbeat(Inbox):
     cdef uint32_t heard             # when bytes came last, or there was another sign of life
     cdef uint32_t spoke             # when a message came last; of no WebSocket, see Closing.is_taking
     cdef uint32_t asked             # when a ping was sent that nothing has come after; 0: there is none
-    cdef uint32_t acknowledged      # bytes by the peer's kernel, at the last look; modulo 2**32
+    cdef uint32_t acknowledged      # bytes by its kernel, at the last look; if it is not read, and those that came
 
     cdef int begin(self) except -1
     cdef int beat(self) except -1
@@ -20,6 +20,7 @@ cdef class Heartbeat(Inbox):
     cdef bint has_input(self) except -1
     cdef bint is_alive(self) except -1
     cdef bint takes_output(self) except -1
+    cdef bint is_silent(self) except -1
     cdef bint is_reading(self) except -1
 
 

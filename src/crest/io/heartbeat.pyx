@@ -7,9 +7,14 @@ message has come for `idle_timeout` is one to part from, however well it answers
 A read only notes the time. The connection's one deadline, on the loop's one timer, finds out what that means when it
 expires: that it is to be set again for what is left, most of the time.
 
-A peer is not to blame for what it could not say, or what was not listened to: nobody is asked while crest itself does
-not read (its async handler has too much to do), and nobody has failed to answer while bytes of the peer are unread (a
-handler blocks the loop), or while it is still taking what was sent before the ping (it is slow).
+A peer is not to blame for what it could not say, or what was not listened to. It has not failed to answer while bytes
+of it are unread (a handler blocks the loop), or while it is still taking what was sent before the ping (it is slow).
+
+While crest itself does not read (an async handler of this peer has too much to do), bytes that are unread say nothing:
+they may be old, and the answer to a ping may have no room behind them. The peer's kernel still acknowledges what is
+sent. So that is a pong, which wants no answer (section 5.5.3). The peer is alive unless its kernel owes an
+acknowledgement and nothing at all has come. Where crest's kernel does not tell, its own time-out for what is not
+acknowledged ends the connection.
 """
 
 from libc.stdint cimport UINT32_MAX, uint32_t
@@ -20,11 +25,12 @@ from crest.io.hub cimport Hub
 from crest.io.inbox cimport Inbox
 from crest.io.outbox cimport Outbox
 from crest.io.poller cimport Pollable
-from crest.wire.rfc6455 cimport CLOSE_GOING_AWAY, CLOSE_INTERNAL_ERROR
+from crest.wire.rfc6455 cimport CLOSE_GOING_AWAY, CLOSE_INTERNAL_ERROR, OPCODE_PONG
 
 cdef extern from "net.h" nogil:
     bint crest_has_input(int fd)
     bint crest_takes_output(int fd, uint32_t* acknowledged)
+    bint crest_is_silent(int fd, uint32_t* exchanged)
 
 cdef uint32_t LEAST = 50        # milliseconds: what is left of a time is awaited at least so long; the clock's tick
 cdef uint32_t INEXACT = 20      # milliseconds: twice what a clock that is looked at cheaply may be late
@@ -47,11 +53,8 @@ cdef class Heartbeat(Inbox):
         """The deadline expires: see what that means."""
         cdef Hub hub = self.hub
         cdef uint32_t now = milliseconds(self.connection.feed.turn.clock)
-        if not self.is_reading():
-            self.heard = self.spoke = now
-            self.asked = 0
-        elif self.task is not None:
-            self.spoke = now  # it may be waiting for an answer
+        if self.task is not None or not self.is_reading():
+            self.spoke = now  # it may be waiting for an answer, or have said something that is not read
         if self.asked and left(self.asked, hub.ping_timeout, now) <= INEXACT:
             if not self.is_alive():
                 return self.call_soon(self._ping_timed_out)
@@ -76,13 +79,16 @@ cdef class Heartbeat(Inbox):
     cdef int ask(self, uint32_t now) except -1:
         """Have the peer give a sign of life. One that has yet to take what was sent before needs no ping for that."""
         cdef Outbox connection = self.connection
-        if not connection.blocked:
+        cdef bint reading = self.is_reading()
+        if not connection.blocked and reading:
             connection.push_ping()
-        if self.hub.ping_timeout:
-            self.asked = now or 1
-            self.takes_output()
-        else:
+        elif not connection.blocked:
+            connection.push_frame(OPCODE_PONG, "", 0, None)
+        if not self.hub.ping_timeout:
             self.heard = now
+            return 0
+        self.asked = now or 1
+        self.takes_output() if reading else self.is_silent()
         return 0
 
     cdef int await_next(self, uint32_t now) except -1:
@@ -112,7 +118,13 @@ cdef class Heartbeat(Inbox):
         return crest_has_input(descriptor_of(transport))
 
     cdef bint is_alive(self) except -1:
+        if not self.is_reading():
+            return not self.is_silent()
         return self.has_input() or self.takes_output()
+
+    cdef bint is_silent(self) except -1:
+        """True if nothing has come from the peer's kernel since the last look, though it owes something."""
+        return crest_is_silent(descriptor_of(self.connection.transport), &self.acknowledged)
 
     cdef bint takes_output(self) except -1:
         """Whether the peer has taken something since the last look, of more that was sent before."""

@@ -29,6 +29,10 @@ cdef class Hub:
     cdef Fanout fanout          # of the connections that do not compress
     cdef Fanout compressing     # of those that do; None, like what they share, where nothing is compressed
     cdef Compression compression
+    cdef object __weakref__
+    cdef dict options           # that it was made with
+    cdef object made            # variants of this for some of the connections, by their limits; they are weak
+    cdef Hub origin             # that this is a variant of, or None
 
     cpdef broadcast(self, text, key=*, bint compress=*)
     cpdef broadcast_binary(self, data, key=*, bint compress=*)
@@ -37,4 +41,6 @@ cdef class Hub:
     cdef FrameReader new_reader(self, object agreed, uint32_t now)
     cdef int publish_soon(
         self, uint8_t opcode, const char* data, size_t size, object owner, object key, bint compress) except -1
+    cdef int post(self, Fanout plain, Fanout compressing, uint8_t opcode, size_t size, object owner, object key,
+                  bint compress) except -1
     cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1

@@ -3,7 +3,7 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.math cimport ceil
-from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t
+from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t
 
 from crest.io.arguments cimport as_bytes, as_text, utf8_of
 from crest.io.crew cimport Crew
@@ -15,6 +15,8 @@ from crest.io.turn cimport Block, Turn, begin_section, end_section, must_wait
 from crest.wire.frames cimport FrameReader
 from crest.wire.meter cimport Meter, Rates
 from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_TEXT, RSV1
+
+from weakref import WeakValueDictionary
 
 POLICIES = "close", "drop-newest", "drop-oldest", "latest"  # in the order of outbox.pxd's Policy
 
@@ -56,6 +58,20 @@ cdef class Hub:
         self.rates = rates
         self.deflate = deflate
 
+    def __init__(self, **options):
+        self.options = options
+
+    def register(self, str event, handler):
+        """Have a handler called for an event, on the connections that are open too.
+
+        Args:
+            event: its name, "on_message" for one.
+        """
+        cdef Hub each
+        setattr(self, event, handler)
+        for each in self.variants():
+            setattr(each, event, handler)
+
     def open(self, Turn turn not None):
         """A loop begins to serve this server's connections."""
         self.crew = Crew(self.fanout_threads) if self.fanout_threads > 1 else None
@@ -64,12 +80,39 @@ cdef class Hub:
             self.compression = Compression(self.deflate)
             self.compressing = self.new_fanout(turn)
 
+    def variant(self, limits not None, changed not None):
+        """The same server, with other limits for some of its connections. Those that have the same share one.
+
+        Args:
+            limits: what tells it from other variants, hashable.
+            changed: the options in which it differs, by name.
+        """
+        cdef Hub other
+        if self.made is None:
+            self.made = WeakValueDictionary()
+        other = self.made.get(limits)
+        if other is None:
+            other = Hub(**(self.options | changed))
+            other.origin = self
+            other.on_connect, other.on_message, other.on_binary = self.on_connect, self.on_message, self.on_binary
+            other.on_close, other.on_error, other.on_drain = self.on_close, self.on_error, self.on_drain
+            self.made[limits] = other
+        other.fanout, other.compressing, other.compression = self.fanout, self.compressing, self.compression
+        return other
+
+    def variants(self):
+        """A list of those that connections have."""
+        return [] if self.made is None else list(self.made.values())
+
     cdef Fanout new_fanout(self, Turn turn):
         return Fanout(turn, max_backlog=self.max_backlog, policy=POLICIES.index(self.on_backlog),
                       slice=self.fanout_slice, crew=self.crew)
 
     def close(self):
         """No loop serves it any more."""
+        cdef Hub each
+        for each in self.variants():
+            each.close()
         self.fanout = self.compressing = self.compression = None
         if self.crew is not None:
             self.crew.stop()
@@ -77,6 +120,8 @@ cdef class Hub:
 
     cdef Fanout admit(self, Outbox connection, object agreed):
         """What a connection is to join; `agreed`: its `Agreement` on compression, or None."""
+        if self.fanout is None:
+            raise RuntimeError("no event loop serves this server any more")
         if agreed is None:
             return self.fanout
         connection.deflation = self.compression.open(agreed, not self.compressing.members)
@@ -120,15 +165,31 @@ cdef class Hub:
         if self.fanout is None:
             return 0
         if must_wait(self.fanout.turn):
-            self.fanout.turn.call_later(self._publish_posted, opcode, owner, key, compress)
+            self.post(self.fanout, self.compressing, opcode, size, owner, key, compress)
             return 0
         return self.publish(opcode, data, size, key, compress)
 
-    def _publish_posted(self, int opcode, owner, key, bint compress):
-        cdef Py_ssize_t size = 0
-        cdef const char* data = utf8_of(owner, &size) if opcode == OPCODE_TEXT else PyBytes_AS_STRING(owner)
+    cdef int post(self, Fanout plain, Fanout compressing, uint8_t opcode, size_t size, object owner, object key,
+                  bint compress) except -1:
+        """Broadcast from another thread, or within a section: it is done soon."""
+        cdef bint called
+        count_posted(plain, compressing, size)  # before the loop's thread can take it off
+        try:
+            called = plain.turn.call_later(
+                self._publish_posted, plain, compressing, opcode, size, owner, key, compress)
+        except BaseException:
+            count_posted(plain, compressing, -<int64_t>size)
+            raise
+        if not called:
+            count_posted(plain, compressing, -<int64_t>size)
+        return 0
+
+    def _publish_posted(self, Fanout plain, Fanout compressing, int opcode, size_t size, owner, key, bint compress):
+        cdef Py_ssize_t length = size
+        cdef const char* data = utf8_of(owner, &length) if opcode == OPCODE_TEXT else PyBytes_AS_STRING(owner)
+        count_posted(plain, compressing, -<int64_t>size)
         if self.fanout is not None:
-            self.publish(<uint8_t>opcode, data, size if opcode == OPCODE_TEXT else len(owner), key, compress)
+            self.publish(<uint8_t>opcode, data, size, key, compress)
 
     cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1:
         """Broadcast to those that do not compress, and to those that do: compressed once for all, if it is worth it.
@@ -160,6 +221,14 @@ cdef class Hub:
         finally:
             end_section(turn)
         return 0
+
+
+cdef int count_posted(Fanout plain, Fanout compressing, int64_t size) except -1:
+    """Have broadcasts that wait count in `buffered` of all connections."""
+    plain.posted += size
+    if compressing is not None:
+        compressing.posted += size
+    return 0
 
 
 cdef list members_of(Fanout fanout):

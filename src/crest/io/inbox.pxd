@@ -33,7 +33,10 @@ cdef class Inbox(Owner):
     cdef uint8_t deaf           # nor are they since the application has called close()
     cdef uint8_t drain_waits    # in the queue
 
+    cdef uint64_t max_backlog(self, uint64_t usual) noexcept
     cdef int log_mistake(self, object text) except -1
+    cdef int log_error(self, str text, BaseException error) except -1
+    cdef int log_close(self, int code, str reason) except -1
     cdef int relieved(self) except -1
     cdef int keep(self, int kind, uint64_t size) except -1
     cdef tuple next_event(self)

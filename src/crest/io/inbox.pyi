@@ -10,6 +10,12 @@ from crest.io.turn import Turn
 logger: logging.Logger
 
 class ErrorText(str):
+    """What `on_error` gets: a text that says what went wrong and where.
+
+    Attributes:
+        exception: what a handler raised; None when the error was the peer's.
+    """
+
     __slots__ = ("exception",)
     exception: BaseException | None
     def __new__(cls, text: str, exception: BaseException | None = None) -> Self: ...

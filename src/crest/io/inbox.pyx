@@ -2,8 +2,8 @@
 
 Events reach the handlers one at a time, in order. A plain function is called directly; what an `async def` returns is
 awaited in a task, and until it has ended, further events of this connection wait here. The reading side is told when
-too many do (`is_full`) and when there is room again (`has_room`). What a handler raises goes to `on_error`, or else
-to the log, and never further: no handler can stop the server, nor reach another connection.
+too many do (`is_full`) and when there is room again (`has_room`). What a handler raises goes to the log and to
+`on_error`, and never further: no handler can stop the server, nor reach another connection.
 """
 
 from cpython.object cimport PyObject, PyTypeObject
@@ -33,6 +33,11 @@ cdef extern from *:
     PyObject* PyObject_Vectorcall(PyObject* callee, PyObject** arguments, size_t count, PyObject* names) noexcept
 
 logger = logging.getLogger("crest")
+cdef object is_enabled_for = logger.isEnabledFor
+cdef object DEBUG = logging.DEBUG
+
+# What the handler is called for whose awaitable `Inbox.call` has returned: ERROR when that of another event raised.
+cdef Event awaited = CONNECT
 
 cdef uint32_t PAUSE = 1000  # milliseconds after a line about a client's mistake: anyone can make as many as they like
 
@@ -73,6 +78,9 @@ cdef class Inbox(Owner):
         peer."""
         raise NotImplementedError
 
+    cdef uint64_t max_backlog(self, uint64_t usual) noexcept:
+        return usual if self.hub is None else self.hub.max_backlog
+
     cdef int relieved(self) except -1:
         """The peer has taken some of what waited for it: on_drain is due if that was all."""
         cdef uint32_t since
@@ -92,7 +100,7 @@ cdef class Inbox(Owner):
             return self.intake.append(event, first, second)
         result = self.call(event, first, second)
         if result is not None:
-            self.await_result(event, result)
+            self.await_result(awaited, result)
         return 0
 
     cdef int keep(self, int kind, uint64_t size) except -1:
@@ -157,24 +165,26 @@ cdef class Inbox(Owner):
 
     cdef int log_mistake(self, object text) except -1:
         """A client's mistake that no handler is told of: a line in the log, or one more in the next."""
-        cdef Hub hub = self.hub
+        cdef Hub hub = self.hub if self.hub.origin is None else self.hub.origin
         cdef uint32_t now = milliseconds(self.connection.feed.turn.clock)
         if hub.mistakes and now - hub.mistake_told < PAUSE:
             hub.mistakes += 1
             return 0
         others = f" ({hub.mistakes - 1} more before)" if hub.mistakes > 1 else ""
-        logger.info("%s: %s%s", self.connection.get_id(), text, others)
+        logger.info("%s: %s%s", self.connection.get_id(), text, others, extra=self.connection._log_fields())
         hub.mistake_told = now
         hub.mistakes = 1
         return 0
 
     cdef object awaitable_of(self, Event event, object handler, PyObject* returned):
         """What a handler returned, NULL when it raised, if that has to be awaited; else None."""
+        global awaited
         cdef object awaitable = None
         try:
             result = owned(returned)
             if result is not True and result is not False and isawaitable(result):
                 awaitable = result
+                awaited = event
         except BaseException as error:
             if self.turn.was_forked():
                 end_child(error)
@@ -182,13 +192,12 @@ cdef class Inbox(Owner):
         return awaitable
 
     cdef object handler_failed(self, Event event, str name, BaseException error):
-        """A handler raised: tell on_error; without one, or when it was on_error that raised, log it and close with
-        1011.
-        Returns what has to be awaited, or None."""
+        """Log what a handler raised, and tell on_error. Without one, or when it was on_error that raised, close with
+        1011. Returns what has to be awaited, or None."""
         text = f"handler {name} raised {type_of(error)}: {text_of(error)}"
+        self.log_error(text, error)
         if event != ERROR and self.hub.on_error is not None:
             return self.call(ERROR, ErrorText(text, error), None)
-        logger.error("%s: %s", self.connection.get_id(), text, exc_info=error)
         self.close(CLOSE_INTERNAL_ERROR, "internal error")
         return None
 
@@ -261,6 +270,8 @@ cdef class Inbox(Owner):
                 if self.abandoned and event != CLOSE:
                     continue
                 awaitable = self.call(<Event>event, first, second)
+                if awaitable is not None:
+                    event = awaited
             except Exception as error:
                 tries -= 1
                 self.broke_off(error)
@@ -277,7 +288,8 @@ cdef class Inbox(Owner):
                 current_task().uncancel()
             if self.abandoned:
                 logger.warning("%s: handler %s was cancelled, %g s after the connection ended",
-                               self.connection.get_id(), name_of(awaitable), self.hub.close_timeout)
+                               self.connection.get_id(), name_of(awaitable), self.hub.close_timeout,
+                               extra=self.connection._log_fields())
             elif not self.leaves_loop():
                 return self.handler_failed(event, name_of(awaitable), error)
         except Exception as another:
@@ -287,10 +299,24 @@ cdef class Inbox(Owner):
     cdef int broke_off(self, Exception error) except -1:
         """Cut the connection: crest itself has failed to deliver an event, for want of memory most likely."""
         self.abort()
+        return self.log_error("the connection is cut off", error)
+
+    cdef int log_error(self, str text, BaseException error) except -1:
+        """Log a text with a traceback. Without memory for that it is lost, and nothing else is."""
         try:
-            logger.error("%s is cut off", self.connection.get_id(), exc_info=error)
+            logger.error("%s: %s", self.connection.get_id(), text, exc_info=error, extra=self.connection._log_fields())
         except MemoryError:
             pass
+        return 0
+
+    cdef int log_close(self, int code, str reason) except -1:
+        """Log the end of the connection, for who wants to see all of them."""
+        if is_enabled_for(DEBUG):
+            try:
+                logger.debug("%s: closed with %d %s", self.connection.get_id(), code, reason,
+                             extra=self.connection._log_fields())
+            except MemoryError:
+                pass
         return 0
 
     cdef int look_after(self, bint collectable) except -1:

@@ -77,7 +77,7 @@ def with_own_methods(cls):
 cdef class Broadcaster:
     """Who broadcasts by a hub."""
 
-    cdef public Hub hub
+    cdef public Hub _hub
 
     @cython.nonecheck(True)
     def broadcast(self, text not None, *, key=None, bint compress=True):
@@ -93,7 +93,7 @@ cdef class Broadcaster:
             TypeError: `text` is not `str`; bytes go through `broadcast_binary`. Or `key` is not hashable.
             UnicodeEncodeError: It has a lone surrogate, which UTF-8 can not carry.
         """
-        self.hub.broadcast(text, key, compress)
+        self._hub.broadcast(text, key, compress)
 
     @cython.nonecheck(True)
     def broadcast_binary(self, data not None, *, key=None, bint compress=True):
@@ -106,4 +106,4 @@ cdef class Broadcaster:
         Raises:
             TypeError: `data` is not bytes-like; text goes through `broadcast`. Or `key` is not hashable.
         """
-        self.hub.broadcast_binary(data, key, compress)
+        self._hub.broadcast_binary(data, key, compress)

@@ -55,6 +55,11 @@ static inline int crest_takes_output(int fd, uint32_t *acknowledged) {
     return 0;
 }
 
+static inline int crest_is_silent(int fd, uint32_t *exchanged) {
+    (void)fd, (void)exchanged;
+    return 0;
+}
+
 static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t count) {
     (void)fd, (void)pieces, (void)count;
     return CREST_BROKEN;
@@ -161,6 +166,24 @@ static inline int crest_takes_output(int fd, uint32_t *acknowledged) {
     return *acknowledged != before && (info.tcpi_unacked || info.tcpi_notsent_bytes);
 #else
     (void)fd, (void)acknowledged;
+    return 0;
+#endif
+}
+
+/* Whether nothing has come from the peer's kernel since this was asked with the same `exchanged`, no acknowledgement
+ * either, though it owes some: for bytes that were sent, or for more than one question whether it has room for any. Always
+ * 0 where the kernel does not tell. */
+static inline int crest_is_silent(int fd, uint32_t *exchanged) {
+#ifdef __linux__
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    uint32_t before = *exchanged;
+    memset(&info, 0, sizeof info);
+    if (fd < 0 || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0) return 0;
+    *exchanged = (uint32_t)(info.tcpi_bytes_acked + info.tcpi_bytes_received);
+    return *exchanged == before && (info.tcpi_unacked || info.tcpi_probes > 1);
+#else
+    (void)fd, (void)exchanged;
     return 0;
 #endif
 }

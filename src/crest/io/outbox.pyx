@@ -149,10 +149,12 @@ cdef class Outbox(Sender):
 
     @property
     def buffered(self):
-        """Bytes that were sent and that the kernel has not taken yet."""
+        """Bytes that were sent and that the kernel has not taken yet. Those of calls from other threads count as the
+        payload has them, until the loop has got to them."""
         cdef uint64_t unseen = 0
         if self.state == OPEN:
-            unseen = self.feed.end - self.seen + (self.feed.lag(self) if self.lagging else 0)
+            unseen = self.feed.end - self.seen + self.feed.posted + (self.feed.lag(self) if self.lagging else 0)
+            unseen += self.posted
         return self.waiting() + unseen
 
     @property
@@ -205,16 +207,22 @@ cdef class Outbox(Sender):
 
     cdef bint post(self, uint8_t opcode, size_t size, object owner, bint compress) except -1:
         """Send from another thread, or within a section: it is done soon."""
+        cdef bint called
         cdef size_t before = self.posted
         if self.feed.policy == DROP_NEWEST:
             before += self.waiting()
-        if self.blocked and before + size > self.feed.max_backlog and self.drops():
+        if self.blocked and before + size > self.limit() and self.drops():
             self.dropped += 1
             return False
-        if not self.feed.turn.call_later(self._push_posted, opcode, owner, size, compress):
-            return False
-        self.posted += size
-        return True
+        self.posted += size  # before the loop's thread can take it off
+        try:
+            called = self.feed.turn.call_later(self._push_posted, opcode, owner, size, compress)
+        except BaseException:
+            self.posted -= size
+            raise
+        if not called:
+            self.posted -= size
+        return called
 
     def _push_posted(self, int opcode, owner, size_t size, bint compress):
         cdef Py_ssize_t length = size

@@ -1,7 +1,8 @@
 /* Which sockets are ready: epoll on Linux, kqueue on macOS and the BSDs. Knows file descriptors; no Python, no protocol.
  *
  * All of it is level-triggered: what was not read or written now is reported again. A hang-up or an error makes a
- * descriptor readable and writable, so that the next recv(2) or send(2) says what happened.
+ * descriptor readable and writable, so that the next recv(2) or send(2) says what happened. A descriptor that is not to be
+ * read can be watched for the peer's end alone: what that stands behind does not matter.
  */
 #ifndef CREST_POLL_H
 #define CREST_POLL_H
@@ -9,11 +10,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { CREST_READABLE = 1, CREST_WRITABLE = 2 };
+enum {
+    CREST_READABLE = 1,
+    CREST_WRITABLE = 2,
+    CREST_FINISHED = 4, /* the peer has closed its half, perhaps behind bytes that are not read */
+    CREST_GONE = 8,     /* the connection is gone: reset, or both halves are closed */
+    CREST_ANYTHING = CREST_READABLE | CREST_WRITABLE | CREST_FINISHED | CREST_GONE,
+};
 
 typedef struct {
     void *token; /* as it was given to crest_poll_change; NULL: not any more */
-    int ready;   /* CREST_READABLE | CREST_WRITABLE */
+    int ready;   /* what is ready of all these, watched or not */
 } crest_event;
 
 enum { CREST_EVENTS_A_CALL = 256 };
@@ -30,10 +37,12 @@ static inline int crest_poll_open(void) {
 }
 
 /* Watch a descriptor for other events than before; 0 for none, so that no hang-up is reported either. Returns 0, or -1
- * with errno: the kernel has no memory for it. To watch for less than before always succeeds. */
+ * with errno: the kernel has no memory for it. To watch for less than before always succeeds. Whatever is watched for,
+ * epoll tells of a connection that is gone. */
 static inline int crest_poll_change(int poll, int fd, int before, int after, void *token) {
     struct epoll_event event = {0};
-    event.events = (after & CREST_READABLE ? EPOLLIN : 0u) | (after & CREST_WRITABLE ? EPOLLOUT : 0u);
+    event.events = (after & CREST_READABLE ? EPOLLIN : 0u) | (after & CREST_WRITABLE ? EPOLLOUT : 0u) |
+                   (after & CREST_FINISHED ? EPOLLRDHUP : 0u);
     event.data.ptr = token;
     int failed = epoll_ctl(poll, !before ? EPOLL_CTL_ADD : !after ? EPOLL_CTL_DEL : EPOLL_CTL_MOD, fd, &event);
     return after & ~before ? failed : 0;
@@ -48,9 +57,10 @@ static inline int crest_poll_ready(int poll, crest_event *events) {
     while (n < 0 && errno == EINTR);
     for (int i = 0; i < n; i++) {
         uint32_t flags = found[i].events;
-        int broken = flags & (EPOLLHUP | EPOLLERR) ? CREST_READABLE | CREST_WRITABLE : 0;
+        int broken = flags & (EPOLLHUP | EPOLLERR) ? CREST_ANYTHING : 0;
         events[i].token = found[i].data.ptr;
-        events[i].ready = broken | (flags & EPOLLIN ? CREST_READABLE : 0) | (flags & EPOLLOUT ? CREST_WRITABLE : 0);
+        events[i].ready = broken | (flags & EPOLLIN ? CREST_READABLE : 0) | (flags & EPOLLOUT ? CREST_WRITABLE : 0) |
+                          (flags & EPOLLRDHUP ? CREST_FINISHED : 0);
     }
     return n;
 }
@@ -74,20 +84,30 @@ static inline int crest_poll_open(void) {
 
 /* Readable and writable are two filters in a kqueue. Each is changed by a call of its own: in one, the kernel stops at
  * the first that fails. A filter that is to go may be gone already. */
-static inline int crest_poll_filter(int poll, int fd, int filter, int on, void *token) {
+static inline int crest_poll_filter(int poll, int fd, int filter, int flags, void *token) {
     struct kevent change = {0};
     change.ident = (uintptr_t)fd;
     change.filter = (__typeof__(change.filter))filter; /* these two differ in their types among the BSDs */
-    change.flags = on ? EV_ADD : EV_DELETE;
+    change.flags = (__typeof__(change.flags))flags;
     change.udata = (__typeof__(change.udata))token;
-    return kevent(poll, &change, 1, NULL, 0, NULL) < 0 && on ? -1 : 0;
+    return kevent(poll, &change, 1, NULL, 0, NULL) < 0 && flags & EV_ADD ? -1 : 0;
+}
+
+/* How the filter that reads is added for these events. For the peer's end alone it tells once of whatever comes, and most
+ * of that is not watched for; the end is told of again. */
+static inline int crest_poll_reading(int events) {
+    if (events & CREST_READABLE) return EV_ADD;
+    return events & (CREST_FINISHED | CREST_GONE) ? EV_ADD | EV_CLEAR : 0;
 }
 
 static inline int crest_poll_change(int poll, int fd, int before, int after, void *token) {
-    int changed = before ^ after;
-    if (changed & CREST_READABLE && crest_poll_filter(poll, fd, EVFILT_READ, after & CREST_READABLE, token) < 0)
-        return -1;
-    if (changed & CREST_WRITABLE && crest_poll_filter(poll, fd, EVFILT_WRITE, after & CREST_WRITABLE, token) < 0)
+    int was = crest_poll_reading(before), reading = crest_poll_reading(after);
+    if (was != reading) { /* how a filter tells is not changed by adding it again */
+        if (was) crest_poll_filter(poll, fd, EVFILT_READ, EV_DELETE, token);
+        if (reading && crest_poll_filter(poll, fd, EVFILT_READ, reading, token) < 0) return -1;
+    }
+    if ((before ^ after) & CREST_WRITABLE &&
+        crest_poll_filter(poll, fd, EVFILT_WRITE, after & CREST_WRITABLE ? EV_ADD : EV_DELETE, token) < 0)
         return -1;
     return 0;
 }
@@ -102,8 +122,10 @@ static inline int crest_poll_ready(int poll, crest_event *events) {
     for (int ready = CREST_READABLE; ready <= CREST_WRITABLE; ready++) /* who is both is told so in this order */
         for (int i = 0; i < n; i++)
             if ((found[i].filter == EVFILT_READ) == (ready == CREST_READABLE)) {
+                int ended = ready == CREST_READABLE && found[i].flags & EV_EOF;
+                int broken = ended && found[i].fflags; /* an error of the socket's */
                 events[at].token = (void *)found[i].udata;
-                events[at++].ready = ready;
+                events[at++].ready = ready | (ended ? CREST_FINISHED : 0) | (broken ? CREST_GONE : 0);
             }
     return n;
 }

@@ -10,6 +10,8 @@ cdef extern from "poll.h" nogil:
     enum:
         CREST_READABLE
         CREST_WRITABLE
+        CREST_FINISHED
+        CREST_GONE
         CREST_EVENTS_A_CALL
     int crest_poll_open()
     int crest_poll_change(int poll, int fd, int before, int after, void* token)
@@ -18,7 +20,7 @@ cdef extern from "poll.h" nogil:
 
 cdef class Pollable:
     cdef public int fd              # -1: closed
-    cdef uint8_t watched            # for which events: CREST_READABLE | CREST_WRITABLE; the poller's to change
+    cdef uint8_t watched            # for which events of poll.h; the poller's to change
     cdef uint8_t encrypts           # nobody but itself may send to the descriptor
     cdef uint8_t stalled            # nothing is read until the peer has taken what was answered; see secure.pyx
     cdef int ready(self, int events) except -1

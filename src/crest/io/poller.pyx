@@ -11,7 +11,8 @@ What a `Pollable` does when it is ready is its own business. What must hold:
 - `watched` is what the kernel was told last, and nobody is called for anything else. What was found ready, and then is
   not watched any more because somebody served before it has closed it, is struck from the list that is being told.
 - To watch for less than before never fails; to watch for more may, when the kernel has no memory.
-- Whoever does not want to read or write now watches for nothing: a hang-up is reported to all who watch.
+- A connection that is gone is reported as whatever is watched for. So a pollable that wants to hear of nothing, of that
+  neither, watches for nothing; one that is not to be read, and wants to, watches for CREST_FINISHED or CREST_GONE.
 """
 
 cimport cython

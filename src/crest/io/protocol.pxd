@@ -2,17 +2,14 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from crest.io.closing cimport Closing
-from crest.wire.frames cimport FrameReader
+from crest.io.pace cimport Pace
 
 
 cdef enum:
     NO_SLOT = 0xFFFFFFFF
 
 
-cdef class Protocol(Closing):
-    cdef readonly object opening        # reads the opening handshake; None once it is over
-    cdef FrameReader reader
+cdef class Protocol(Pace):
     cdef uint8_t into_body              # the transport reads straight into a message
     cdef readonly uint32_t slot         # in a Roster, which sets it
 
@@ -23,7 +20,6 @@ cdef class Protocol(Closing):
     cdef int take(self, size_t size) except -1
     cdef int read(self) except -1
     cdef int read_frames(self) except -1
-    cdef int hold(self) except -1
     cdef int chunk_read(self) except -1
     cdef int read_rest(self) except -1
     cdef int uncork(self) except -1

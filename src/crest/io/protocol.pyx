@@ -2,7 +2,8 @@
 
 `Protocol` owns the life of one TCP connection. Its bytes go to an `opening` (of the floor above) until that calls
 `upgrade`; from then on it feeds the frame reader, answers control frames, and hands messages to its inbox, which
-calls the handlers. How it ends is closing.pyx's. It knows nothing of routes, HTTP or users.
+calls the handlers. When it is read is reading.pyx's, and how it ends closing.pyx's. It knows nothing of routes, HTTP or
+users.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -13,20 +14,18 @@ from asyncio import BufferedProtocol
 from crest.io.backlog cimport OPEN
 from crest.io.clock cimport milliseconds
 from crest.io.fanout cimport Fanout
-from crest.io.closing cimport Closing
 from crest.io.heartbeat cimport hear
 from crest.io.hub cimport Hub
 from crest.io.inbox cimport BINARY, CONNECT, ERROR, MESSAGE, TRIES, is_full
 from crest.io.intake cimport ANSWERS, OPENING, PARTIAL, UNREAD
 from crest.io.outbox cimport Outbox
+from crest.io.pace cimport Pace, is_over_rate
 from crest.io.turn cimport Turn
 from crest.io.watch cimport watch, watched
-from crest.wire.frames cimport NEED_DATA, FrameReader, held
-from crest.wire.meter cimport takes
+from crest.wire.frames cimport DROPPED, NEED_DATA, FrameReader, held
 from crest.wire.rfc6455 cimport (
     CLOSE_ABNORMAL_CLOSURE,
     CLOSE_MESSAGE_TOO_BIG,
-    CLOSE_POLICY_VIOLATION,
     CLOSE_TRY_AGAIN_LATER,
     CLOSE_UNSUPPORTED_DATA,
     OPCODE_BINARY,
@@ -50,13 +49,14 @@ cdef size_t DIRECT = 1 << 18
 cdef double OPENING_LINGER = 5
 
 
-cdef class Protocol(Closing):
+cdef class Protocol(Pace):
     """The asyncio protocol of one connection; `ServerProtocol` is what a transport gets.
 
     Args:
         turn: of the loop that the connection belongs to.
         site: whom the connection reports to: `site.opened(protocol)` returns the opening, an object with
-            `data_received(bytes)`, `eof_received()`, `resume_writing()`, `timed_out()` and `connection_lost()`;
+            `data_received(bytes)`, `eof_received()`, `resume_writing()`, `timed_out()` and `connection_lost()`, and
+            `left_by_client()`: the client has closed its half behind what is not read; True to have that read now;
             `site.ended(protocol)` is called when the connection is gone and its handlers have ended;
             `site.farewell()` returns the code and the reason to part with, if the server is about to end, else None.
     """
@@ -122,7 +122,7 @@ cdef class Protocol(Closing):
         cdef FrameReader reader = self.reader
         if self.ended:
             return 0
-        if reader is not None and reader.meter is not None:
+        if reader is not None and reader.meter is not None and not self.paused:  # else it is excused when it is read
             reader.meter.refill(self.heard)
         if self.into_body:
             reader.wrote(size)
@@ -174,6 +174,7 @@ cdef class Protocol(Closing):
     def connection_lost(self, error):
         self.lost = True
         self.clear_deadline()
+        self.end_vigil()
         self.transport = None
         try:
             if self.opening is not None:
@@ -209,6 +210,7 @@ cdef class Protocol(Closing):
         and the descriptor is about to be closed."""
         self.lost = True
         self.clear_deadline()
+        self.end_vigil()
         self.transport = self.opening = None
         if self.intake is not None:
             self.intake.clear()
@@ -295,14 +297,11 @@ cdef class Protocol(Closing):
         return 0
 
     cdef int overhead(self, size_t size) except -1:
-        """Meter bytes of TLS records that had nothing for the connection, as KeyUpdates (RFC 8446 section 4.6.3)."""
-        cdef FrameReader reader = self.reader
+        """So many bytes of TLS records came that had nothing for the connection."""
         if self.opening is not None:
             self.opening.overhead(size)
-        elif reader is not None and reader.meter is not None and not self.ended:
-            reader.meter.refill(milliseconds(self.turn.clock))
-            if not takes(reader.meter, 0, size):
-                self.fail(CLOSE_POLICY_VIOLATION, reader.exceed())
+        elif self.reader is not None and self.reader.meter is not None and not self.ended:
+            self.count_overhead(size)
         return 0
 
     cdef int read_frames(self) except -1:
@@ -311,6 +310,8 @@ cdef class Protocol(Closing):
         while not self.ended:
             if is_full(self) and not self.deaf:
                 return self.hold()
+            if not reader.in_payload and is_over_rate(self):
+                return 0
             payload = reader.next()
             event = reader.event
             if self.deaf and (event == OPCODE_TEXT or event == OPCODE_BINARY):
@@ -332,35 +333,16 @@ cdef class Protocol(Closing):
             elif event == OPCODE_PING:
                 self.connection.push_frame(OPCODE_PONG, PyBytes_AS_STRING(payload), len(<bytes>payload), payload)
             elif event == OPCODE_PONG:
-                if not self.answered(payload) and reader.meter is not None and not takes(reader.meter, 1, 0):
-                    self.fail(CLOSE_POLICY_VIOLATION, reader.exceed())
+                if not self.answered(payload):
+                    self.count_pong()
             elif event == OPCODE_CLOSE:
                 self.peer_closed(reader.close_code, payload)
+            elif event == DROPPED:
+                self.spoke = self.heard
+                self.connection.discarded += 1
             else:
                 self.fail(reader.close_code, payload)
         return 0
-
-    cdef int hold(self) except -1:
-        """Too many messages wait for their handler: keep the rest of the chunk, and read no more."""
-        cdef FrameReader reader = self.reader
-        if self.unread is None and reader.at != reader.end:
-            self.unread = PyBytes_FromStringAndSize(<char*>reader.at, reader.end - reader.at)
-            reader.attach(<uint8_t*>PyBytes_AS_STRING(self.unread), len(self.unread))
-        if not self.paused and not self.is_closing():
-            self.paused = True
-            self.transport.pause_reading()
-        return 0
-
-    cdef int unpause(self) except -1:
-        if self.paused and not self.is_closing():
-            self.paused = False
-            if self.reader.meter is not None:
-                self.reader.meter.excuse(milliseconds(self.turn.clock))
-            self.transport.resume_reading()
-        return 0
-
-    cdef bint is_reading(self) except -1:
-        return not self.paused
 
     cdef int chunk_read(self) except -1:
         """The chunk is used up: go on reading, or end where nothing more can come."""
@@ -369,11 +351,11 @@ cdef class Protocol(Closing):
             self.spoke = self.heard  # a message is on its way
         if self.lost or self.at_end:
             return self.finish(CLOSE_ABNORMAL_CLOSURE, "")
-        return self.unpause()
+        return 0 if is_over_rate(self) else self.unpause()
 
     cdef int has_room(self) except -1:
-        if (self.paused or self.lost or self.at_end) and not self.ended:
-            self.read()
+        if (self.paused or self.lost or self.at_end) and not self.ended and self.turn.corked is not self.connection:
+            self.read()  # else it is being read: an eager task has come to its end within
         return 0
 
     cpdef expired(self):
@@ -385,6 +367,8 @@ cdef class Protocol(Closing):
             self.opening.timed_out()
         elif self.connection is not None and self.connection.state == OPEN:
             self.beat()
+            if self.paused:
+                self.call_soon(self._read_on)  # its rate may allow more now
         elif self.connection is None and self.is_taking():
             self.holds(0)
             self.set_deadline(OPENING_LINGER)
@@ -432,8 +416,8 @@ cdef class Protocol(Closing):
     def stop(self, int code, str reason):
         """The server shuts down: close. Unlike after `close`, messages that wait or still come are handled: it was not
         the application that had heard enough."""
-        if self.connection is not None:
-            self.start_closing(code, reason)
+        if self.connection is not None and self.start_closing(code, reason) and self.paused:
+            self.call_soon(self._read_on)
 
     def end_now(self):
         """Shutdown has waited long enough: cut the connection, cancel the handler that runs. on_close begins then, if

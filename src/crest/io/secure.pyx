@@ -313,17 +313,19 @@ cdef class SecureTransport(StreamTransport):
         """Send what OpenSSL itself has for the peer: an alert, tickets, or the answer to a KeyUpdate (RFC 8446 section
         4.6.3), of which the peer may demand any number."""
         cdef Turn turn = self.protocol.turn
-        cdef size_t before = self.unsent()
+        cdef size_t before = self.unsent(), answer = 0
         cdef bytes records
         begin_section(turn)
         try:
             records = self.outgoing.read()
             if records:
                 self.push_records([records])
+            if not self.ended:
+                answer = self.unsent() - before  # before what was held meanwhile is sent
         finally:
             end_section(turn)
-        if self.handshake is None and not self.ended and self.unsent() > before:
-            self.answered(self.answers + self.unsent() - before)
+        if answer and self.handshake is None and not self.ended:
+            self.answered(self.answers + answer)
         return 0
 
     cdef size_t unsent(self) noexcept:

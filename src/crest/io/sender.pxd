@@ -1,6 +1,6 @@
 # The way out of one connection's queue; see sender.pyx.
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from crest.io.backlog cimport Backlog
 from crest.io.deflation cimport Deflation
@@ -19,6 +19,7 @@ cdef class Sender(Backlog):
     cdef uint8_t layered                    # it is that of TLS: another one is below it
     cdef uint8_t tell_drained               # owner.drained() is owed
     cdef uint8_t torn                       # bytes have left the queue, and perhaps not for the peer
+    cdef readonly uint32_t discarded        # messages of the peer over its rate; here, for this outlives what reads
 
     cdef size_t refill(self) except? 0
     cdef int flush_pieces(self, ptrdiff_t sent) except -1

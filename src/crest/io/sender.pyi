@@ -3,4 +3,6 @@ from typing_extensions import disjoint_base
 from crest.io.backlog import Backlog
 
 @disjoint_base
-class Sender(Backlog): ...
+class Sender(Backlog):
+    @property
+    def discarded(self) -> int: ...

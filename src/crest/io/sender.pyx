@@ -35,7 +35,7 @@ cdef class Sender(Backlog):
         try:
             self.flush_pieces(sent)
         except MemoryError as error:
-            if self.torn or self.queued > self.feed.max_backlog:
+            if self.torn or self.queued > self.limit():
                 self.cut_short(error)
             else:
                 self.put_off()

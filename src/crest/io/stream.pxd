@@ -23,7 +23,7 @@ cdef class StreamTransport(Pollable):
     cdef uint32_t high              # bytes of it above which the protocol is to pause writing
     cdef crest_address peer
     # Flags are bytes: this is part of the size of an idle connection.
-    cdef uint8_t paused             # reading is, by the protocol
+    cdef uint8_t paused             # reading is, by the protocol: PAUSED or FINISHED
     cdef uint8_t at_end             # the peer has closed its half
     cdef uint8_t writing_paused
     cdef uint8_t eof_due            # the writing half is to be shut down, behind what is pending
@@ -34,6 +34,7 @@ cdef class StreamTransport(Pollable):
     cdef int watch(self) except -1
     cdef int read(self) except -1
     cdef int ended_by_peer(self) except -1
+    cdef int left_by_peer(self, bint gone) except -1
     cdef int push(self, const char* data, size_t size) except -1
     cdef int push_pieces(self, const crest_piece* pieces, size_t count) except -1
     cdef int queue(self, const char* data, size_t size) except -1

@@ -26,7 +26,7 @@ from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndS
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
-from crest.io.poller cimport CREST_READABLE, CREST_WRITABLE, Pollable, Poller
+from crest.io.poller cimport CREST_FINISHED, CREST_GONE, CREST_READABLE, CREST_WRITABLE, Pollable, Poller
 from crest.io.protocol cimport Protocol
 from crest.io.sender cimport CREST_BROKEN, crest_send
 
@@ -45,6 +45,10 @@ cdef extern from "net.h" nogil:
 
 cdef uint32_t HIGH_WATER = 1 << 16
 cdef int MADE = 0   # the event that nothing is ready, but the connection is new
+
+cdef enum:
+    PAUSED = 1
+    FINISHED = 2    # and the protocol has been told that the peer has closed its half
 
 
 # Not for the garbage collector, which costs a connection 16 bytes. Instead every ending breaks the cycle of transport
@@ -101,7 +105,9 @@ cdef class StreamTransport(Pollable):
             # As asyncio's loops: a close frame that came before the connection broke is read before that is noticed.
             if events & CREST_READABLE:
                 self.read()
-            if events & self.watched & CREST_WRITABLE:
+            if events & self.watched & (CREST_FINISHED | CREST_GONE):
+                self.left_by_peer(events & CREST_GONE)  # what is unread is read before a write fails
+            elif events & self.watched & CREST_WRITABLE:
                 self.write_pending()
         except (SystemExit, KeyboardInterrupt):
             raise
@@ -118,6 +124,8 @@ cdef class StreamTransport(Pollable):
             return 0  # see lose_soon()
         if not (self.paused or self.stalled or self.at_end or self.closing):
             events |= CREST_READABLE
+        elif not (self.closing or self.eof_due):
+            events |= CREST_GONE if self.at_end or self.paused == FINISHED else CREST_GONE | CREST_FINISHED
         if self.pending is not None:
             events |= CREST_WRITABLE
         try:
@@ -151,8 +159,17 @@ cdef class StreamTransport(Pollable):
             self.close()
         return 0
 
+    cdef int left_by_peer(self, bint gone) except -1:
+        """The peer has ended the connection, which is not read: it has closed its half or, if it is gone, both."""
+        if self.at_end or self.stalled:  # there is nothing more to read; or it has read nothing of what TLS answered
+            return self.end()
+        if not self.protocol.left_by_peer(gone) and self.paused:
+            self.paused = FINISHED
+            self.watch()
+        return 0
+
     def pause_reading(self):
-        self.paused = True
+        self.paused = PAUSED
         self.watch()
 
     def resume_reading(self):

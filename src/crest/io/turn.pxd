@@ -2,6 +2,7 @@
 
 from crest.io.budget cimport Budget
 from crest.io.clock cimport Clock
+from crest.io.poller cimport Poller
 
 cdef extern from "Python.h":
     void* PyThreadState_Get() noexcept
@@ -23,6 +24,9 @@ cdef class Turn:
     cdef readonly object loop
     cdef readonly Clock clock
     cdef readonly Budget budget  # of what waits
+    cdef readonly int busy_code  # of a close frame for a peer that should come again later
+    cdef public Poller poller   # None: there is none
+    cdef dict vigils            # of paused transports of the loop's, by protocol; see reading.pyx
     cdef readonly bytearray read_buffer
     cdef object read_view       # of all of it
     cdef void* thread           # the loop's own, as CPython knows it

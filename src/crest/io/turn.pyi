@@ -6,6 +6,7 @@ from typing_extensions import disjoint_base
 
 from crest.io.budget import Budget
 from crest.io.clock import Clock
+from crest.io.poller import Poller
 
 _Ts = TypeVarTuple("_Ts")
 
@@ -20,8 +21,14 @@ class Pending: ...
 
 @final
 class Turn:
+    poller: Poller | None  # that watches paused transports of the loop's
     def __new__(
-        cls, loop: asyncio.AbstractEventLoop, *, clock: Clock | None = None, max_backlog_total: int | None = None
+        cls,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        clock: Clock | None = None,
+        max_backlog_total: int | None = None,
+        busy_code: int = 1013,
     ) -> Turn: ...
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
@@ -29,6 +36,8 @@ class Turn:
     def clock(self) -> Clock: ...
     @property
     def budget(self) -> Budget: ...
+    @property
+    def busy_code(self) -> int: ...
     @property
     def read_buffer(self) -> bytearray: ...
     def call_later(self, callback: Callable[[*_Ts], object], *args: *_Ts) -> bool: ...

@@ -23,6 +23,7 @@ import logging
 
 from crest.io.budget cimport Budget
 from crest.io.clock cimport Clock
+from crest.wire.rfc6455 cimport CLOSE_TRY_AGAIN_LATER
 
 cdef extern from "net.h" nogil:
     int crest_process()
@@ -79,9 +80,11 @@ cdef class Turn:
         loop: the event loop, in whose thread the Turn is made.
         clock: of the loop; a new one by default.
         max_backlog_total: see `Budget`.
+        busy_code: close code for a peer that should come again later.
     """
 
-    def __cinit__(self, loop not None, *, Clock clock=None, max_backlog_total=None):
+    def __cinit__(
+            self, loop not None, *, Clock clock=None, max_backlog_total=None, int busy_code=CLOSE_TRY_AGAIN_LATER):
         self.loop = loop
         self.clock = Clock(loop) if clock is None else clock
         self.thread = PyThreadState_Get()
@@ -89,8 +92,10 @@ cdef class Turn:
         self.read_buffer = bytearray(READ_BUFFER)
         self.read_view = memoryview(self.read_buffer)
         self.budget = Budget(loop, max_backlog_total, self.run)
+        self.busy_code = busy_code
         self.arena = Block(ARENA, None)  # for what does not wait
         self.due = []
+        self.vigils = {}
 
     def call_later(self, callback, *args):
         """Have it called where it need not wait (see `must_wait`): behind the section, or by the loop's own thread.

@@ -79,7 +79,7 @@ cdef int report(Hub hub, Outbox connection, uint32_t elapsed) except -1:
               for handler, calls in zip(handlers, hub.calls) if calls and handler is not None]
     if called:
         logger.warning("%s: handler %s blocked the loop for %.3g s",
-                       connection.get_id(), " and ".join(called), elapsed / 1000.0)
+                       connection.get_id(), " and ".join(called), elapsed / 1000.0, extra=connection._log_fields())
     return 0
 
 

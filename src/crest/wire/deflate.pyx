@@ -59,6 +59,9 @@ crest_mask_init()
 # What ends a compressed message and is not sent (section 7.2.1): an empty stored block but for its first bits.
 cdef const uint8_t* TAIL = b"\x00\x00\xff\xff"
 
+cdef str TOO_FAR_BACK = "invalid distance too far back"     # zlib: a reference to what is before the window
+cdef str FORGETFUL = "; does the client ignore client_no_context_takeover?"
+
 cdef enum:
     TAIL_SIZE = 4
     MOST_BITS = 15
@@ -346,7 +349,13 @@ cdef class Inflater:
             elif status == Z_MEM_ERROR:
                 raise MemoryError
             else:
-                return self.fail(CLOSE_INVALID_PAYLOAD_DATA, f"compressed data is not valid: {z.msg.decode()}")
+                return self.fail(CLOSE_INVALID_PAYLOAD_DATA, self.fault_of(z.msg.decode()))
+
+    cdef str fault_of(self, str found):
+        """Say what zlib has found. Some clients overlook that they have agreed to client_no_context_takeover: their
+        second message refers to their first."""
+        cdef bint forgets = found == TOO_FAR_BACK and not self.takeover
+        return f"compressed data is not valid: {found}" + (FORGETFUL if forgets else "")
 
     cdef bint finish(self, Assembler message) except -1:
         """The payload is complete: the tail must complete its last block, and be no data of it."""

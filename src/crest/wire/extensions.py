@@ -44,9 +44,11 @@ class Deflate:
 
     Args:
         server_no_context_takeover: Whether what the server sends is compressed without context takeover.
-        client_no_context_takeover: Whether clients must do the same.
+        client_no_context_takeover: Whether clients must do the same. It is the one parameter that the response has
+            without an offer of it, and some clients refuse or overlook it. False: clients may take over their context,
+            and the server keeps a window for each that does.
         server_max_window_bits: The window that the server compresses with is 2 to the power of this, in bytes: 9 to 15.
-        client_max_window_bits: Likewise, for clients. Below 15, a client that does not offer `client_max_window_bits`
+        client_max_window_bits: The same of clients. Below 15, a client that does not offer `client_max_window_bits`
             gets no compression.
         level: 1 (fastest) to 9 (smallest).
         memory_level: What compressing takes besides its window is 2 to the power of this plus 9, in bytes: 1 to 9.
@@ -129,12 +131,14 @@ def _accept(params: Sequence[tuple[str, str | None]], options: Deflate) -> Agree
     # A client that offers not to take over its context will not, whatever the response says (section 7.1.1.2).
     server_resets = options.server_no_context_takeover or SERVER_NO_CONTEXT_TAKEOVER in offer
     client_resets = options.client_no_context_takeover or CLIENT_NO_CONTEXT_TAKEOVER in offer
+    # Some clients fail where the response has what they did not offer. A server may compress without its context, and
+    # with a smaller window, without saying so: a client that keeps a larger one can read it all the same.
     response = [NAME]
-    if server_resets:
+    if SERVER_NO_CONTEXT_TAKEOVER in offer:
         response.append(SERVER_NO_CONTEXT_TAKEOVER)
     if client_resets:
         response.append(CLIENT_NO_CONTEXT_TAKEOVER)
-    if server_bits < MOST_BITS or SERVER_MAX_WINDOW_BITS in offer:
+    if SERVER_MAX_WINDOW_BITS in offer:
         response.append(f"{SERVER_MAX_WINDOW_BITS}={server_bits}")
     if client_bits < MOST_BITS:
         response.append(f"{CLIENT_MAX_WINDOW_BITS}={client_bits}")

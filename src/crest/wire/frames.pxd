@@ -1,17 +1,20 @@
 # The frame reader's shape and the frame header's serialization; see frames.pyx.
 
 from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 from crest.wire.assembler cimport Assembler
 from crest.wire.deflate cimport INFLATING, Inflater, most_compressed
 from crest.wire.meter cimport Meter
-from crest.wire.rfc6455 cimport OPCODE_CONTINUATION
+from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_CONTINUATION, OPCODE_TEXT, RSV1
+from crest.wire.violations cimport MISPLACED_RSV1, RESERVED_BITS
 
 # What FrameReader.next() found: an opcode of rfc6455.pxd when a message or a control frame is complete, else one of
 # these.
 cdef enum:
     NEED_DATA = -1
     FAIL = -2
+    DROPPED = -3             # a message that came over the rate
 
 cdef enum:
     MAX_SERVER_HEADER = 10   # bytes of a frame header without a masking key (RFC 6455 section 5.2)
@@ -49,9 +52,7 @@ cdef class FrameReader(Assembler):
 
     cdef object read_payload(self)
     cdef object whole_message(self, const uint8_t* payload, Py_ssize_t size)
-    cdef Py_ssize_t short_message(self) noexcept
     cdef Py_ssize_t parse_header(self, const uint8_t* head, size_t size) noexcept
-    cdef Py_ssize_t check_reserved(self, uint8_t bits) noexcept
     cdef object refuse(self, Py_ssize_t violation)
     cdef int begin_payload(self) except -1
     cdef int take(self, const uint8_t* source, uint64_t size) except -1
@@ -59,11 +60,50 @@ cdef class FrameReader(Assembler):
     cdef int reserve(self, uint64_t size) except -1
     cdef object end_frame(self)
     cdef object end_message(self)
+    cdef object end_dropped(self)
     cdef void drop_message(self) noexcept
     cdef object decode(self, const uint8_t* data, size_t size)
     cdef object parse_close(self, bytes payload)
     cdef object fail(self, int close_code, str error)
+    cdef bint drops(self) noexcept
     cdef object exceed(self)
+
+
+cdef inline Py_ssize_t short_message(FrameReader reader) noexcept:
+    """A short cut that halves the instructions of what comes most, a message of one frame and less than 126 bytes: go
+    behind it, and return its payload bytes. -1: it is something else, for `parse_header` to judge."""
+    cdef const uint8_t* head = reader.at
+    cdef Py_ssize_t left = reader.end - reader.at
+    cdef uint8_t length
+    if reader.done | reader.in_payload | reader.head_size | reader.message_opcode or left < LEAST_CLIENT_HEADER:
+        return -1
+    length = head[1] & 0x7F
+    if (head[0] != 0x80 | OPCODE_TEXT and head[0] != 0x80 | OPCODE_BINARY) or not head[1] & 0x80 \
+            or length >= 126 or length > left - LEAST_CLIENT_HEADER or length > reader.max_message_size:
+        return -1
+    reader.frames += 1
+    reader.opcode = head[0] & 0x0F
+    memcpy(reader.key, head + 2, 4)
+    reader.at += LEAST_CLIENT_HEADER + length
+    return length
+
+
+cdef inline bint is_skipped(FrameReader reader) noexcept:
+    """True if the payload that comes is thrown away unread: its message is dropped, and no message after it can refer
+    to it (RFC 7692 section 7.2.3.2)."""
+    return reader.meter is not None and reader.meter.dropping \
+        and not (reader.compressed and reader.inflater.takeover)
+
+
+cdef inline Py_ssize_t check_reserved(FrameReader reader, uint8_t bits) noexcept:
+    """RSV1, and no other bit, on the first frame of a message says that it is compressed (RFC 7692 section 6). Returns
+    0, or what is wrong."""
+    if bits != RSV1 or reader.inflater is None:
+        return RESERVED_BITS
+    if reader.opcode != OPCODE_TEXT and reader.opcode != OPCODE_BINARY:
+        return MISPLACED_RSV1
+    reader.compressed = True
+    return 0
 
 
 cdef inline bint is_too_long(FrameReader reader) noexcept:

@@ -6,7 +6,7 @@ from crest.wire.assembler import Assembler
 from crest.wire.deflate import Inflater
 from crest.wire.meter import Meter
 
-# (Opcode, payload), or (Opcode.CLOSE or FAIL, close code, close reason or error text)
+# (Opcode, payload), (DROPPED, ""), or (Opcode.CLOSE or FAIL, close code, close reason or error text)
 _Event = tuple[int, str] | tuple[int, bytes] | tuple[int, int, str]
 
 @final

@@ -20,14 +20,14 @@ from crest.kernels.mask cimport crest_mask_init, crest_unmask
 from crest.kernels.utf8 cimport crest_utf8_finish
 from crest.wire.assembler cimport Assembler, body_of
 from crest.wire.deflate cimport Inflater
-from crest.wire.meter cimport Meter, takes_message
+from crest.wire.meter cimport DROP, Meter, takes_message
 from crest.wire.rfc6455 cimport (
     CLOSE_INVALID_PAYLOAD_DATA, CLOSE_POLICY_VIOLATION, MAX_CONTROL_PAYLOAD, OPCODE_BINARY, OPCODE_CLOSE,
-    OPCODE_CONTINUATION, OPCODE_PONG, OPCODE_TEXT, RSV1,
+    OPCODE_CONTINUATION, OPCODE_PONG,
 )
 from crest.wire.violations cimport (
     COMPRESSED_SIZE, FRAGMENTED_CONTROL, FRAGMENTS, INTERRUPTED_MESSAGE, LENGTH_ENCODING, LENGTH_SIGN, LONG_CONTROL,
-    MESSAGE_SIZE, MISPLACED_RSV1, NOTHING_TO_CONTINUE, RESERVED_BITS, RESERVED_OPCODE, UNMASKED, close_of, read_close,
+    MESSAGE_SIZE, NOTHING_TO_CONTINUE, RESERVED_OPCODE, UNMASKED, close_of, read_close,
 )
 
 cdef extern from "Python.h":
@@ -64,8 +64,8 @@ cdef class FrameReader(Assembler):
         """Read a chunk of any size and return what it completed, in order: a list of tuples.
 
         (Opcode.TEXT, str), (Opcode.BINARY, bytes), (Opcode.PING, bytes), (Opcode.PONG, bytes),
-        (Opcode.CLOSE, close code, close reason) or (FAIL, close code, error text). After the last two comes nothing
-        more.
+        (DROPPED, ""), (Opcode.CLOSE, close code, close reason) or (FAIL, close code, error text). After the last two
+        comes nothing more.
         """
         found = []
         if data.shape[0]:
@@ -104,11 +104,11 @@ cdef class FrameReader(Assembler):
         """Read up to the next message, control frame or failure: sets `event`, returns what came with it.
 
         TEXT: str. BINARY, PING, PONG: bytes. CLOSE: the close reason, with `close_code`. FAIL: the error text, with
-        `close_code`. NEED_DATA: None; the chunk is used up and may be released.
+        `close_code`. DROPPED: "". NEED_DATA: None; the chunk is used up and may be released.
         """
         cdef Py_ssize_t size
         cdef size_t part
-        size = self.short_message()
+        size = short_message(self)
         if size >= 0:
             return self.whole_message(self.at - size, size)
         while not self.done:
@@ -146,7 +146,8 @@ cdef class FrameReader(Assembler):
                     and self.fin and self.opcode <= OPCODE_BINARY and not self.compressed:
                 self.at += self.frame_size
                 return self.whole_message(self.at - self.frame_size, <Py_ssize_t>self.frame_size)
-            if self.meter is not None and not self.meter.takes_frame(self.opcode, self.fin, self.frame_size):
+            if self.meter is not None and not self.meter.takes_frame(self.opcode, self.fin, self.frame_size) \
+                    and not self.drops():
                 return self.exceed()
             self.begin_payload()
         self.at = self.end = NULL
@@ -158,7 +159,8 @@ cdef class FrameReader(Assembler):
 
         NULL unless `least` bytes or more are still to come of what is not compressed. `room` gets how many fit.
         """
-        if not self.in_payload or self.opcode > OPCODE_BINARY or self.frame_left < least or self.compressed | self.done:
+        if not self.in_payload or self.opcode > OPCODE_BINARY or self.frame_left < least \
+                or self.compressed | self.done or is_skipped(self):
             return NULL
         if self.body_room - self.body_size < least:
             self.reserve(min(self.frame_left, max(self.body_room, UNPROVEN_ROOM)))
@@ -179,24 +181,6 @@ cdef class FrameReader(Assembler):
 
     # ---- Frame header (section 5.2) ------------------------------------------------------------------------------
 
-    cdef inline Py_ssize_t short_message(self) noexcept:
-        """A short cut that halves the instructions of what comes most, a message of one frame and less than 126 bytes:
-        go behind it, and return its payload bytes. -1: it is something else, for `parse_header` to judge."""
-        cdef const uint8_t* head = self.at
-        cdef Py_ssize_t left = self.end - self.at
-        cdef uint8_t length
-        if self.done | self.in_payload | self.head_size | self.message_opcode or left < LEAST_CLIENT_HEADER:
-            return -1
-        length = head[1] & 0x7F
-        if (head[0] != 0x80 | OPCODE_TEXT and head[0] != 0x80 | OPCODE_BINARY) or not head[1] & 0x80 \
-                or length >= 126 or length > left - LEAST_CLIENT_HEADER or length > self.max_message_size:
-            return -1
-        self.frames += 1
-        self.opcode = head[0] & 0x0F
-        memcpy(self.key, head + 2, 4)
-        self.at += LEAST_CLIENT_HEADER + length
-        return length
-
     cdef Py_ssize_t parse_header(self, const uint8_t* head, size_t size) noexcept:
         """Read one header. Returns its bytes, 0 when it is not complete, or a `Refusal`, which is negative.
 
@@ -209,7 +193,7 @@ cdef class FrameReader(Assembler):
         self.fin = head[0] >> 7
         self.opcode = head[0] & 0x0F
         if head[0] & 0x70:
-            refusal = self.check_reserved(head[0] & 0x70)
+            refusal = check_reserved(self, head[0] & 0x70)
             if refusal:
                 return refusal
         if OPCODE_BINARY < self.opcode < OPCODE_CLOSE or self.opcode > OPCODE_PONG:
@@ -252,15 +236,6 @@ cdef class FrameReader(Assembler):
         memcpy(self.key, head + at, 4)
         return at + 4
 
-    cdef Py_ssize_t check_reserved(self, uint8_t bits) noexcept:
-        """RSV1, and no other bit, on the first frame of a message says that it is compressed (RFC 7692 section 6)."""
-        if bits != RSV1 or self.inflater is None:
-            return RESERVED_BITS
-        if self.opcode != OPCODE_TEXT and self.opcode != OPCODE_BINARY:
-            return MISPLACED_RSV1
-        self.compressed = True
-        return 0
-
     cdef object refuse(self, Py_ssize_t violation):
         """Fail for what `parse_header` found."""
         cdef uint64_t size = self.body_size + self.frame_size
@@ -278,7 +253,7 @@ cdef class FrameReader(Assembler):
         """An unfragmented message that lies in the chunk as a whole, the common case: one pass, no state."""
         self.event = self.opcode
         if self.meter is not None and not takes_message(self.meter, size):
-            return self.exceed()
+            return self.end_dropped() if self.drops() else self.exceed()
         if self.opcode == OPCODE_BINARY:
             data = PyBytes_FromStringAndSize(NULL, size)
             crest_unmask(<uint8_t*>PyBytes_AS_STRING(data), payload, size, self.key, 0)
@@ -315,15 +290,17 @@ cdef class FrameReader(Assembler):
         cdef uint64_t size = min(self.frame_left, <uint64_t>(self.end - self.at))
         cdef uint64_t before = self.body_size
         cdef uint8_t* target
-        if self.meter is not None and not self.meter.takes_payload(self.opcode, size):
+        if self.meter is not None and not self.meter.takes_payload(self.opcode, size) and not self.drops():
             return self.exceed()
         if self.opcode >= OPCODE_CLOSE:
             target = <uint8_t*>PyBytes_AS_STRING(self.control) + self.frame_size - self.frame_left
             crest_unmask(target, self.at, size, self.key, self.frame_size - self.frame_left)
+        elif is_skipped(self):
+            pass
         elif self.compressed:
             if not self.inflate(size):
                 return self.fail(self.inflater.close_code, self.inflater.error)
-            if self.meter is not None and not self.meter.takes_inflated(self.body_size - before):
+            if self.meter is not None and not self.meter.takes_inflated(self.body_size - before) and not self.drops():
                 return self.exceed()
         elif self.take(self.at, size) == 0:
             return self.decode(body_of(self), self.body_size + size)
@@ -382,6 +359,8 @@ cdef class FrameReader(Assembler):
     cdef object end_message(self):
         """The message is complete: its str or bytes."""
         cdef uint8_t opcode = self.message_opcode
+        if self.meter is not None and self.meter.dropping:
+            return self.end_dropped()
         if not self.ascii and not crest_utf8_finish(&self.utf8):
             return self.decode(body_of(self), self.body_size)
         self.done = True  # as in `inflate`
@@ -391,6 +370,14 @@ cdef class FrameReader(Assembler):
         self.event = opcode
         self.message_opcode = OPCODE_CONTINUATION
         return message
+
+    cdef object end_dropped(self):
+        """The message is complete, and dropped."""
+        self.meter.dropping = False
+        self.drop_message()
+        self.event = DROPPED
+        self.message_opcode = OPCODE_CONTINUATION
+        return ""
 
     cdef void drop_message(self) noexcept:
         """Whatever the message has is taken, or not needed any more."""
@@ -430,10 +417,21 @@ cdef class FrameReader(Assembler):
         self.close_code = close_code
         return f"frame {self.frames}: {error}"
 
+    cdef bint drops(self) noexcept:
+        """True if what the meter does not take is dropped, and the rest of its message with it."""
+        if self.meter.excess != DROP or self.opcode > OPCODE_BINARY:
+            return False
+        self.meter.dropping = True
+        if is_skipped(self):
+            self.drop_body()
+            if self.compressed:
+                self.inflater.end()
+        return True
+
     cdef object exceed(self):
         """Fail for what the meter does not take."""
         self.done = True  # as in `refuse`
-        return self.fail(CLOSE_POLICY_VIOLATION, self.meter.excess())
+        return self.fail(CLOSE_POLICY_VIOLATION, self.meter.told())
 
 
 def serialize(uint8_t opcode, const uint8_t[::1] payload not None):

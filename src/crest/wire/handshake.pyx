@@ -5,7 +5,7 @@ extension. It knows no path, no Origin policy and no handler: whoever holds the 
 result.
 """
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from crest.wire.head cimport RequestHead, Span, shown, text_of
 
@@ -78,12 +78,15 @@ def wants_upgrade(RequestHead head not None):
 
 
 cpdef check_host(RequestHead head):
-    """Check the Host header as every HTTP/1.1 request must have it (RFC 9112 section 3.2).
+    """Check the Host header (RFC 9112 section 3.2). Requests of HTTP/1.0 may come without it, others may not.
 
     Raises:
         HandshakeError: 400, it is missing, repeated, empty or malformed.
     """
+    cdef uint32_t line = 0
     cdef Span host
+    if not head.is_1_1 and not head.find(b"Host", &line, &host):
+        return
     head.only(b"Host", &host)
     if not are(host.data, host.size, HOST) or port_of(host) > MOST_PORT:
         raise HandshakeError(400, f"Host is not a host name with an optional port: {shown(text_of(host))}")

@@ -156,9 +156,11 @@ cdef class HeadReader:
 
     Attributes:
         rest: Once the head is complete, the bytes that came behind it.
+        is_head: True if the request, complete or not or refused, is one of HEAD: no response to it has content.
     """
 
     cdef readonly bytes rest
+    cdef readonly bint is_head
     cdef size_t max_size, max_headers
     cdef size_t skipped             # bytes of empty lines before the request line
     cdef bytearray begun            # a head that is not complete
@@ -187,12 +189,14 @@ cdef class HeadReader:
         if self.begun is not None:
             known = len(self.begun)
             self.begun += data
+            self.is_head = begins_with_head(<uint8_t*>PyByteArray_AS_STRING(self.begun), len(self.begun))
             end = end_of_head(<uint8_t*>PyByteArray_AS_STRING(self.begun), known, len(self.begun), self.max_size)
         else:
             if not data or data[0] <= TLS_HANDSHAKE:
                 data = self.skip_empty_lines(data)
                 if not data:
                     return None
+            self.is_head = begins_with_head(<uint8_t*>PyBytes_AS_STRING(data), len(data))
             end = end_of_head(<uint8_t*>PyBytes_AS_STRING(data), 0, len(data), self.max_size)
         if end:
             return self.complete(data, known, end)
@@ -246,6 +250,10 @@ def parse_head(bytes raw not None):
     if head is None or reader.rest:
         raise ValueError("not one complete request head")
     return head
+
+
+cdef bint begins_with_head(const uint8_t* data, size_t size) noexcept:
+    return size >= 5 and memcmp(data, b"HEAD ", 5) == 0
 
 
 cdef size_t end_of_head(const uint8_t* data, size_t known, size_t size, size_t limit) noexcept:
@@ -370,7 +378,7 @@ def authority_of(str target not None):
     return authority_end.split(rest, 1)[0] if found and scheme else None
 
 
-def path_of(str target not None):
+cpdef str path_of(str target):
     """The path to route a request target by: percent-decoded as UTF-8 with errors replaced, without the query."""
     cdef Py_UCS4 each
     if target.startswith("/"):
@@ -381,6 +389,20 @@ def path_of(str target not None):
             return target
     path = split_target(target)[0]
     return unquote(path, errors="replace") if "%" in path else path
+
+
+def route_of(str target not None):
+    """Find the path to route a request by, see `path_of`.
+
+    Raises:
+        HandshakeError: 400, the target has no path, or a fragment (RFC 6455 section 3, RFC 9112 section 3.2).
+    """
+    path = path_of(target)
+    if not path:
+        raise HandshakeError(400, "the request target has no path")
+    if path is not target and "#" in target:
+        raise HandshakeError(400, f"the request target has a fragment, which no request may have: {shown(target)}")
+    return path
 
 
 # ---- Error texts -----------------------------------------------------------------------------------------------------

@@ -2,10 +2,16 @@ from typing import final
 
 _Rate = tuple[float, float]
 
+EXCESSES: tuple[str, ...]
+
 @final
 class Rates:
     def __new__(
-        cls, max_message_rate: _Rate | None = None, max_byte_rate: _Rate | None = None, count_inflated: bool = False
+        cls,
+        max_message_rate: _Rate | None = None,
+        max_byte_rate: _Rate | None = None,
+        count_inflated: bool = False,
+        on_rate: str = "close",
     ) -> Rates: ...
     @property
     def count_inflated(self) -> bool: ...

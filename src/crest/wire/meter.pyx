@@ -9,6 +9,10 @@ any frame            its bytes, header included, payload as it comes: masked and
 compressed payload   what it inflates to, beside that, where the rates say so
 a close frame        nothing: nothing comes after it
 
+What has no tokens fails the connection; or its message is dropped, and costs nothing from there on; or it is taken
+nevertheless, and nothing more is read until the tokens that it owes have come (`Excess`). A control frame can not be
+dropped: where messages are, it owes its tokens, up to what may come at once.
+
 Payload is counted as it comes, not as it is announced, so a long message may take as long as its bytes need.
 It is metered by the chunk, before it is looked at: of a text that is both not UTF-8 and past the bytes a second, where
 a chunk ends can decide whether 1007 or 1008 fails it; never whether one does.
@@ -21,6 +25,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from crest.wire.rfc6455 cimport OPCODE_CLOSE, OPCODE_CONTINUATION, OPCODE_PONG
 
 
+EXCESSES = "close", "drop", "wait"  # in the order of meter.pxd's Excess
+
+
 @cython.final
 cdef class Rates:
     """The limits of one server's connections, each for itself.
@@ -29,10 +36,12 @@ cdef class Rates:
         max_message_rate: messages a second, and how many at once; None: any number.
         max_byte_rate: the same of bytes.
         count_inflated: whether the bytes that compressed payload inflates to count, too.
+        on_rate: what happens to what comes over them, one of EXCESSES.
     """
 
-    def __cinit__(self, max_message_rate=None, max_byte_rate=None, bint count_inflated=False):
+    def __cinit__(self, max_message_rate=None, max_byte_rate=None, bint count_inflated=False, str on_rate="close"):
         self.count_inflated = count_inflated
+        self.excess = EXCESSES.index(on_rate)
         self.max_message_rate, self.max_byte_rate = max_message_rate, max_byte_rate
         self.messages_at_once = self.bytes_at_once = INFINITY
         if max_message_rate is not None:
@@ -55,6 +64,7 @@ cdef class Meter:
         self.rates = rates
         self.messages, self.bytes = rates.messages_at_once, rates.bytes_at_once
         self.since = now
+        self.excess = rates.excess
 
     cpdef void refill(self, uint32_t now) noexcept:
         """Something has come, at this time."""
@@ -75,20 +85,53 @@ cdef class Meter:
         """A frame's header has come: whether it may."""
         if opcode == OPCODE_CLOSE:
             return True
-        if opcode == OPCODE_PONG or (opcode == OPCODE_CONTINUATION and (size or fin)):
-            return takes(self, 0, head_size(size))
-        return takes(self, 1, head_size(size))
+        if opcode > OPCODE_CLOSE:
+            return self.takes_control(opcode != OPCODE_PONG, head_size(size))
+        if self.dropping:
+            return True
+        return takes(self, opcode != OPCODE_CONTINUATION or not (size or fin), head_size(size))
 
     cdef bint takes_payload(self, uint8_t opcode, uint64_t size) noexcept:
         """So many bytes of a frame's payload have come: whether they may."""
-        return opcode == OPCODE_CLOSE or takes(self, 0, size)
+        if opcode >= OPCODE_CLOSE:
+            return opcode == OPCODE_CLOSE or self.takes_control(0, size)
+        return self.dropping or takes(self, 0, size)
 
     cdef bint takes_inflated(self, uint64_t size) noexcept:
         """True if so many bytes may have come of compressed payload."""
-        return not self.rates.count_inflated or takes(self, 0, size)
+        return self.dropping or not self.rates.count_inflated or takes(self, 0, size)
 
-    cdef str excess(self):
-        """Which limit the last refusal was for."""
+    cdef bint takes_control(self, double messages, double bytes) noexcept:
+        """True if something may have come that is no part of a message."""
+        if takes(self, messages, bytes):
+            return True
+        if self.excess != DROP or self.messages - messages < -self.rates.messages_at_once \
+                or self.bytes - bytes < -self.rates.bytes_at_once:
+            return False
+        self.messages -= messages
+        self.bytes -= bytes
+        return True
+
+    cdef bint overdraws(self, double messages, double bytes) noexcept:
+        """True if tokens that are not there may be owed; then they are."""
+        self.out_of_messages = self.messages < messages
+        if self.excess != WAIT:
+            return False
+        self.messages -= messages
+        self.bytes -= bytes
+        return True
+
+    cdef double delay(self, bint within) noexcept:
+        """Return the seconds until the tokens have come that `is_used_up` asks for, if none are taken meanwhile."""
+        cdef double messages = 0, bytes = 0
+        if self.messages < 1 and not within:
+            messages = (1 - self.messages) / self.rates.messages
+        if self.bytes <= 0:
+            bytes = (1 - self.bytes) / self.rates.bytes
+        return max(messages, bytes) / 1000
+
+    cdef str told(self):
+        """Say which limit the last refusal was for."""
         if self.out_of_messages:
             name, limit = "message", self.rates.max_message_rate
         else:

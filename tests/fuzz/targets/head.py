@@ -24,6 +24,7 @@ def read(chunks: list[bytes], limits: tuple[int, int]) -> Outcome:
             assert error.reason.isascii() and error.reason.isprintable(), error.reason
             return error.status
         if head is not None:
+            assert reader.is_head == (head.method == "HEAD")
             return head, reader.rest + b"".join(chunks[i + 1 :])
     return None
 

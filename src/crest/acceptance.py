@@ -1,0 +1,83 @@
+"""`Accept`: what `on_upgrade` says of a client that may come in, where that is more than who it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import EllipsisType
+from typing import Any, Final, Generic, Literal
+
+from crest.connection import User
+from crest.options import MOST_BYTES, MOST_COUNT, Rate, check_choice, check_count, check_rate, check_span
+from crest.wire.meter import EXCESSES
+
+CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
+    "max_message_size": lambda name, value: check_count(name, value, MOST_BYTES),
+    "max_queue": lambda name, value: check_count(name, value, MOST_COUNT),
+    "max_backlog": lambda name, value: check_count(name, value, MOST_BYTES),
+    "max_message_rate": check_rate,
+    "max_byte_rate": check_rate,
+    "on_rate": lambda name, value: check_choice(name, value, EXCESSES),
+    "ping_interval": check_span,
+    "ping_timeout": check_span,
+    "idle_timeout": check_span,
+}
+"""What each limit of one connection must be."""
+
+
+class Accept(Generic[User]):
+    """What `on_upgrade` may return to let a client in: who it is, and limits of this connection alone.
+
+    Each limit means what the argument of `WebSocketServer` of that name does, and takes its place for this connection.
+    Without it, or with `...`, the server's holds.
+
+    Args:
+        user: What `conn.user` is.
+        max_message_size: Bytes that a message of the client may have.
+        max_queue: Its messages that may wait for an async handler.
+        max_backlog: Bytes that may wait for it. The newest values of keys (`on_backlog="latest"`) have the server's
+            bound all the same.
+        max_message_rate: Messages a second, or a pair of that and of how many at once; None: any number.
+        max_byte_rate: The same of bytes.
+        on_rate: What happens past these: "close", "drop" or "wait".
+        ping_interval, ping_timeout, idle_timeout: Seconds; None: never, or any number.
+
+    Attributes:
+        limits: Those that were given, checked, by name.
+
+    Raises:
+        TypeError, ValueError: A limit is of the wrong type or out of range.
+    """
+
+    __slots__ = ("limits", "user")
+
+    def __init__(
+        self,
+        user: User = None,  # type: ignore[assignment]  # then User is what the application says
+        *,
+        max_message_size: int | EllipsisType = ...,
+        max_queue: int | EllipsisType = ...,
+        max_backlog: int | EllipsisType = ...,
+        max_message_rate: Rate | EllipsisType | None = ...,
+        max_byte_rate: Rate | EllipsisType | None = ...,
+        on_rate: Literal["close", "drop", "wait"] | EllipsisType = ...,
+        ping_interval: float | EllipsisType | None = ...,
+        ping_timeout: float | EllipsisType | None = ...,
+        idle_timeout: float | EllipsisType | None = ...,
+    ) -> None:
+        self.user: User = user
+        given = {
+            "max_message_size": max_message_size,
+            "max_queue": max_queue,
+            "max_backlog": max_backlog,
+            "max_message_rate": max_message_rate,
+            "max_byte_rate": max_byte_rate,
+            "on_rate": on_rate,
+            "ping_interval": ping_interval,
+            "ping_timeout": ping_timeout,
+            "idle_timeout": idle_timeout,
+        }
+        self.limits = {name: CHECKS[name](name, value) for name, value in given.items() if value is not ...}
+
+    def __repr__(self) -> str:
+        limits = "".join(f", {name}={value!r}" for name, value in self.limits.items())
+        return f"Accept({self.user!r}{limits})"

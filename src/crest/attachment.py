@@ -1,0 +1,136 @@
+"""Which app serves the servers that were never mounted.
+
+Such a server belongs to the app made in its module; where there is none, to the only app of the process. If that says
+several, starting one of them is an error. Apps that have ended do not count.
+
+What nothing else refers to is not kept alive by being known here. But an app keeps, until it starts, the servers that
+may be its: a function that makes both may return the app alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
+
+from crest.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from crest.app import App
+    from crest.server import WebSocketServer
+
+CONSTRUCTORS: Final = "__init__", "__new__", "__post_init__", "__attrs_post_init__"
+
+# By their id: an application's subclass may say that two are equal.
+_apps: WeakValueDictionary[int, App] = WeakValueDictionary()
+_unmounted: WeakValueDictionary[int, WebSocketServer] = WeakValueDictionary()
+
+
+def origin_of(made: object) -> tuple[str | None, str]:
+    """Find where an object is being made, for its constructor: the module's name, and file and line.
+
+    Constructors of subclasses do not count, as another module may have them, nor does what calls
+    `WebSocketServer[User]()`.
+    """
+    frame = sys._getframe(2)
+    while frame.f_back is not None and (_constructs(frame, made) or frame.f_globals.get("__name__") == "typing"):
+        frame = frame.f_back
+    return frame.f_globals.get("__name__"), f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _constructs(frame: FrameType, made: object) -> bool:
+    code = frame.f_code
+    if code.co_name not in CONSTRUCTORS or not code.co_argcount:  # the locals of a frame are a copy, which it keeps
+        return False
+    return frame.f_locals.get(code.co_varnames[0]) is made
+
+
+def app_made(app: App) -> None:
+    """Count a new app, which keeps the servers that its module has made before."""
+    _apps[id(app)] = app
+    app._kept = [server for server in _unmounted.values() if server._module == app._module]
+
+
+def server_made(server: WebSocketServer) -> None:
+    """Count a new server as not mounted."""
+    _unmounted[id(server)] = server
+    for app in _neighbours(server) or _apps_in_use(None):
+        if not app._is_running():
+            app._kept.append(server)
+
+
+def mounted(server: WebSocketServer) -> None:
+    """Count a server no longer: an app has it, and keeps it."""
+    if _unmounted.pop(id(server), None) is not None:
+        for app in list(_apps.values()):
+            app._kept = [each for each in app._kept if each is not server]
+
+
+def servers_for(app: App) -> list[WebSocketServer]:
+    """Find the servers that are to be mounted by an app that starts, the oldest first.
+
+    Raises:
+        ConfigurationError: One may belong to another app as well.
+    """
+    if _is_unclear(app):
+        _drop_unused(app)
+    found = _candidates(app)
+    for server in found:
+        owners = _owners(server, app)
+        if len(owners) > 1:
+            names = " or ".join(map(repr, owners))
+            raise ConfigurationError(
+                f"{server!r} was never mounted, and may belong to {names}: say to which by app.mount(path, server)"
+            )
+    return found
+
+
+def _candidates(app: App) -> list[WebSocketServer]:
+    """Find the servers that may belong to an app that starts."""
+    return [server for server in list(_unmounted.values()) if any(each is app for each in _owners(server, app))]
+
+
+def _owners(server: WebSocketServer, starting: App) -> list[App]:
+    """Find the apps that a server may belong to when one of them starts."""
+    in_use, neighbours = _apps_in_use(starting), _neighbours(server)
+    return [each for each in in_use if each._module == server._module] if neighbours else in_use
+
+
+def _neighbours(server: WebSocketServer) -> list[App]:
+    """Find the apps of a server's module, those included that have ended: it is no other's even then."""
+    return [each for each in list(_apps.values()) if each._module == server._module]
+
+
+def _apps_in_use(starting: App | None) -> list[App]:
+    """Find the apps that run, or start, or have not run yet."""
+    return [each for each in list(_apps.values()) if each is starting or not each._has_ended()]
+
+
+def _is_unclear(app: App) -> bool:
+    """True if it matters whether all apps and servers are still referred to."""
+    found = _candidates(app)
+    kept = set(map(id, app._kept))
+    if len({server.path for server in found}) < len(found) or not kept.issuperset(map(id, found)):
+        return True
+    return any(len(_owners(server, app)) > 1 for server in found)
+
+
+def _drop_unused(app: App) -> None:
+    """Let go of what nothing refers to: apps, servers, and of several servers at one path all but the last."""
+    _collect()
+    last = {server.path: id(server) for server in _candidates(app)}
+    for each in list(_apps.values()):
+        each._kept = [server for server in each._kept if last.get(server.path, id(server)) == id(server)]
+    _collect()
+
+
+def _collect() -> None:
+    """Collect garbage: handlers refer to their server, and it to them. `App.run` has frozen what there was before."""
+    frozen = gc.get_freeze_count() > 0
+    if frozen:
+        gc.unfreeze()
+    gc.collect()
+    if frozen:
+        gc.freeze()

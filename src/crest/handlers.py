@@ -1,0 +1,78 @@
+"""What applications register: the types that handlers must have, and what is checked when they are registered.
+
+A bound is what a handler is called with and may return. Registering gives the handler back as it came, so each type is
+a variable: a decorated function keeps its own type. What `object` stands for is ignored, or an awaitable of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import wraps
+from inspect import isasyncgenfunction, isgeneratorfunction
+from typing import Any, Never, Protocol, TypeVar
+
+from crest.connection import WebSocketConnection
+from crest.http import Request, Response
+from crest.io.inbox import ErrorText
+
+
+class JsonObject(Protocol):
+    """A `dict`, or a `TypedDict`, which type checkers take for no `dict`; but no mapping that can not be changed."""
+
+    def copy(self) -> Mapping[Any, Any]: ...
+    def __delitem__(self, key: Never, /) -> None: ...
+
+
+Answer = str | bytes | bytearray | memoryview | Response | JsonObject
+"""What a page may be."""
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+ConnectionHandler = TypeVar("ConnectionHandler", bound=Callable[[WebSocketConnection], object])
+TextHandler = TypeVar("TextHandler", bound=Callable[[WebSocketConnection, str], object])
+BinaryHandler = TypeVar("BinaryHandler", bound=Callable[[WebSocketConnection, bytes], object])
+CloseHandler = TypeVar("CloseHandler", bound=Callable[[WebSocketConnection, int, str], object])
+ErrorHandler = TypeVar("ErrorHandler", bound=Callable[[WebSocketConnection, ErrorText], object])
+Page = TypeVar("Page", bound=Callable[[Request], Answer | Awaitable[Answer]])
+
+
+def check_handler(name: str, handler: object) -> None:
+    """Check what the method of this name is to register.
+
+    Raises:
+        TypeError: It can not be called; or it yields, so that a call would run nothing of it.
+    """
+    if not callable(handler):
+        raise TypeError(f"{name} registers a function, not {type(handler).__name__}")
+    if isgeneratorfunction(handler) or isasyncgenfunction(handler):
+        raise TypeError(f"{name} registers a function that returns; this one yields: {handler!r}")
+
+
+def written(usage: str) -> Callable[[Method], Method]:
+    """Have a method say how a call is written, if it is called without its argument, as a decorator of the method.
+
+    A decorator with empty parentheses, `@ws.on_message()`, is such a call.
+    """
+
+    def decorate(method: Method) -> Method:
+        @wraps(method)
+        def call(*args: object, **named: object) -> object:
+            if len(args) + len(named) < 2:
+                raise TypeError(f"{method.__name__} has nothing to register: write {usage}")
+            return method(*args, **named)
+
+        return call  # type: ignore[return-value]  # the type checker does not know that `wraps` keeps the type
+
+    return decorate
+
+
+def registering(method: Method) -> Method:
+    """Have a method check the handler that it is to register, as a decorator of the method."""
+    name = method.__name__
+
+    @written(f"@ws.{name}, without parentheses, or ws.{name}(function)")
+    @wraps(method)
+    def register(server: object, handler: object) -> object:
+        check_handler(name, handler)
+        return method(server, handler)
+
+    return register  # type: ignore[return-value]

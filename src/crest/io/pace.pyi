@@ -1,0 +1,3 @@
+from crest.io.reading import Reading
+
+class Pace(Reading): ...

@@ -1,0 +1,61 @@
+"""How one client is held to its rates (`max_message_rate`, `max_byte_rate`), where it is to wait for them.
+
+The frame reader's meter says when the tokens are used up. Then the client is not read, as when too many of its messages
+wait for their handler, until the meter has tokens again: the kernel keeps what it sends, and at last its own kernel
+does. Its heartbeat goes by what its kernel acknowledges. The connection's one deadline ends the pause.
+
+Nothing is waited for once the connection is about to end. What is over the rate is dropped from then on, and the close
+frame behind it is read.
+"""
+
+from libc.math cimport ceil
+from libc.stdint cimport uint32_t
+
+from crest.io.backlog cimport OPEN
+from crest.io.clock cimport milliseconds
+from crest.io.reading cimport Reading
+from crest.wire.frames cimport FrameReader
+from crest.wire.meter cimport DROP, Meter, is_used_up
+from crest.wire.rfc6455 cimport CLOSE_POLICY_VIOLATION, OPCODE_CONTINUATION
+
+cdef double STEP = 0.05     # seconds: the clock's tick, in whole ones of which a pause lasts
+
+
+cdef class Pace(Reading):
+    """What one connection does about a client that is over its rate."""
+
+    cdef bint must_wait(self) except -1:
+        """True if tokens are still lacking, now; then the pause has begun."""
+        cdef Meter meter = self.reader.meter
+        cdef bint within = self.reader.message_opcode != OPCODE_CONTINUATION
+        cdef uint32_t now
+        if self.connection.state != OPEN:
+            meter.excess = DROP
+            return False
+        now = milliseconds(self.turn.clock)
+        if self.paused:
+            meter.excuse(now)
+        else:
+            meter.refill(now)
+        if not is_used_up(meter, within):
+            return False
+        self.hold()
+        self.set_deadline(ceil(meter.delay(within) / STEP) * STEP)
+        return True
+
+    cdef int count_overhead(self, size_t size) except -1:
+        """Meter bytes of TLS records that had nothing for the connection, as KeyUpdates (RFC 8446 section 4.6.3)."""
+        cdef FrameReader reader = self.reader
+        reader.meter.refill(milliseconds(self.turn.clock))
+        if not reader.meter.takes_control(0, size):
+            return self.fail(CLOSE_POLICY_VIOLATION, reader.exceed())
+        if is_used_up(reader.meter, True):
+            self.must_wait()
+        return 0
+
+    cdef int count_pong(self) except -1:
+        """Meter a pong that answers no ping: it counts as a message."""
+        cdef FrameReader reader = self.reader
+        if reader.meter is not None and not reader.meter.takes_control(1, 0):
+            self.fail(CLOSE_POLICY_VIOLATION, reader.exceed())
+        return 0

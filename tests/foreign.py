@@ -1,0 +1,85 @@
+"""Proxies that are not crest's, for tests: HAProxy and nginx, each as a process of its own while a test needs it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from client import GUARD
+
+PATH = "/usr/sbin:/usr/local/sbin"
+"""Where Debian has them, beside what the user's PATH says."""
+
+HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path=PATH)
+NGINX = shutil.which("nginx") or shutil.which("nginx", path=PATH)
+
+needs_haproxy = pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
+needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+
+
+def free_socket() -> socket.socket:
+    """A socket that listens, for HAProxy to take over."""
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    sock.listen()
+    return sock
+
+
+@contextmanager
+def haproxy(configuration: str, folder: Path, *sockets: socket.socket) -> Iterator[None]:
+    """HAProxy with a configuration, which may name these sockets by their descriptors ("fd@3")."""
+    assert HAPROXY is not None
+    file = folder / "haproxy.cfg"
+    file.write_text(configuration)
+    descriptors = [each.fileno() for each in sockets]
+    process = subprocess.Popen([HAPROXY, "-db", "-q", "-f", str(file)], pass_fds=descriptors, stderr=subprocess.PIPE)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.communicate(timeout=GUARD)
+
+
+def haproxy_on(configuration: str, folder: Path) -> str:
+    """What HAProxy says of a configuration: nothing if it has no fault."""
+    assert HAPROXY is not None
+    file = folder / "haproxy.cfg"
+    file.write_text(configuration)
+    command = [HAPROXY, "-c", "-q", "-f", str(file)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=GUARD).stderr
+
+
+def nginx(
+    configuration: str, folder: Path, *arguments: str, sock: socket.socket | None = None
+) -> subprocess.Popen[str]:
+    """Start nginx in the foreground with a configuration of its HTTP part; what it says comes by the pipe of stderr.
+
+    Args:
+        sock: Listens, at an address that the configuration has. nginx takes it over, as from an older nginx.
+    """
+    assert NGINX is not None
+    temporary = "".join(
+        f"{name}_temp_path {folder / name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    # As root it would give its workers a user who may not enter the folder.
+    user = "user root root;" if os.geteuid() == 0 else ""
+    file = folder / "nginx.conf"
+    file.write_text(
+        f"daemon off; worker_processes 1; {user} pid {folder / 'nginx.pid'}; error_log stderr;\nevents {{}}\n"
+        f"http {{\naccess_log off;\n{temporary}{configuration}\n}}\n"
+    )
+    passed = () if sock is None else (sock.fileno(),)
+    inherited = {} if sock is None else {"NGINX": f"{sock.fileno()};"}
+    return subprocess.Popen(
+        [NGINX, "-e", "stderr", "-p", str(folder), "-c", str(file), *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        pass_fds=passed,
+        env={**os.environ, **inherited},
+    )
