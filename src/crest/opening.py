@@ -243,20 +243,14 @@ class Opening:
             listener.end_child(error.__cause__)
             admission.refused[kind_of(error)] += 1
             raise
-        offer = WebSocketConnection(head.raw, self._client or transport, scheme, subprotocol), response, agreed
+        connection = WebSocketConnection(head.raw, self._client or transport, scheme, subprotocol)
         if later:
             self._begin_request()
             self._deciding = server
-            self._begin(self._upgrade_later(server, offer, user), user)
+            self._begin(self._upgrade_later(server, (connection, response, agreed), user), user)
             return self._protocol.opening is None
-        self._accept(server, offer, user)
+        self._protocol.upgrade(connection, server._accepted(connection, user), response, self._pending, agreed)
         return True
-
-    def _accept(self, server: WebSocketServer, offer: Offer, user: Any) -> None:
-        """Make it a WebSocket."""
-        connection, response, agreed = offer
-        hub = server._accepted(connection, user)
-        self._protocol.upgrade(connection, hub, response, self._pending, agreed)
 
     async def _upgrade_later(self, server: WebSocketServer, offer: Offer, answer: Awaitable[Any]) -> None:
         """Go on when an async on_upgrade has decided, if anyone still waits for it."""
@@ -273,7 +267,8 @@ class Opening:
             self._give_up(server, refusal)
             return
         self._go_on_reading()
-        self._accept(server, offer, user)
+        connection, response, agreed = offer
+        self._protocol.upgrade(connection, server._accepted(connection, user), response, self._pending, agreed)
 
     def _give_up(self, server: WebSocketServer, error: HandshakeError) -> None:
         """Refuse the request that is being decided about."""

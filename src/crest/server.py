@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from logging import DEBUG
 from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 from weakref import ref
@@ -285,14 +285,19 @@ class WebSocketServer(Broadcaster, Generic[User]):
 
     def _accepted(self, connection: WebSocketConnection, answer: Any) -> Hub:
         """Tell a connection what `on_upgrade` has answered, the user or an `Accept`, and return what serves it."""
-        limits: dict[str, Any] = {}
-        if isinstance(answer, Accept):
-            limits, answer = answer.limits, answer.user
+        hub = self._hub
         if answer is not None:
-            connection.user = answer
+            if isinstance(answer, Accept):
+                hub, answer = self._hub_with(answer.limits), answer.user
+            if answer is not None:
+                connection.user = answer
         if logger.isEnabledFor(DEBUG):
             fields = connection._log_fields()
             logger.debug("%s: connected, %s at %s", connection.get_id(), fields["client"], fields["path"], extra=fields)
+        return hub
+
+    def _hub_with(self, limits: Mapping[str, Any]) -> Hub:
+        """Return what serves connections with limits of their own."""
         if not limits:
             return self._hub
         changed = {name: value for name, value in limits.items() if name not in self._rates}
