@@ -516,7 +516,7 @@ async def test_a_connection_may_be_in_a_weak_set() -> None:
     async with App().listening() as server:
         async with upgraded(server) as client, upgraded(server):
             await client.round_trip()
-            assert room == set(ws.get_connections()) and len(room) == 2
+            assert set(room) == set(ws.get_connections()) and len(room) == 2
         await closed.reach(2)
         async with asyncio.timeout(GUARD):
             while room:
