@@ -113,7 +113,7 @@ def test_exceptions_come_through() -> None:
 
 def test_broadcasts_reach_the_hubs_connections(stage: Scene) -> None:
     link, broadcaster = stage.link(), Broadcaster()
-    broadcaster.hub = stage.hub
+    broadcaster._hub = stage.hub
     broadcaster.broadcast("text")
     broadcaster.broadcast(text="named", key=1, compress=False)
     broadcaster.broadcast_binary(bytearray(b"data"), key="AAPL")
@@ -139,7 +139,7 @@ def test_wrong_arguments_of_a_broadcast(
     method: str, arguments: tuple[Any, ...], options: dict[str, Any], text: str, stage: Scene
 ) -> None:
     link, broadcaster = stage.link(), Broadcaster()
-    broadcaster.hub = stage.hub
+    broadcaster._hub = stage.hub
     if method == "broadcast_binary":
         arguments = tuple(each.encode() if isinstance(each, str) else each for each in arguments)
     with pytest.raises(TypeError, match=text):

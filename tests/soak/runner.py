@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from client import request
 from soak.peers import Honest, Peer, Target, Visitor, Wrong
-from soak.served import serve
+from soak.served import AsWished, serve
 
 AT_ONCE = 60
 """Clients that are connected at the same time."""
@@ -193,7 +193,9 @@ def unexpected(log: str, direct: bool) -> list[str]:
 
 
 def run_server(loop: str, direct: bool) -> None:
-    logging.basicConfig(level=logging.WARNING)
+    output = logging.StreamHandler()
+    output.addFilter(lambda record: record.exc_info is None or not isinstance(record.exc_info[1], AsWished))
+    logging.basicConfig(level=logging.WARNING, handlers=[output])
     if loop == "uvloop":
         import uvloop
 

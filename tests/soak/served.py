@@ -54,6 +54,10 @@ OPEN_TIMEOUT = 2.0
 """Seconds; short, so that clients which never send their request are cut while others come."""
 
 
+class AsWished(Exception):
+    """What a handler raises when a message says so."""
+
+
 class Mess:
     """Handlers, and what they were called for.
 
@@ -143,7 +147,7 @@ class Mess:
                 other.send("goodbye")
                 other.close(4002)
         elif word == "raise....":
-            raise RuntimeError("as you wish")
+            raise AsWished
         elif word == "ping.....":
             conn.ping()
         else:
