@@ -203,7 +203,7 @@ async def test_an_app_that_is_gone_does_not_count() -> None:
 
 
 @on_each_loop
-async def test_a_server_that_is_gone_does_not_count() -> None:
+async def test_a_server_that_only_its_own_handlers_know_is_served_by_an_app_that_is_made_later() -> None:
     source = """
 def forgotten():
     ws = WebSocketServer("/leftover")
@@ -213,10 +213,29 @@ forgotten()
     gc.disable()
     try:
         servers, main = module("servers", source), module("main", "app = App()")
+        gc.collect()
         async with main.app.listening() as server:
-            assert await status(server, "/leftover") == 404
+            assert await status(server, "/leftover") == 101
     finally:
         gc.enable()
+    assert servers
+
+
+@on_each_loop
+async def test_a_server_that_was_made_too_late_and_is_gone_does_not_count() -> None:
+    async with program("first").app.listening():
+        servers = module(
+            "servers",
+            """
+def forgotten():
+    ws = WebSocketServer("/leftover")
+    ws.on_connect(lambda conn: ws.broadcast("a cycle through its handler"))
+forgotten()
+""",
+        )
+    main = module("main", "app = App()")
+    async with main.app.listening() as server:
+        assert await status(server, "/leftover") == 404
     assert servers
 
 

@@ -25,7 +25,7 @@ LOCAL = b"PROXY UNKNOWN\r\n"
 def limited(most: int = 2, **options: Any) -> App:
     """An app with a page; it will serve WebSockets at /ws, too."""
     app = App(max_sockets_per_ip=most, open_timeout=1000, **options)
-    WebSocketServer()
+    app.mount("/ws", WebSocketServer())
     app.get("/")(lambda request: "page")
     return app
 

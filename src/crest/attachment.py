@@ -3,8 +3,8 @@
 Such a server belongs to the app made in its module; where there is none, to the only app of the process. If that says
 several, starting one of them is an error. Apps that have ended do not count.
 
-What nothing else refers to is not kept alive by being known here. But an app keeps, until it starts, the servers that
-may be its: a function that makes both may return the app alone.
+Apps are not kept alive by being known here. An app keeps, until it starts, the servers that may be its: a function that
+makes both may return the app alone. A server of a module without an app is kept here, until an app has it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ CONSTRUCTORS: Final = "__init__", "__new__", "__post_init__", "__attrs_post_init
 # By their id: an application's subclass may say that two are equal.
 _apps: WeakValueDictionary[int, App] = WeakValueDictionary()
 _unmounted: WeakValueDictionary[int, WebSocketServer] = WeakValueDictionary()
+_homeless: list[WebSocketServer] = []
+"""Those of them that were made before any app ran, and in a module without one: nothing else may know them yet."""
 
 
 def origin_of(made: object) -> tuple[str | None, str]:
@@ -51,14 +53,18 @@ def app_made(app: App) -> None:
     """Count a new app, which keeps the servers that its module has made before."""
     _apps[id(app)] = app
     app._kept = [server for server in _unmounted.values() if server._module == app._module]
+    _homeless[:] = [server for server in _homeless if server._module != app._module]
 
 
 def server_made(server: WebSocketServer) -> None:
     """Count a new server as not mounted."""
     _unmounted[id(server)] = server
-    for app in _neighbours(server) or _apps_in_use(None):
+    neighbours, others = _neighbours(server), _apps_in_use(None)
+    for app in neighbours or others:
         if not app._is_running():
             app._kept.append(server)
+    if not neighbours and not any(app._is_running() for app in others):
+        _homeless.append(server)
 
 
 def mounted(server: WebSocketServer) -> None:
@@ -66,6 +72,7 @@ def mounted(server: WebSocketServer) -> None:
     if _unmounted.pop(id(server), None) is not None:
         for app in list(_apps.values()):
             app._kept = [each for each in app._kept if each is not server]
+        _homeless[:] = [each for each in _homeless if each is not server]
 
 
 def servers_for(app: App) -> list[WebSocketServer]:
@@ -80,6 +87,7 @@ def servers_for(app: App) -> list[WebSocketServer]:
     for server in found:
         owners = _owners(server, app)
         if len(owners) > 1:
+            _homeless.clear()  # the program is told to say whose they are
             names = " or ".join(map(repr, owners))
             raise ConfigurationError(
                 f"{server!r} was never mounted, and may belong to {names}: say to which by app.mount(path, server)"
@@ -123,6 +131,7 @@ def _drop_unused(app: App) -> None:
     last = {server.path: id(server) for server in _candidates(app)}
     for each in list(_apps.values()):
         each._kept = [server for server in each._kept if last.get(server.path, id(server)) == id(server)]
+    _homeless[:] = [server for server in _homeless if last.get(server.path, id(server)) == id(server)]
     _collect()
 
 

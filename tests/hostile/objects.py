@@ -24,7 +24,7 @@ from peer import Peer
 from scenarios import SCENARIOS, TIMES, Suite
 from world import Stuck, World
 
-from crest import App, Deflate, Reject, Response, WebSocketServer
+from crest import App, ConfigurationError, Deflate, Reject, Response, WebSocketServer
 
 MOST = 12
 """How often one object does something; then its methods do what they should."""
@@ -467,7 +467,7 @@ def as_path(world: World, peer: Peer, value: Any) -> None:
                  lambda path: world.app.mount(path, WebSocketServer())):  # fmt: skip
         try:
             call(value)
-        except (*REFUSED, SystemExit):
+        except (*REFUSED, SystemExit, ConfigurationError):  # the last: there is a server at that path
             continue
         except BaseException as error:
             world.faults.append(f"{call} raised {error!r}")

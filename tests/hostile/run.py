@@ -48,7 +48,7 @@ STRIDES = 5, 25
 STORM = 20.0
 """Seconds of storms in each scenario, if all cases run."""
 
-PATIENCE = 120
+PATIENCE = 600
 """Seconds after which a case hangs."""
 
 MOST_FAULTS = 40
