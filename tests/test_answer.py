@@ -45,7 +45,6 @@ def test_it_is_cancelled_behind_its_first_step() -> None:
         answer = Answer(asyncio.get_running_loop())
         answer.begin(wait(steps, asyncio.Event()))
         answer.cancel()
-        assert steps == []
         while "ended" not in steps:
             await asyncio.sleep(0)
         return steps
