@@ -19,7 +19,8 @@ class _Done(asyncio.Future[Any]):
         """Some versions of CPython name what a factory has made."""
 
 
-def _eager(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **_: object) -> Any:
+def first_step_at_once(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **_: object) -> Any:
+    """Make what is like an eager task, also where the loop does not run: CPython's take no step there."""
     try:
         waited = work.send(None)
     except StopIteration as result:
@@ -53,7 +54,7 @@ def _eager_task(
     return asyncio.Task(work, loop=loop, eager_start=eager_start is not False, **options)
 
 
-task_factory = _eager_task if sys.version_info >= (3, 12) else _eager
+task_factory = _eager_task if sys.version_info >= (3, 12) else first_step_at_once
 
 
 @contextmanager
