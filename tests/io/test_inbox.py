@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from client import BINARY, CLOSE, Frame, close_frame, frame
-from eager import EVERYWHERE, task_factory
+from eager import EVERYWHERE, first_step_at_once
 from link import Link, Scene, closed_with, scene, text
 
 from crest.io.inbox import ErrorText
@@ -49,7 +49,7 @@ def gates(stage: Scene) -> Gates:
 
 def test_eager_handlers_of_what_comes_before_the_end(stage: Scene) -> None:
     """What was held back is read at the end of the connection, and each task has ended before its `deliver` returns."""
-    stage.loop.set_task_factory(task_factory)
+    stage.loop.set_task_factory(first_step_at_once)
     gate, calls = stage.loop.create_future(), list[Any]()
 
     async def received(conn: Any, message: str) -> None:
