@@ -27,7 +27,11 @@ def first_step_at_once(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any
         done = _Done(loop=loop)
         done.set_result(result.value)
         return done
-    return asyncio.Task(_resumed(work, waited), loop=loop)
+
+    async def rest() -> Any:
+        return await _resumed(work, waited)
+
+    return asyncio.Task(rest(), loop=loop)
 
 
 @types.coroutine
