@@ -339,7 +339,11 @@ def skip_halves(world: World) -> None:
         pytest.skip("TLS of the loop's transports is not open by halves")
 
 
-def page_server(app: App, gate: Gate, events: Events) -> None:
+@asynccontextmanager
+async def awaiting_a_page(world: World) -> AsyncIterator[tuple[Peer, Gate, Events]]:
+    """A peer whose first request waits for its page, what the page waits for, and what became of it."""
+    app, gate, events = App(), Gate(), Events()
+
     @app.get("/page")
     async def page(request: Request) -> str:
         try:
@@ -350,17 +354,18 @@ def page_server(app: App, gate: Gate, events: Events) -> None:
         events.add("made")
         return f"page {request.query_string}"
 
+    async with world.listening(app) as server:
+        peer = await world.connect(server)
+        peer.send(request("/page?1"))
+        await gate.reached()
+        yield peer, gate, events
+
 
 @on_each_loop
 async def test_a_page_for_a_client_that_was_reset_is_cancelled(world: World) -> None:
     if "unix" in world.served:
         pytest.skip("a client that has read everything can not reset it")
-    app, gate, events = App(), Gate(), Events()
-    page_server(app, gate, events)
-    async with world.listening(app) as server:
-        peer = await world.connect(server)
-        peer.send(request("/page?1"))
-        await gate.reached()
+    async with awaiting_a_page(world) as (peer, _, events):
         peer.send(request("/page?2"))
         peer.reset()
         assert await events.reach(1) == ["cancelled"]
@@ -370,12 +375,7 @@ async def test_a_page_for_a_client_that_was_reset_is_cancelled(world: World) -> 
 async def test_a_client_that_has_closed_its_half_gets_all_its_responses(world: World) -> None:
     """To requests that were not read yet, too."""
     skip_halves(world)
-    app, gate, events = App(), Gate(), Events()
-    page_server(app, gate, events)
-    async with world.listening(app) as server:
-        peer = await world.connect(server)
-        peer.send(request("/page?1"))
-        await gate.reached()
+    async with awaiting_a_page(world) as (peer, gate, events):
         peer.send(request("/page?2"), request("/page?3"))
         peer.finish()
         await turns(20)
@@ -391,12 +391,7 @@ async def test_a_client_that_has_closed_its_half_gets_all_its_responses(world: W
 @on_each_loop
 async def test_a_reset_behind_the_end_of_a_half_cancels_the_page(world: World) -> None:
     skip_halves(world)
-    app, gate, events = App(), Gate(), Events()
-    page_server(app, gate, events)
-    async with world.listening(app) as server:
-        peer = await world.connect(server)
-        peer.send(request("/page?1"))
-        await gate.reached()
+    async with awaiting_a_page(world) as (peer, _, events):
         peer.finish()
         await turns(20)
         assert events.seen == []

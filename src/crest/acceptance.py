@@ -21,11 +21,11 @@ CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "ping_timeout": check_span,
     "idle_timeout": check_span,
 }
-"""What each limit of one connection must be."""
+"""The check of each limit of one connection, by its name."""
 
 
 class Accept(Generic[User]):
-    """What `on_upgrade` may return to let a client in: who it is, and limits of this connection alone.
+    """A client that `on_upgrade` lets in: the user, and limits of this connection alone.
 
     Each limit means what the argument of `WebSocketServer` of that name does, and takes its place for this connection.
     Without it, or with `...`, the server's holds.

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Answer:
-    """What makes an answer: a task, which eager tasks may have ended before it is known.
+    """Makes one answer in a task. An eager one may have ended before it is known.
 
     Args:
         loop: The running loop.

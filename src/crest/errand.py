@@ -41,7 +41,7 @@ async def in_thread(work: Callable[..., T], *args: Any) -> T:
 
 
 class _Errand(Generic[T]):
-    """What the task awaits. It is no future of asyncio: without memory those forget which task is to be told.
+    """An awaitable of the end of the work. Futures of asyncio, without memory, forget the task that awaits them.
 
     Attributes:
         told: True once the task has been told of the end, or awaits it no longer.

@@ -1,4 +1,4 @@
-"""What applications register: the types that handlers must have, and what is checked when they are registered.
+"""Types of handlers and pages, and the checks when applications register them.
 
 A bound is what a handler is called with and may return. Registering gives the handler back as it came, so each type is
 a variable: a decorated function keeps its own type. What `object` stands for is ignored, or an awaitable of that.
@@ -24,7 +24,7 @@ class JsonObject(Protocol):
 
 
 Answer = str | bytes | bytearray | memoryview | Response | JsonObject
-"""What a page may be."""
+"""The types that a page may return."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 ConnectionHandler = TypeVar("ConnectionHandler", bound=Callable[[WebSocketConnection], object])

@@ -44,7 +44,7 @@ def handling(actions: Mapping[int, Action]) -> Iterator[None]:
 
 
 class Signals:
-    """What the apps of one loop do at signals.
+    """Handles signals for the apps of one loop.
 
     Args:
         loop: The running loop.

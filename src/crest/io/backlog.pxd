@@ -80,6 +80,7 @@ cdef class Backlog(Pieces):
     cdef Budget budget(self)
     cdef bint drops(self) noexcept
     cdef uint64_t limit(self) noexcept
+    cdef uint64_t left(self) noexcept
     cdef bint has_room(self, size_t needed) except -1
     cdef int overflow(self, uint64_t messages) except -1
     cdef int cut_short(self, BaseException error) except -1

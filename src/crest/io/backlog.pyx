@@ -126,12 +126,17 @@ cdef class Backlog(Pieces):
         """Return how many bytes may wait."""
         return self.feed.max_backlog if self.owner is None else self.owner.max_backlog(self.feed.max_backlog)
 
+    cdef uint64_t left(self) noexcept:
+        """Return how many more bytes may wait."""
+        cdef uint64_t limit = self.limit()
+        return limit - min(limit, <uint64_t>self.waiting())
+
     cdef bint has_room(self, size_t needed) except -1:
         """Whether a frame fits into the backlog; the oldest may have to make way for it. What the transport has is out
         of reach for that: it counts as sent."""
         if self.feed.policy == DROP_OLDEST:
             return self.make_way(needed, self.limit(), &self.dropped)
-        return self.waiting() + needed <= self.limit()
+        return needed <= self.left()
 
     cdef int overflow(self, uint64_t messages) except -1:
         """So many messages did not fit: the backlog policy decides."""

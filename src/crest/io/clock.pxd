@@ -8,6 +8,10 @@ cdef extern from "net.h" nogil:
     uint32_t crest_milliseconds()
 
 
+cdef enum:
+    TRIES = 8       # at what must be done, and needs memory
+
+
 cdef class Deadline:
     # Neighbours in a ring, borrowed: a deadline takes itself out before it goes. NULL: it is not running.
     cdef PyObject* previous

@@ -24,7 +24,6 @@ logger = logging.getLogger("crest")
 
 cdef double TICK = 0.05             # seconds
 cdef double ROUNDING = 0.001        # seconds: uvloop's timers count milliseconds, and round down as well as up
-cdef int TRIES = 8                  # to find memory for a timer
 cdef double AGAIN = 1               # second after which a deadline that had no memory for its work expires again
 
 

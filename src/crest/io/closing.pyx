@@ -10,8 +10,9 @@ from libc.stdint cimport UINT32_MAX, uint32_t
 
 from functools import partial
 
+from crest.io.clock cimport TRIES
 from crest.io.heartbeat cimport Heartbeat, descriptor_of
-from crest.io.inbox cimport CLOSE, ERROR, TRIES
+from crest.io.inbox cimport CLOSE, ERROR
 from crest.io.watch cimport watch, watched
 from crest.wire.rfc6455 cimport CLOSE_TRY_AGAIN_LATER, MAX_CLOSE_REASON
 

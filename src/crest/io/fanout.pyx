@@ -19,6 +19,7 @@ from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from crest.io.backlog cimport DROP_OLDEST, LATEST, Backlog, Feed
+from crest.io.clock cimport TRIES
 from crest.io.crew cimport CREST_MOST_THREADS, Crew, Part, offer
 from crest.io.latest cimport Latest, Value
 from crest.io.lists cimport PyList_GET_SIZE, PyListObject, drop_first, drop_last
@@ -37,7 +38,6 @@ cdef size_t REFILLED = 1 << 16          # bytes: about so many at a time of what
 cdef enum:
     MOST_BLOCKS = 32                    # likewise, with so many blocks unsent
     SENDS_A_LOOK = 32                   # at the clock
-    TRIES = 8                           # to find memory for what a member is to get
 
 cdef ptrdiff_t TIME_OVER = -4      # what send_ready() stopped for, if not for what offer() returned
 
@@ -289,10 +289,10 @@ cdef class Fanout(Feed):
         cdef uint64_t position = outbox.seen, stop = self.end, refused = 0
         if self.latest is not None and (outbox.blocked or outbox.lagging):
             return self.skip_keyed(outbox)
-        if outbox.blocked and outbox.waiting() + (stop - position) > outbox.limit():
+        if outbox.blocked and stop - position > outbox.left():
             if self.policy == DROP_OLDEST:
                 return self.push_newest(outbox)
-            stop = self.fitting(position, stop, outbox.limit() - min(outbox.waiting(), outbox.limit()), &refused)
+            stop = self.fitting(position, stop, outbox.left(), &refused)
         self.push_range(outbox, position, stop)
         outbox.seen = self.end
         if refused:
@@ -330,9 +330,8 @@ cdef class Fanout(Feed):
         while position < self.end:
             stop = self.latest.position_of(index, self.end)
             fits = stop
-            if refused or outbox.waiting() + (stop - position) > outbox.limit():
-                fits = self.fitting(
-                    position, stop, outbox.limit() - min(outbox.waiting(), outbox.limit()), &refused)
+            if refused or stop - position > outbox.left():
+                fits = self.fitting(position, stop, outbox.left(), &refused)
             self.push_range(outbox, position, fits)
             position = self.latest.end_of(index, self.end)
             index += 1

@@ -9,9 +9,6 @@ from crest.io.intake cimport Intake, is_over
 from crest.io.outbox cimport Outbox
 from crest.io.turn cimport Turn
 
-cdef enum:
-    TRIES = 8       # at what must be done, and needs memory
-
 # What a handler is called for.
 cdef enum Event:
     CONNECT
@@ -32,6 +29,7 @@ cdef class Inbox(Owner):
     cdef uint8_t abandoned         # messages that wait are not handled any more: there was time enough
     cdef uint8_t deaf           # nor are they since the application has called close()
     cdef uint8_t drain_waits    # in the queue
+    cdef uint8_t awaited        # the Event whose awaitable `call` returned: ERROR where another's handler raised
 
     cdef uint64_t max_backlog(self, uint64_t usual) noexcept
     cdef int log_mistake(self, object text) except -1

@@ -14,7 +14,7 @@ from inspect import isawaitable, iscoroutine
 import logging
 
 from crest.io.backlog cimport OPEN, Owner
-from crest.io.clock cimport milliseconds
+from crest.io.clock cimport TRIES, milliseconds
 from crest.io.hub cimport Hub
 from crest.io.intake cimport Intake
 from crest.io.outbox cimport PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack
@@ -35,9 +35,6 @@ cdef extern from *:
 logger = logging.getLogger("crest")
 cdef object is_enabled_for = logger.isEnabledFor
 cdef object DEBUG = logging.DEBUG
-
-# What the handler is called for whose awaitable `Inbox.call` has returned: ERROR when that of another event raised.
-cdef Event awaited = CONNECT
 
 cdef uint32_t PAUSE = 1000  # milliseconds after a line about a client's mistake: anyone can make as many as they like
 
@@ -100,7 +97,7 @@ cdef class Inbox(Owner):
             return self.intake.append(event, first, second)
         result = self.call(event, first, second)
         if result is not None:
-            self.await_result(awaited, result)
+            self.await_result(<Event>self.awaited, result)
         return 0
 
     cdef int keep(self, int kind, uint64_t size) except -1:
@@ -178,13 +175,12 @@ cdef class Inbox(Owner):
 
     cdef object awaitable_of(self, Event event, object handler, PyObject* returned):
         """What a handler returned, NULL when it raised, if that has to be awaited; else None."""
-        global awaited
         cdef object awaitable = None
         try:
             result = owned(returned)
             if result is not True and result is not False and isawaitable(result):
                 awaitable = result
-                awaited = event
+                self.awaited = event
         except BaseException as error:
             if self.turn.was_forked():
                 end_child(error)
@@ -271,7 +267,7 @@ cdef class Inbox(Owner):
                     continue
                 awaitable = self.call(<Event>event, first, second)
                 if awaitable is not None:
-                    event = awaited
+                    event = self.awaited
             except Exception as error:
                 tries -= 1
                 self.broke_off(error)

@@ -153,15 +153,22 @@ static inline int crest_has_input(int fd) {
     return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
 }
 
+#ifdef __linux__
+/* Whether the kernel tells how the connection is; what an older one does not know is 0. */
+static inline int crest_tcp_info(int fd, struct tcp_info *info) {
+    socklen_t size = sizeof *info;
+    memset(info, 0, sizeof *info);
+    return fd >= 0 && getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &size) == 0;
+}
+#endif
+
 /* Whether the peer's kernel has acknowledged bytes since this was asked with the same `acknowledged`, and has more to
  * come: it is busy taking what was sent before. Always 0 where the kernel does not tell. */
 static inline int crest_takes_output(int fd, uint32_t *acknowledged) {
 #ifdef __linux__
     struct tcp_info info;
-    socklen_t size = sizeof info;
     uint32_t before = *acknowledged;
-    memset(&info, 0, sizeof info);
-    if (fd < 0 || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0) return 0;
+    if (!crest_tcp_info(fd, &info)) return 0;
     *acknowledged = (uint32_t)info.tcpi_bytes_acked;
     return *acknowledged != before && (info.tcpi_unacked || info.tcpi_notsent_bytes);
 #else
@@ -176,10 +183,8 @@ static inline int crest_takes_output(int fd, uint32_t *acknowledged) {
 static inline int crest_is_silent(int fd, uint32_t *exchanged) {
 #ifdef __linux__
     struct tcp_info info;
-    socklen_t size = sizeof info;
     uint32_t before = *exchanged;
-    memset(&info, 0, sizeof info);
-    if (fd < 0 || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0) return 0;
+    if (!crest_tcp_info(fd, &info)) return 0;
     *exchanged = (uint32_t)(info.tcpi_bytes_acked + info.tcpi_bytes_received);
     return *exchanged == before && (info.tcpi_unacked || info.tcpi_probes > 1);
 #else

@@ -1,4 +1,4 @@
-"""How one client is held to its rates (`max_message_rate`, `max_byte_rate`), where it is to wait for them.
+"""Holds one client to its rates (`max_message_rate`, `max_byte_rate`), where the client is to wait for them.
 
 The frame reader's meter says when the tokens are used up. Then the client is not read, as when too many of its messages
 wait for their handler, until the meter has tokens again: the kernel keeps what it sends, and at last its own kernel
@@ -22,7 +22,7 @@ cdef double STEP = 0.05     # seconds: the clock's tick, in whole ones of which 
 
 
 cdef class Pace(Reading):
-    """What one connection does about a client that is over its rate."""
+    """Holds one client to its rates."""
 
     cdef bint must_wait(self) except -1:
         """True if tokens are still lacking, now; then the pause has begun."""

@@ -12,11 +12,11 @@ from libc.stdint cimport uint8_t, uint32_t
 from asyncio import BufferedProtocol
 
 from crest.io.backlog cimport OPEN
-from crest.io.clock cimport milliseconds
+from crest.io.clock cimport TRIES, milliseconds
 from crest.io.fanout cimport Fanout
 from crest.io.heartbeat cimport hear
 from crest.io.hub cimport Hub
-from crest.io.inbox cimport BINARY, CONNECT, ERROR, MESSAGE, TRIES, is_full
+from crest.io.inbox cimport BINARY, CONNECT, ERROR, MESSAGE, is_full
 from crest.io.intake cimport ANSWERS, OPENING, PARTIAL, UNREAD
 from crest.io.outbox cimport Outbox
 from crest.io.pace cimport Pace, is_over_rate
@@ -367,7 +367,7 @@ cdef class Protocol(Pace):
             self.opening.timed_out()
         elif self.connection is not None and self.connection.state == OPEN:
             self.beat()
-            if self.paused:
+            if self.paused and self.reader.meter is not None:
                 self.call_soon(self._read_on)  # its rate may allow more now
         elif self.connection is None and self.is_taking():
             self.holds(0)
