@@ -3,16 +3,16 @@
 import asyncio
 import gc
 import re
-import weakref
 from types import ModuleType
 from typing import Any
+from weakref import WeakValueDictionary, ref
 
 import pytest
 from client import connect, handshake, tcp
 from events import on_each_loop
 
 import crest
-from crest import App, ConfigurationError, WebSocketServer
+from crest import App, ConfigurationError, WebSocketServer, attachment
 
 PROGRAM = """
 from crest import App, WebSocketServer
@@ -20,6 +20,14 @@ app = App()
 ws = WebSocketServer({path!r})
 ws.on_connect(lambda conn: conn.send(__name__))
 """
+
+
+@pytest.fixture(autouse=True)
+def nothing_made_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apps and servers of other tests do not count, whatever has become of them."""
+    monkeypatch.setattr(attachment, "_apps", WeakValueDictionary())
+    monkeypatch.setattr(attachment, "_unmounted", WeakValueDictionary())
+    monkeypatch.setattr(attachment, "_homeless", [])
 
 
 def module(name: str, source: str = "", **names: Any) -> Any:
@@ -252,7 +260,7 @@ async def test_of_servers_at_one_path_that_only_the_app_keeps_the_last_counts() 
 
 
 def test_nothing_is_kept_alive_by_being_known() -> None:
-    made = weakref.ref(program("made").app), weakref.ref(program("made").ws)
+    made = ref(program("made").app), ref(program("made").ws)
     gc.collect()
     assert [each() for each in made] == [None, None]
 

@@ -44,7 +44,9 @@ async def yielding_later(*args: object) -> AsyncIterator[int]:
 
 @pytest.mark.parametrize("name", [*EVENTS, "get"])
 @pytest.mark.parametrize(
-    "handler", [plain, Player(), Player().method, Player().async_method, partial(plain, 1), Player, Mock()], ids=repr
+    "handler",
+    [plain, Player(), Player().method, Player().async_method, partial(plain, 1), Player, Mock()],
+    ids=["function", "object", "method", "async method", "partial", "class", "mock"],
 )
 def test_what_can_be_called_is_registered_and_returned(name: str, handler: Callable[..., Any]) -> None:
     assert registering(name)(handler) is handler
@@ -59,7 +61,11 @@ def test_what_can_not_be_called_is_refused(name: str, wrong: object) -> None:
 
 
 @pytest.mark.parametrize("name", [*EVENTS, "get"])
-@pytest.mark.parametrize("handler", [yielding, yielding_later, Player().yielding, partial(yielding, 1)], ids=repr)
+@pytest.mark.parametrize(
+    "handler",
+    [yielding, yielding_later, Player().yielding, partial(yielding, 1)],
+    ids=["generator", "async generator", "method", "partial"],
+)
 def test_what_yields_is_refused(name: str, handler: object) -> None:
     with pytest.raises(TypeError, match=f"^{name} registers a function that returns; this one yields: "):
         registering(name)(handler)

@@ -155,7 +155,7 @@ def test_a_rate(value: Any, pair: tuple[float, float] | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["10", "ab", (1, 2, 3), (), (1, None), True, (5, True), {1: 2}, b"ab", object()], ids=repr
+    "value", ["10", "ab", (1, 2, 3), (), (1, None), True, (5, True), {1: 2}, b"ab", object], ids=repr
 )
 def test_no_rate(value: Any) -> None:
     with pytest.raises(TypeError, match=r"rate must be a number a second, or a pair \(a second, at once\), not "):

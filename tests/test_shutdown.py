@@ -794,11 +794,12 @@ async def test_everything_at_once(pair: Pair, takeover: bool) -> None:
 async def test_1001_in_place_of_1012(direct: bool) -> None:
     ws, events = WebSocketServer(), Events()
     ws.on_close(lambda conn, code, reason: events.add(code))
-    async with App(close_codes="rfc6455").listening(direct=direct) as server, upgraded(server) as client:
-        stopping = asyncio.ensure_future(server.stop())
-        close = await client.frame()
-        assert close.code == 1001 and re.fullmatch(r"retry-after=\d\.\d\d", close.reason)
-        await client.send(close_frame(1001))
+    async with App(close_codes="rfc6455").listening(direct=direct) as server:
+        async with upgraded(server) as client:
+            stopping = asyncio.ensure_future(server.stop())
+            close = await client.frame()
+            assert close.code == 1001 and re.fullmatch(r"retry-after=\d\.\d\d", close.reason)
+            await client.send(close_frame(1001))
         await stopping
         assert events.seen == [1001]
 

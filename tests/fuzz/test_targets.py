@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,12 @@ from crest.wire import frames as wire_frames
 CORPUS = Path(__file__).parent / "corpus"
 MOST = 300_000
 """Bytes that the corpora may have in all: they come with every clone."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ended_worlds() -> Iterator[None]:
+    yield
+    connection.end_worlds()
 
 
 @cache
