@@ -1,6 +1,6 @@
 # `make chat` and `make test` need python3 (with venv and its headers), zlib's headers, gcc and make; `make help` lists the
 # rest. On Debian python3-dev brings both kinds of headers.
-# ARGS goes to pytest: make test ARGS="-k frames -x"
+# ARGS goes to pytest: make test ARGS="-k frames -x"; with -n0 among them the tests run in one process, as --pdb wants.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install
 SOURCES := $(wildcard src/crest/*/*.pyx src/crest/*/*.pxd src/crest/*/*.h)
 JOBS := $(shell getconf _NPROCESSORS_ONLN)
+TESTERS := $(shell expr $(JOBS) + 1)# processes: tests wait for a third of their time
 SECONDS ?= 60
 MINUTES ?= 10
 AUTOBAHN ?= ../shared/tools/autobahn/run.sh
@@ -28,7 +29,7 @@ chat: $(VENV)/installed ## Serve the chat of the docs; HOST=127.0.0.1 PORT=8000
 
 test: $(VENV)/installed ## Run the tests
 	@echo "Running the tests"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal $(ARGS)
 
 eager: ## Run the tests with tasks that begin at once, in a venv of its own; PYTHON=one that is 3.12 or newer
 	@$(PYTHON) -c "import sys; sys.version_info >= (3, 12) or sys.exit('eager tasks need CPython 3.12 or newer: set PYTHON')"

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from crest import App, WebSocketServer
-from crest.listener import Listener
+from crest.listening.listener import Listener
 
 LEAST_KERNEL = 4096
 SETTLED = 0.3

@@ -8,13 +8,17 @@ import asyncio
 import socket
 import struct
 import sys
+from collections import Counter
 from collections.abc import Callable
 
 from crest import App, WebSocketServer
+from crest.http.pages import Pages
 from crest.io.poller import Pollable
 from crest.io.protocol import ServerProtocol
 from crest.io.turn import Turn
-from crest.listener import Listener
+from crest.opening.opening import Opening
+from crest.opening.proxied import HeaderOpening
+from crest.opening.site import Site
 
 BATCH = 32  # frames that arrive in one read
 RECIPIENTS = 1000
@@ -61,20 +65,12 @@ class Bench:
         self.ws = WebSocketServer(fanout_slice=3600)
         app = App()
         app.mount("/ws", self.ws)
-        self.listener = Listener(
-            app,
-            {"/ws": self.ws},
-            open_timeout=10,
-            shutdown_timeout=1,
-            max_header_size=16384,
-            max_headers=100,
-            direct=True,
-        )
+        self.site = Site(app, {"/ws": self.ws}, Pages(), Counter(), app.open_timeout, Opening, HeaderOpening)
         self.turn = Turn(asyncio.get_running_loop())
         self.ws._hub.open(self.turn)
 
     def connect(self, transport: Transport | None = None) -> tuple[ServerProtocol, Transport]:
-        protocol, transport = ServerProtocol(self.turn, self.listener), transport or Transport()
+        protocol, transport = ServerProtocol(self.turn, self.site), transport or Transport()
         protocol.connection_made(transport)
         self.receive(protocol, REQUEST)
         assert transport.peer.recv(4096).startswith(b"HTTP/1.1 101 ")

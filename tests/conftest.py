@@ -10,8 +10,11 @@ from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import pytest
+
+from crest import attachment
 
 T = TypeVar("T")
 
@@ -34,6 +37,22 @@ UVLOOP = pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is not i
 
 def pytest_report_header() -> str:
     return f"tasks: {'eager' if EVERYWHERE else 'as asyncio makes them'}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> None:
+    """Each test that ran a loop collects garbage, see `run`: not among ten thousand tests, which took a second each."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def nothing_made_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apps and servers of other tests do not count, whatever has become of them."""
+    monkeypatch.setattr(attachment, "_apps", WeakValueDictionary())
+    monkeypatch.setattr(attachment, "_unmounted", WeakValueDictionary())
+    monkeypatch.setattr(attachment, "_homeless", [])
 
 
 @pytest.fixture(params=["asyncio", pytest.param("uvloop", marks=UVLOOP)])

@@ -14,8 +14,8 @@ from deadlines import Deadlines
 from events import KINDS, Events, Gate, of_kind, on_each_loop, until
 
 from crest import App, Request, Response, WebSocketServer
-from crest.http import FileResponse
-from crest.opening import AT_ONCE
+from crest.http.messages import FileResponse
+from crest.opening.opening import AT_ONCE
 
 
 async def get(app: App, path: str = "/", method: str = "GET", **headers: str) -> Answer:

@@ -1,7 +1,7 @@
 """The house holds: floors, leaves, names and sizes, over the sources of the package.
 
-Kernels know bytes, wire knows frames, io knows the transport, the top knows users; imports, cimports and included
-headers go downward or stay on their floor.
+Kernels know bytes, wire knows frames, io knows the transport, the top knows users. Each folder, and each module of the
+top, has a rank of its own; imports, cimports and included headers go to lower ranks or stay in their folder.
 """
 
 import ast
@@ -18,10 +18,28 @@ TESTS = Path(__file__).parent
 SOURCES = TESTS.parent / "src" / "crest"
 pytestmark = pytest.mark.skipif(not SOURCES.is_dir(), reason="needs the source tree; this tests an installed package")
 
-FLOORS = {"kernels": 1, "wire": 2, "io": 3}
-TOP = 4
-LEAVES = {"crest.exceptions", "crest.options", "crest._version"}
-"""Modules that every floor may import, because they import nothing of crest themselves."""
+ORDER = (
+    *("_version", "exceptions", "options"),
+    *("kernels", "wire", "io"),
+    *(
+        "log",
+        "http",
+        "connection",
+        "handlers",
+        "admission",
+        "attachment",
+        "server",
+        "serving",
+        "opening",
+        "listening",
+        "app",
+    ),
+    *("rooms", "cluster", "asgi", "client", "cli", "metrics", "testing"),  # to come: nothing above may know them
+    "__init__",
+)
+"""Folders and modules of src/crest, each of which may import those before it."""
+
+LEAVES = ORDER[:3]
 
 INPUT_OUTPUT = {"asyncio", "logging", "os", "selectors", "select", "socket", "ssl", "threading", "time", "uvloop"}
 """What kernels and wire must not know: no loop, socket, clock or logger."""
@@ -31,6 +49,8 @@ TESTED_WITH = {
     "_version.py": "test_packaging.py",
     "io/forks.py": "test_forks.py",
     "io/lists.pxd": "io/test_fanout.py",
+    "http/pages.py": "test_app_pages.py",
+    "opening/parting.py": "listening/test_shutdown.py",
     "io/sender.pyx": "io/test_outbox.py",
     "wire/assembler.pyx": "wire/test_frames_memory.py",
     "wire/rfc6455.pxd": "wire/test_codes.py",
@@ -54,9 +74,15 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def floor_of(module: str) -> int:
-    name = module.split(".")[1:2]
-    return FLOORS.get(name[0], TOP) if name else TOP
+def name_of(module: str) -> str:
+    """crest.wire.frames -> wire"""
+    return [*module.split("."), "__init__"][1]
+
+
+def may_import(importer: str, imported: str) -> bool:
+    """True for modules, or headers by the name of their folder, of lower rank or of the same folder."""
+    above, below = name_of(importer), name_of(imported)
+    return above == below or ORDER.index(below) < ORDER.index(above)
 
 
 # ---- What a file imports -------------------------------------------------------------------------------------------
@@ -71,23 +97,17 @@ C_HEADER = re.compile(r"^[ \t]*#[ \t]*include[ \t]*[\"<](?P<header>[^\">]+)", re
 STRING_OR_COMMENT = re.compile(r'"""[\s\S]*?"""|#[^\n]*')
 
 
-def python_imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """The modules that a .py file imports, anywhere in it, and whether that is for type checkers only."""
+def python_imports(path: Path) -> Iterator[str]:
+    """The modules that a .py file imports, anywhere in it, those included that only type checkers see."""
     tree = ast.parse(path.read_text("utf-8"))
-    typing_only = {
-        id(node)
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and ast.unparse(block.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
-        for node in ast.walk(ast.Module(block.body, []))
-    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield alias.name, id(node) in typing_only
+                yield alias.name
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{shown(path)}:{node.lineno}: a relative import"
             for alias in node.names:
-                yield target_of(node.module or "", alias.name), id(node) in typing_only
+                yield target_of(node.module or "", alias.name)
 
 
 def cython_imports(path: Path) -> Iterator[str]:
@@ -107,14 +127,14 @@ def target_of(source: str, name: str) -> str:
     return f"{source}.{name}" if is_module else source
 
 
-def imports() -> Iterator[tuple[Path, str, bool]]:
-    """Every import in the package: the file, the module, and whether it is for type checkers only."""
+def imports() -> Iterator[tuple[Path, str]]:
+    """Every import in the package: the file, and the module."""
     for path in files(".py"):
-        for module, typing_only in python_imports(path):
-            yield path, module, typing_only
+        for module in python_imports(path):
+            yield path, module
     for path in files(".pyx", ".pxd"):
         for module in cython_imports(path):
-            yield path, module, False
+            yield path, module
 
 
 def test_no_except_clause_is_left_early() -> None:
@@ -134,7 +154,7 @@ def test_no_except_clause_is_left_early() -> None:
 
 def test_imports_are_found() -> None:
     """The tests below look at all there is."""
-    found = {(shown(path), module) for path, module, _ in imports()}
+    found = {(shown(path), module) for path, module in imports()}
     assert ("io/outbox.pyx", "crest.io.turn") in found
     assert ("io/outbox.pyx", "crest.wire.rfc6455") in found  # over several lines, in parentheses
     assert ("wire/assembler.pxd", "crest.kernels.utf8") in found
@@ -145,38 +165,44 @@ def test_imports_are_found() -> None:
 # ---- Floors --------------------------------------------------------------------------------------------------------
 
 
+def test_every_folder_and_module_has_its_rank() -> None:
+    there = {path.relative_to(SOURCES).parts[0].split(".")[0] for path in files(".py", ".pyx", ".pxd", ".h")}
+    assert there <= set(ORDER), there - set(ORDER)
+    assert set(ORDER) - there <= {"rooms", "cluster", "asgi", "client", "cli", "metrics", "testing"}
+
+
 def test_imports_go_downward() -> None:
     wrong = [
-        f"{shown(path)} (floor {floor_of(module_of(path))}) imports {module} (floor {floor_of(module)})"
-        for path, module, _ in imports()
-        if module.split(".")[0] == "crest" and module not in LEAVES and floor_of(module) > floor_of(module_of(path))
+        f"{shown(path)} imports {module}"
+        for path, module in imports()
+        if module.split(".")[0] == "crest" and not may_import(module_of(path), module)
     ]
     assert not wrong, "\n".join(wrong)
 
 
 def test_headers_go_downward() -> None:
-    """A header of crest's own is included from its floor or above it."""
-    floors = {path.name: floor_of(module_of(path)) for path in files(".h")}
+    """A header of crest's own is included from its folder or above it."""
+    folders = {path.name: module_of(path) for path in files(".h")}
     wrong = []
     for path in files(".h", ".pyx", ".pxd"):
         pattern = C_HEADER if path.suffix == ".h" else CYTHON_HEADER
         for header in (match["header"] for match in pattern.finditer(path.read_text("utf-8"))):
-            if floors.get(header, 0) > floor_of(module_of(path)):
-                wrong.append(f"{shown(path)} includes {header} of floor {floors[header]}")
+            if header in folders and not may_import(module_of(path), folders[header]):
+                wrong.append(f"{shown(path)} includes {header} of {folders[header]}")
     assert not wrong, "\n".join(wrong)
 
 
 def test_leaves_import_nothing_of_crest() -> None:
-    wrong = [f"{shown(path)} imports {module}" for path, module, _ in imports() if module_of(path) in LEAVES]
+    wrong = [f"{shown(path)} imports {module}" for path, module in imports() if name_of(module_of(path)) in LEAVES]
     wrong = [line for line in wrong if " crest" in line]
     assert not wrong, "\n".join(wrong)
 
 
 def test_modules_do_not_import_each_other() -> None:
-    """No cycles; an import for type checkers only may close one, within its floor."""
+    """No cycles, and none that only type checkers see."""
     graph: dict[str, set[str]] = defaultdict(set)
-    for path, module, typing_only in imports():
-        if module.split(".")[0] == "crest" and module != module_of(path) and not typing_only:
+    for path, module in imports():
+        if module.split(".")[0] == "crest" and module != module_of(path):
             graph[module_of(path)].add(module)
     try:
         TopologicalSorter(graph).prepare()
@@ -187,8 +213,8 @@ def test_modules_do_not_import_each_other() -> None:
 def test_kernels_and_wire_do_no_input_or_output() -> None:
     wrong = [
         f"{shown(path)} imports {module}"
-        for path, module, _ in imports()
-        if floor_of(module_of(path)) <= FLOORS["wire"]
+        for path, module in imports()
+        if name_of(module_of(path)) in ("kernels", "wire")
         and (module.split(".")[0] in INPUT_OUTPUT or module.startswith(("posix", "libc.time")))
     ]
     assert not wrong, "\n".join(wrong)

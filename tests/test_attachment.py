@@ -5,14 +5,14 @@ import gc
 import re
 from types import ModuleType
 from typing import Any
-from weakref import WeakValueDictionary, ref
+from weakref import ref
 
 import pytest
 from client import connect, handshake, tcp
 from events import on_each_loop
 
 import crest
-from crest import App, ConfigurationError, WebSocketServer, attachment
+from crest import App, ConfigurationError, WebSocketServer
 
 PROGRAM = """
 from crest import App, WebSocketServer
@@ -20,14 +20,6 @@ app = App()
 ws = WebSocketServer({path!r})
 ws.on_connect(lambda conn: conn.send(__name__))
 """
-
-
-@pytest.fixture(autouse=True)
-def nothing_made_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Apps and servers of other tests do not count, whatever has become of them."""
-    monkeypatch.setattr(attachment, "_apps", WeakValueDictionary())
-    monkeypatch.setattr(attachment, "_unmounted", WeakValueDictionary())
-    monkeypatch.setattr(attachment, "_homeless", [])
 
 
 def module(name: str, source: str = "", **names: Any) -> Any:

@@ -13,7 +13,7 @@ from client import CLOSE, TEXT, Client, Frame, tcp, upgraded
 from events import Events, on_each_loop
 
 from crest import App, WebSocketConnection, WebSocketServer
-from crest.listener import Listener
+from crest.listening.listener import Listener
 
 TOTAL = 4_000_000
 """Bytes, the limit of most tests."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import dataclasses
 import inspect
 import json
 import logging
@@ -1245,7 +1246,10 @@ def actual(name: str, function: Callable[..., Any]) -> str:
 def constructed() -> list[type]:
     """The classes whose constructor is of interest: not the connection's, which only crest calls."""
     return [
-        each for each in OTHERS if each is not crest.WebSocketConnection and {"__init__", "__new__"} & set(vars(each))
+        each
+        for each in OTHERS
+        if each is not crest.WebSocketConnection
+        and ({"__init__", "__new__"} & set(vars(each)) or dataclasses.is_dataclass(each))
     ]
 
 
@@ -1348,10 +1352,18 @@ def test_security_names_tests_and_limits_that_exist() -> None:
 
 @pytest.mark.skipif(not (ROOT / "src").is_dir(), reason="the sources are not here: an installed package is tested")
 def test_the_map_has_every_file() -> None:
+    """In its folder; a line may name a .h and a .pyx, and an indent of two more is a folder's."""
     (floors,) = [fence.code for fence in READ["README.md"][1] if fence.section == "how-it-is-built"]
-    shown = set(re.findall(r"\w+\.(?:py|pyx|h)\b", floors))
+    drawn, folder = set(), ""
+    for line in floors.splitlines():
+        if opened := re.match(r"  (\w+/) ", line):
+            folder = opened[1]
+        names = re.match(r"( +)((?:\w+\.(?:py|pyx|h) +)+)", line + " ")
+        if names:
+            drawn |= {(folder if len(names[1]) == 4 else "") + each for each in names[2].split()}
     sources = [each for kind in ("*.py", "*.pyx", "*.h") for each in (ROOT / "src/crest").rglob(kind)]
-    assert shown == {each.name for each in sources if not each.name.startswith("_")}
+    there = {each.relative_to(ROOT / "src/crest").as_posix() for each in sources if not each.name.startswith("_")}
+    assert drawn == there
 
 
 def test_a_missing_browser_is_a_skip_unless_required(monkeypatch: pytest.MonkeyPatch) -> None:

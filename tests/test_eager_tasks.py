@@ -10,7 +10,7 @@ from eager import eager_tasks
 from events import Events, on_each_loop, turns
 
 from crest import App, Reject, Request, WebSocketServer
-from crest.opening import AT_ONCE
+from crest.opening.opening import AT_ONCE
 
 
 @on_each_loop

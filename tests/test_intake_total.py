@@ -14,7 +14,7 @@ from client import BINARY, CLOSE, TEXT, Client, Frame, frame, handshake, request
 from events import Events, Gate, on_each_loop, turns
 
 from crest import App, Request, WebSocketConnection, WebSocketServer
-from crest.listener import Listener
+from crest.listening.listener import Listener
 
 TOTAL = 8_000_000
 """Bytes."""

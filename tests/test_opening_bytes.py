@@ -1,4 +1,4 @@
-"""crest.opening: requests as bytes. Cut anywhere, too long, too slow, or no HTTP at all."""
+"""crest.opening.opening: requests as bytes. Cut anywhere, too long, too slow, or no HTTP at all."""
 
 import asyncio
 import logging

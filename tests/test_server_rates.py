@@ -129,12 +129,13 @@ async def test_one_that_waits_is_told_to_go_at_shutdown(direct: bool) -> None:
     ws, events = WebSocketServer(max_message_rate=(0.001, 1), on_rate="wait"), Events()
     ws.on_message(lambda conn, message: events.add(message))
     ws.on_close(lambda conn, code, reason: events.add("close", code, conn.discarded))
-    async with App(retry_after=None).listening(direct=direct) as server, upgraded(server) as client:
-        await client.send(frame(TEXT, "x") * 3)
-        await events.reach(1)
-        stopping = asyncio.ensure_future(server.stop())
-        assert (await client.frame()).code == 1001
-        await client.send(close_frame(1001))
+    async with App(retry_after=None).listening(direct=direct) as server:
+        async with upgraded(server) as client:
+            await client.send(frame(TEXT, "x") * 3)
+            await events.reach(1)
+            stopping = asyncio.ensure_future(server.stop())
+            assert (await client.frame()).code == 1001
+            await client.send(close_frame(1001))
         await stopping
         assert events.seen == ["x", ("close", 1001, 2)]
 

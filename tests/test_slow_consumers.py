@@ -22,7 +22,7 @@ from events import on_each_loop, turns
 
 from crest import App, Deflate, WebSocketConnection, WebSocketServer
 from crest.io.hub import POLICIES
-from crest.listener import Listener
+from crest.listening.listener import Listener
 
 LOG = 1 << 16
 """Bytes of the log's block that a fan-out keeps; a server that compresses has two fan-outs."""

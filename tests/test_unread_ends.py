@@ -24,7 +24,7 @@ from vanishing import come_back, vanish
 
 from crest import App, Request, WebSocketConnection, WebSocketServer
 from crest.io.poller import Poller
-from crest.listener import Listener
+from crest.listening.listener import Listener
 
 LINUX = sys.platform.startswith("linux")
 pytestmark = pytest.mark.skipif(not Poller.exists, reason="only a heartbeat notices such an end without a poller")
@@ -126,7 +126,7 @@ class World:
             descriptors = len(os.listdir("/dev/fd"))  # the loop has opened what it keeps for good
             yield server
             await eventually(lambda: not server.protocols)
-            assert not server.seats
+            assert not server.site.seats
             assert used(server) == 0
             await eventually(lambda: asyncio.all_tasks() == tasks)
             await eventually(lambda: len(os.listdir("/dev/fd")) == descriptors)

@@ -1,11 +1,11 @@
 """crest: a WebSocket server for Python, as fast as the best C++ one, made for broadcast."""
 
 from crest._version import __version__
-from crest.acceptance import Accept
+from crest.admission.acceptance import Accept
 from crest.app import App
 from crest.connection import WebSocketConnection
 from crest.exceptions import ConfigurationError, CrestError, HandshakeError, ListenError, Reject
-from crest.http import Request, Response
+from crest.http.messages import Request, Response
 from crest.io.inbox import ErrorText
 from crest.server import WebSocketServer
 from crest.wire.codes import CloseCode, Opcode

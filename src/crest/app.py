@@ -9,41 +9,30 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from ssl import SSLContext
-from typing import Any, Literal, NoReturn
+from typing import Literal, NoReturn, cast
 from weakref import ref
 
-from crest.attachment import app_made, mounted, origin_of, servers_for
-from crest.certificate import certificate_of
-from crest.endpoint import Listen, addresses_of
+from crest.attachment import Attachable, app_made, mounted, origin_of, servers_for
 from crest.exceptions import ConfigurationError, ListenError
 from crest.handlers import Page, check_handler, written
-from crest.hosts import Hosts
-from crest.http import Request
-from crest.listener import Listener
+from crest.http.pages import Pages
+from crest.listening.certificate import certificate_of
+from crest.listening.endpoint import Listen, addresses_of
+from crest.listening.listener import Listener
+from crest.listening.signals import handling
 from crest.log import logger
-from crest.options import (
-    MOST_BYTES,
-    MOST_COUNT,
-    check_choice,
-    check_count,
-    check_flag,
-    check_optional_count,
-    check_pace,
-    check_path,
-    check_seconds,
-)
-from crest.proxies import Address, Network, TrustedProxies
+from crest.opening.opening import Opening
+from crest.opening.proxied import HeaderOpening
+from crest.opening.site import Site
+from crest.options import check_path, check_seconds
 from crest.server import WebSocketServer
-from crest.signals import handling
-from crest.static import StaticFiles
-
-MOST_HEADER = 1 << 20
+from crest.serving import Serving
 
 
-class App:
+class App(Serving):
     """What one program serves: WebSocketServers, and the few plain HTTP pages beside them.
 
     Args:
@@ -82,61 +71,15 @@ class App:
             is dropped.
     """
 
-    def __init__(
-        self,
-        *,
-        open_timeout: float = 10.0,
-        keep_alive_timeout: float = 75.0,
-        shutdown_timeout: float = 10.0,
-        close_rate: float | None = 1000.0,
-        retry_after: float | None = 2.0,
-        close_codes: Literal["registered", "rfc6455"] = "registered",
-        keep_listening: bool = True,
-        max_header_size: int = 16384,
-        max_headers: int = 100,
-        hosts: Iterable[str] | None = None,
-        page_timeout: float | None = 60.0,
-        max_sockets_per_ip: int | None = None,
-        max_tls_handshakes: int | None = 2048,
-        max_tls_handshakes_per_ip: int | None = 256,
-        max_backlog_total: int | None = 1 << 30,
-        trusted_proxies: Iterable[str | Address | Network] = (),
-        forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For",
-        proxy_protocol: bool = False,
-    ) -> None:
-        self.open_timeout: float = check_seconds("open_timeout", open_timeout)
-        self.keep_alive_timeout: float = check_seconds("keep_alive_timeout", keep_alive_timeout)
-        self.shutdown_timeout: float = check_seconds("shutdown_timeout", shutdown_timeout, zero=True)
-        self.close_rate: float | None = check_pace("close_rate", close_rate)
-        self.retry_after: float | None = (
-            None if retry_after is None else check_seconds("retry_after", retry_after, zero=True)
-        )
-        self.close_codes: str = check_choice("close_codes", close_codes, ("registered", "rfc6455"))
-        self.keep_listening: bool = check_flag("keep_listening", keep_listening)
-        self.max_header_size: int = check_count("max_header_size", max_header_size, MOST_HEADER)
-        self.max_headers: int = check_count("max_headers", max_headers, MOST_HEADER)
-        self.hosts: Hosts | None = None if hosts is None else Hosts(hosts)
-        self.page_timeout: float | None = None if page_timeout is None else check_seconds("page_timeout", page_timeout)
-        self.max_sockets_per_ip: int | None = check_optional_count("max_sockets_per_ip", max_sockets_per_ip, MOST_COUNT)
-        self.max_tls_handshakes: int | None = check_optional_count("max_tls_handshakes", max_tls_handshakes, MOST_COUNT)
-        self.max_tls_handshakes_per_ip: int | None = check_optional_count(
-            "max_tls_handshakes_per_ip", max_tls_handshakes_per_ip, MOST_COUNT
-        )
-        self.max_backlog_total: int | None = check_optional_count("max_backlog_total", max_backlog_total, MOST_BYTES)
-        self.trusted_proxies: TrustedProxies = TrustedProxies(trusted_proxies, forwarded_header)
-        self.proxy_protocol: bool = check_flag("proxy_protocol", proxy_protocol)
-        if self.proxy_protocol and not self.trusted_proxies:
-            raise ValueError(
-                "proxy_protocol needs trusted_proxies: the header is taken from those, and from nobody else"
-            )
-        self._routes: dict[str, Callable[[Request], Any]] = {}
-        self._static_files: list[tuple[str, StaticFiles]] = []
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._pages = Pages()
         self._mounts: list[tuple[str, WebSocketServer]] = []
         self._refusal_counts: Counter[str] = Counter()
         self._listener: Listener | None = None
         self._was_run = False
         self._module, self._made_at = origin_of(self)
-        self._kept: list[WebSocketServer] = []  # that may be this app's, until it starts
+        self._kept: list[Attachable] = []  # that may be this app's, until it starts
         app_made(self)
 
     def __repr__(self) -> str:
@@ -178,7 +121,7 @@ class App:
 
         def register(handler: Page) -> Page:
             check_handler("get", handler)
-            self._routes[path] = handler
+            self._pages.add(path, handler)
             return handler
 
         return register
@@ -189,8 +132,7 @@ class App:
         Raises:
             ValueError: `directory` is none.
         """
-        self._static_files.append((check_path(prefix).rstrip("/") + "/", StaticFiles(directory)))
-        self._static_files.sort(key=lambda each: -len(each[0]))
+        self._pages.add_files(check_path(prefix), directory)
 
     @property
     def refused(self) -> dict[str, int]:
@@ -340,17 +282,16 @@ class App:
         addresses = addresses_of(host, port, listen, unix, unix_mode)
         if self._is_running():
             raise ConfigurationError(f"{self!r} runs already")
+        open_timeout = check_seconds("open_timeout", self.open_timeout if open_timeout is None else open_timeout)
+        shutdown_timeout = check_seconds(
+            "shutdown_timeout", self.shutdown_timeout if shutdown_timeout is None else shutdown_timeout, zero=True
+        )
         certificate = certificate_of(certfile, keyfile, ssl)
         servers = self._servers()
         listener = Listener(
             self,
-            servers,
-            open_timeout=check_seconds("open_timeout", self.open_timeout if open_timeout is None else open_timeout),
-            shutdown_timeout=check_seconds(
-                "shutdown_timeout", self.shutdown_timeout if shutdown_timeout is None else shutdown_timeout, zero=True
-            ),
-            max_header_size=self.max_header_size,
-            max_headers=self.max_headers,
+            Site(self, servers, self._pages, self._refusal_counts, open_timeout, Opening, HeaderOpening),
+            shutdown_timeout,
             direct=direct,
         )
         for server in servers.values():
@@ -368,7 +309,7 @@ class App:
 
     def _servers(self) -> dict[str, WebSocketServer]:
         """Find the WebSocketServer of each path; those that were never mounted are this app's from now on."""
-        fresh = [(server.path, server) for server in servers_for(self)]
+        fresh = [(server.path, server) for server in cast(list[WebSocketServer], servers_for(self))]
         found: dict[str, WebSocketServer] = {}
         for path, server in [*self._mounts, *fresh]:
             self._check_mount(found, path, server)

@@ -12,21 +12,35 @@ from __future__ import annotations
 import gc
 import sys
 from types import FrameType
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 from weakref import WeakValueDictionary
 
 from crest.exceptions import ConfigurationError
 
-if TYPE_CHECKING:
-    from crest.app import App
-    from crest.server import WebSocketServer
+
+class Attachable(Protocol):
+    """A WebSocketServer, as far as it matters which app serves it."""
+
+    _module: str | None
+    path: str
+
+
+class Attaching(Protocol):
+    """An App, in the same way."""
+
+    _module: str | None
+    _kept: list[Attachable]
+
+    def _is_running(self) -> bool: ...
+    def _has_ended(self) -> bool: ...
+
 
 CONSTRUCTORS: Final = "__init__", "__new__", "__post_init__", "__attrs_post_init__"
 
 # By their id: an application's subclass may say that two are equal.
-_apps: WeakValueDictionary[int, App] = WeakValueDictionary()
-_unmounted: WeakValueDictionary[int, WebSocketServer] = WeakValueDictionary()
-_homeless: list[WebSocketServer] = []
+_apps: WeakValueDictionary[int, Attaching] = WeakValueDictionary()
+_unmounted: WeakValueDictionary[int, Attachable] = WeakValueDictionary()
+_homeless: list[Attachable] = []
 """Those of them that were made before any app ran, and in a module without one: nothing else may know them yet."""
 
 
@@ -49,14 +63,14 @@ def _constructs(frame: FrameType, made: object) -> bool:
     return frame.f_locals.get(code.co_varnames[0]) is made
 
 
-def app_made(app: App) -> None:
+def app_made(app: Attaching) -> None:
     """Count a new app, which keeps the servers that its module has made before."""
     _apps[id(app)] = app
     app._kept = [server for server in _unmounted.values() if server._module == app._module]
     _homeless[:] = [server for server in _homeless if server._module != app._module]
 
 
-def server_made(server: WebSocketServer) -> None:
+def server_made(server: Attachable) -> None:
     """Count a new server as not mounted."""
     _unmounted[id(server)] = server
     neighbours, others = _neighbours(server), _apps_in_use(None)
@@ -67,7 +81,7 @@ def server_made(server: WebSocketServer) -> None:
         _homeless.append(server)
 
 
-def mounted(server: WebSocketServer) -> None:
+def mounted(server: Attachable) -> None:
     """Count a server no longer: an app has it, and keeps it."""
     if _unmounted.pop(id(server), None) is not None:
         for app in list(_apps.values()):
@@ -75,7 +89,7 @@ def mounted(server: WebSocketServer) -> None:
         _homeless[:] = [each for each in _homeless if each is not server]
 
 
-def servers_for(app: App) -> list[WebSocketServer]:
+def servers_for(app: Attaching) -> list[Attachable]:
     """Find the servers that are to be mounted by an app that starts, the oldest first.
 
     Raises:
@@ -95,28 +109,28 @@ def servers_for(app: App) -> list[WebSocketServer]:
     return found
 
 
-def _candidates(app: App) -> list[WebSocketServer]:
+def _candidates(app: Attaching) -> list[Attachable]:
     """Find the servers that may belong to an app that starts."""
     return [server for server in list(_unmounted.values()) if any(each is app for each in _owners(server, app))]
 
 
-def _owners(server: WebSocketServer, starting: App) -> list[App]:
+def _owners(server: Attachable, starting: Attaching) -> list[Attaching]:
     """Find the apps that a server may belong to when one of them starts."""
     in_use, neighbours = _apps_in_use(starting), _neighbours(server)
     return [each for each in in_use if each._module == server._module] if neighbours else in_use
 
 
-def _neighbours(server: WebSocketServer) -> list[App]:
+def _neighbours(server: Attachable) -> list[Attaching]:
     """Find the apps of a server's module, those included that have ended: it is no other's even then."""
     return [each for each in list(_apps.values()) if each._module == server._module]
 
 
-def _apps_in_use(starting: App | None) -> list[App]:
+def _apps_in_use(starting: Attaching | None) -> list[Attaching]:
     """Find the apps that run, or start, or have not run yet."""
     return [each for each in list(_apps.values()) if each is starting or not each._has_ended()]
 
 
-def _is_unclear(app: App) -> bool:
+def _is_unclear(app: Attaching) -> bool:
     """True if it matters whether all apps and servers are still referred to."""
     found = _candidates(app)
     kept = set(map(id, app._kept))
@@ -125,7 +139,7 @@ def _is_unclear(app: App) -> bool:
     return any(len(_owners(server, app)) > 1 for server in found)
 
 
-def _drop_unused(app: App) -> None:
+def _drop_unused(app: Attaching) -> None:
     """Let go of what nothing refers to: apps, servers, and of several servers at one path all but the last."""
     _collect()
     last = {server.path: id(server) for server in _candidates(app)}

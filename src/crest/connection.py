@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from asyncio import BaseTransport
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from crest.http import Request
+from crest.http.messages import Request
 from crest.io.methods import with_own_methods
 from crest.io.outbox import Outbox
+from crest.io.peer import Transport, client_address
 from crest.io.stream import StreamTransport
 from crest.wire.head import parse_head, path_of
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     User = TypeVarWithDefault("User", default=Any)
 else:
     User = TypeVar("User")  # its default is for type checkers: Python before 3.13 knows none
-
-Transport = StreamTransport | BaseTransport
 
 _process = ""
 
@@ -113,14 +111,3 @@ class WebSocketConnection(Outbox, Generic[User]):
     def user(self, value: User) -> None:
         self._user = value
         self._may_refer_to_itself()
-
-
-def client_address(transport: Transport) -> tuple[str, int] | None:
-    """Address and port of the peer; None for a Unix socket."""
-    peer = transport.get_extra_info("peername")
-    return (peer[0], peer[1]) if isinstance(peer, tuple) else None
-
-
-def scheme_of(transport: BaseTransport, tls_ended: bool) -> str:
-    """How the client addressed it: "https" over TLS, which a proxy may have ended, else "http"."""
-    return "https" if tls_ended or transport.get_extra_info("sslcontext") is not None else "http"

@@ -12,7 +12,7 @@ from inspect import isasyncgenfunction, isgeneratorfunction
 from typing import Any, Never, Protocol, TypeVar
 
 from crest.connection import WebSocketConnection
-from crest.http import Request, Response
+from crest.http.messages import Request, Response
 from crest.io.inbox import ErrorText
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from logging import DEBUG
-from typing import TYPE_CHECKING, Any, Generic, Literal, overload
+from typing import Any, Generic, Literal, overload
 from weakref import ref
 
-from crest.acceptance import Accept
-from crest.admission import Admission
-from crest.attachment import origin_of, server_made
+from crest.admission.acceptance import Accept
+from crest.admission.decision import Admission
+from crest.attachment import Attaching, origin_of, server_made
 from crest.connection import User, WebSocketConnection
 from crest.handlers import (
     BinaryHandler,
@@ -20,7 +20,7 @@ from crest.handlers import (
     TextHandler,
     registering,
 )
-from crest.http import Request
+from crest.http.messages import Request
 from crest.io.hub import POLICIES, Hub
 from crest.io.methods import Broadcaster
 from crest.log import logger
@@ -40,9 +40,6 @@ from crest.options import (
 from crest.wire.extensions import Deflate
 from crest.wire.handshake import is_token
 from crest.wire.meter import EXCESSES, Rates
-
-if TYPE_CHECKING:
-    from crest.app import App
 
 MOST_THREADS = 16
 
@@ -189,7 +186,7 @@ class WebSocketServer(Broadcaster, Generic[User]):
             rates=_rates_of(**self._rates),
         )
         # The app that serves it now. Weak: an app whose loop was closed under it can go, and its sockets with it.
-        self._served_by: ref[App] | None = None
+        self._served_by: ref[Attaching] | None = None
         self._module, self._made_at = origin_of(self)
         server_made(self)
 

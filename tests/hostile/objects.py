@@ -413,7 +413,7 @@ def of_page(raises: bool, *, later: bool = False) -> Place:
 
         world.app.get("/hostile")(page_later if later else page)
         asking(world, lambda other: other.send(request("/hostile")))
-        del world.app._routes["/hostile"]
+        del world.app._pages._handlers["/hostile"]
 
     return place
 

@@ -25,7 +25,7 @@ from model import ALL, Record
 from peer import Peer
 from scenarios import Scenario
 
-import crest.listener
+import crest.listening.listener
 from crest import App, WebSocketServer
 from crest.io.protocol import ServerProtocol
 
@@ -314,7 +314,7 @@ class World:
         descriptors = self.descriptors()
         if self.through is not None:
             through = self.through
-            crest.listener.ServerProtocol = lambda turn, site: Stage(through, ServerProtocol(turn, site))
+            crest.listening.listener.ServerProtocol = lambda turn, site: Stage(through, ServerProtocol(turn, site))
         self._build()
         options: dict[str, Any] = {"direct": self.scenario.direct}
         if self.scenario.transport == "unix":
@@ -349,7 +349,7 @@ class World:
             except Stuck:
                 self.faults.append(f"{self.descriptors() - descriptors} descriptors are left")
             self.loop.close()
-            crest.listener.ServerProtocol = ServerProtocol
+            crest.listening.listener.ServerProtocol = ServerProtocol
 
     def descriptors(self) -> int:
         return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
@@ -437,8 +437,8 @@ class World:
             self.faults.append(f"slots {[each.slot for each in listener.protocols]}")
         if self.ws.connection_count() != remaining:
             self.faults.append(f"connection_count() is {self.ws.connection_count()} instead of {remaining}")
-        if self.ws._admission.is_limited and len(listener.seats) != remaining:
-            self.faults.append(f"{len(listener.seats)} seats are taken instead of {remaining}")
+        if self.ws._admission.is_limited and len(listener.site.seats) != remaining:
+            self.faults.append(f"{len(listener.site.seats)} seats are taken instead of {remaining}")
         staying = {peer.name for peer in self.peers}
         for name, closes in list(self.closed.items()):
             if name not in staying and len(closes) != 1:

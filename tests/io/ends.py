@@ -312,6 +312,9 @@ class End:
     def opened(self, protocol: object) -> End:
         return self
 
+    def left(self, protocol: object) -> None:
+        pass
+
     def ended(self, protocol: object) -> None:
         pass
 

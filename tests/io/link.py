@@ -246,10 +246,15 @@ class Site:
     def __init__(self) -> None:
         self.openings: list[Opening] = []
         self.gone: list[ServerProtocol] = []
+        self.handling: list[ServerProtocol] = []
+        """Those that had handlers to wait for when they went."""
 
     def opened(self, protocol: ServerProtocol) -> Opening:
         self.openings.append(Opening())
         return self.openings[-1]
+
+    def left(self, protocol: ServerProtocol) -> None:
+        self.handling.append(protocol)
 
     def ended(self, protocol: ServerProtocol) -> None:
         self.gone.append(protocol)

@@ -75,6 +75,9 @@ class Door:
         self.came.add(protocol)
         return self.visitors[-1]
 
+    def left(self, protocol: Protocol) -> None:
+        pass
+
     def ended(self, protocol: Protocol) -> None:
         pass
 

@@ -57,6 +57,7 @@ cdef class Protocol(Pace):
         site: whom the connection reports to: `site.opened(protocol)` returns the opening, an object with
             `data_received(bytes)`, `eof_received()`, `resume_writing()`, `timed_out()` and `connection_lost()`, and
             `left_by_client()`: the client has closed its half behind what is not read; True to have that read now;
+            `site.left(protocol)` is called when the connection is gone and its handlers have not ended;
             `site.ended(protocol)` is called when the connection is gone and its handlers have ended;
             `site.farewell()` returns the code and the reason to part with, if the server is about to end, else None.
     """
@@ -191,6 +192,7 @@ cdef class Protocol(Pace):
                 self.idle()
             else:
                 self.set_deadline(self.hub.close_timeout)
+                self.site.left(self)
 
     cdef int read_rest(self) except -1:
         """Read what came before the end, a close frame above all; then on_close is due, whatever else goes wrong."""

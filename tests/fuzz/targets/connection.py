@@ -160,7 +160,7 @@ class World:
         line.settle()
         line.end(end)
         assert not self.complaints.texts, self.complaints.texts
-        assert not self.listener.protocols and not self.listener.seats, "the connection has not ended"
+        assert not self.listener.protocols and not self.listener.site.seats, "the connection has not ended"
         assert self.plain.connection_count() == self.later.connection_count() == 0
         names = [event[0] for event in self.events]
         assert names.count("connect") == names.count("close") <= 1, names

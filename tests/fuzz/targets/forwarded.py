@@ -7,8 +7,8 @@ from ipaddress import ip_address
 
 from fuzz.inputs import Input
 
+from crest.admission.proxies import Client, TrustedProxies, parse_forwarded, parse_node
 from crest.exceptions import HandshakeError
-from crest.proxies import Client, TrustedProxies, parse_forwarded, parse_node
 from crest.wire.head import parse_head
 
 TOKEN = set("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")

@@ -17,7 +17,7 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from crest.exceptions import HandshakeError
-from crest.http import error_response, serialize
+from crest.http.messages import error_response, serialize
 from crest.wire.extensions import Deflate
 from crest.wire.handshake import accept
 from crest.wire.head import RequestHead, parse_head

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from fuzz.inputs import Input
 
 from crest.exceptions import HandshakeError
-from crest.http import Request, parse_cookies
+from crest.http.messages import Request, parse_cookies
 from crest.wire.head import RequestHead, parse_head
 
 HEADS = [b"GET / HTTP/1.1\r\nCookie: %b\r\n\r\n", b"GET %b HTTP/1.1\r\n\r\n", b"%b"]
