@@ -160,7 +160,8 @@ def test_a_second_signal_does_not_wait_for_the_peers(loop: str) -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_second_signal_does_not_wait_until_all_are_closed(loop: str) -> None:
-    source = f"app = App(close_rate=0.001)\napp.mount('/ws', ws)\napp.run('127.0.0.1', 0, loop={loop!r}, shutdown_timeout=10000)"
+    slow = "app = App(close_rate=0.001)\napp.mount('/ws', ws)\n"
+    source = f"{slow}app.run('127.0.0.1', 0, loop={loop!r}, shutdown_timeout=10000)"
     with program(source) as it:
         port = it.port()
         with client(port) as one, client(port) as two:
