@@ -9,7 +9,7 @@ cdef class Closing(Heartbeat):
     cdef readonly object transport      # None before and after the connection
     cdef object site
     cdef bytes unread                   # what the reader's chunk lies in, while the inbox is full
-    cdef uint8_t paused                 # the transport does not read, for too much waits; see reading.pyx
+    cdef uint8_t paused                 # the transport does not read; see reading.pyx
     cdef uint8_t close_sent
     cdef uint8_t ended                  # on_close is on its way: what still comes is thrown away
     cdef uint8_t at_end                 # the peer has closed its half

@@ -36,7 +36,7 @@ cdef size_t BLOCK = 1 << 16             # bytes of log that are allocated at a t
 cdef uint64_t FLUSHED_AT = 1 << 18      # bytes: with so many unsent, whoever broadcasts more waits until they are sent
 cdef size_t REFILLED = 1 << 16          # bytes: about so many at a time of what has passed a slow member by
 cdef enum:
-    MOST_BLOCKS = 32                    # likewise, with so many blocks unsent
+    MOST_BLOCKS = 32                    # with so many blocks unsent, too
     SENDS_A_LOOK = 32                   # at the clock
 
 cdef ptrdiff_t TIME_OVER = -4      # what send_ready() stopped for, if not for what offer() returned
@@ -353,7 +353,7 @@ cdef class Fanout(Feed):
         return self.latest.lag(outbox)
 
     cdef int push_newest(self, Backlog outbox) except -1:
-        """Likewise frame by frame: the oldest make way for newer ones."""
+        """Push frame by frame what the outbox has not seen: the oldest make way for newer ones."""
         cdef uint64_t base = self.base, at = outbox.seen, size, refused = 0
         cdef Block block
         outbox.seen = self.end

@@ -18,7 +18,7 @@ from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_TEXT, RSV1
 
 from weakref import WeakValueDictionary
 
-POLICIES = "close", "drop-newest", "drop-oldest", "latest"  # in the order of outbox.pxd's Policy
+POLICIES = "close", "drop-newest", "drop-oldest", "latest"  # in the order of backlog.pxd's Policy
 
 
 @cython.final

@@ -1,7 +1,7 @@
 """Whether one connection is read, and its end while it is not.
 
-Reading pauses while too much of what has come waits for handlers (`hold`), and while a request is being answered, which
-its opening knows (`pause_reading`). The end of the connection stands behind what is not read then: no read tells of it.
+Reading pauses while too much of what has come waits for handlers or for the client's rate (`hold`), and while a request
+is being answered, which its opening knows (`pause_reading`). The end of the connection stands behind what is not read then: no read tells of it.
 The poller does (`left_by_peer`). It watches the transports of crest's own anyway. For a transport of the loop's there
 is a `Vigil` as long as it is paused, where there is a poller.
 

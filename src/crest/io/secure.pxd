@@ -19,8 +19,8 @@ cdef class SecureTransport(StreamTransport):
     cdef object tls             # ssl.SSLObject; None: not begun, or all is over
     cdef object engine          # what that calls
     cdef object incoming        # ssl.MemoryBIO: what came from the peer, never more than one record of it
-    cdef object outgoing        # likewise, what goes to it
-    cdef bytearray room         # what comes is received here first; shared by the connections of one loop
+    cdef object outgoing        # ssl.MemoryBIO: what goes to it
+    cdef bytearray room         # what comes is received here first; shared by those of one listening socket
     cdef Handshake handshake    # None: it has ended well
     cdef uint32_t answers       # bytes of what is pending that TLS itself has answered, at most
     cdef uint32_t missing       # bytes of the record that has begun and are still to come

@@ -114,7 +114,6 @@ cdef class Handshake:
         return True
 
 
-@cython.no_gc  # as StreamTransport; whatever else this refers to does not refer to it once the handshake has ended
 @cython.final
 cdef class SecureTransport(StreamTransport):
     """The transport of one connection with TLS, of which this is the server; arguments as for a `StreamTransport`."""
@@ -124,7 +123,7 @@ cdef class SecureTransport(StreamTransport):
 
         Args:
             context: the `ssl.SSLContext`.
-            room: where all connections of this loop receive what comes.
+            room: where all connections of one listening socket receive what comes.
 
         Returns:
             A `Handshake`; awaited, it raises an OSError (an `ssl.SSLError` above all) when the handshake has failed.

@@ -1,6 +1,6 @@
 """permessage-deflate (RFC 7692 section 7.2): messages to compressed payloads and back, on zlib. Sans-I/O.
 
-A `Codec` is what the connections of one event loop share. Without context takeover a message is compressed for itself,
+A `Codec` is what the connections of one server share. Without context takeover a message is compressed for itself,
 so one stream of zlib's serves them all, reset for each message, and an idle connection holds none; inflating borrows a
 stream for as long as a message takes to arrive. With context takeover a connection's `Deflater` and `Inflater` have
 streams of their own, from the first message on until they go.

@@ -182,7 +182,7 @@ cdef class FrameReader(Assembler):
     # ---- Frame header (section 5.2) ------------------------------------------------------------------------------
 
     cdef Py_ssize_t parse_header(self, const uint8_t* head, size_t size) noexcept:
-        """Read one header. Returns its bytes, 0 when it is not complete, or a `Refusal`, which is negative.
+        """Read one header. Returns its bytes, 0 when it is not complete, or a `Violation`, which is negative.
 
         Each check is made as soon as its bytes are there, so that a bad frame is refused before the rest has come.
         """
