@@ -1,9 +1,9 @@
 """Whether one connection is read, and its end while it is not.
 
 Reading pauses while too much of what has come waits for handlers or for the client's rate (`hold`), and while a request
-is being answered, which its opening knows (`pause_reading`). The end of the connection stands behind what is not read then: no read tells of it.
-The poller does (`left_by_peer`). It watches the transports of crest's own anyway. For a transport of the loop's there
-is a `Vigil` as long as it is paused, where there is a poller.
+is being answered, which its opening knows (`pause_reading`). The end of the connection stands behind what is not read
+then: no read tells of it. The poller does (`left_by_peer`). It watches the transports of crest's own anyway. For a
+transport of the loop's there is a `Vigil` as long as it is paused, where there is a poller.
 
 What the peer sent before it left is then read after all, whatever waits: it is no more than the kernel has already, and
 counts in the budget. So everything goes on as if reading had not paused. The end is noticed, handlers have

@@ -1,8 +1,8 @@
 """One connection before it is a WebSocket: request heads in, responses out, until a request upgrades it.
 
 `Opening` is what a `Protocol` gives its bytes to at first. It finds out who answers a request (a WebSocketServer, a GET
-route, static files) by asking its `Site`, and keeps the deadline for the request. The rules of the opening
-handshake are wire/handshake.pyx's, who may open one is admission/'s, what HTTP responses look like is http/messages.py's.
+route, static files) by asking its `Site`, and keeps the deadline for the request. The rules of the opening handshake
+are wire/handshake.pyx's, who may open one is admission/'s, what HTTP responses look like is http/messages.py's.
 """
 
 from __future__ import annotations
