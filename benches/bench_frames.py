@@ -16,9 +16,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-import reference
 from pytest_benchmark.fixture import BenchmarkFixture
-from reference import BINARY, TEXT
+from support import reference
+from support.reference import BINARY, TEXT
 from websockets.frames import Frame as WebsocketsFrame
 from websockets.frames import Opcode as WebsocketsOpcode
 from websockets.protocol import Protocol, Side

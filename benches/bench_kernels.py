@@ -18,8 +18,8 @@ from itertools import repeat
 from typing import Any
 
 import pytest
-import reference
 from pytest_benchmark.fixture import BenchmarkFixture
+from support import reference
 from websockets.speedups import apply_mask
 
 from crest.kernels import decoder, mask, utf8

@@ -1,6 +1,6 @@
 """What the tests share: the event loops and the two ways of output that they run with, and how a test runs a coroutine.
 
-Modules beside this file are importable by their names (`import reference`), from every folder of tests.
+What tests import from each other is in support/ (`from support import reference`), for every folder of tests.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ TIMEOUT = 60.0
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from certificates import Pair  # noqa: E402
-from eager import EVERYWHERE, make_every_loop_eager  # noqa: E402
+from support.certificates import Pair  # noqa: E402
+from support.eager import EVERYWHERE, make_every_loop_eager  # noqa: E402
 
 if EVERYWHERE:
     make_every_loop_eager()

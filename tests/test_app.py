@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from client import GUARD, connect, handshake, tcp
 from conftest import LoopFactory
-from events import Events, on_each_loop
+from support.client import GUARD, connect, handshake, tcp
+from support.events import Events, on_each_loop
 from websockets.exceptions import InvalidStatus
 
 import crest

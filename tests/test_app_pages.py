@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client import GUARD, KEY, Answer, connect, frame, handshake, request, tcp
-from deadlines import Deadlines
-from events import KINDS, Events, Gate, of_kind, on_each_loop, until
+from support.client import GUARD, KEY, Answer, connect, frame, handshake, request, tcp
+from support.deadlines import Deadlines
+from support.events import KINDS, Events, Gate, of_kind, on_each_loop, until
 
 from crest import App, Request, Response, WebSocketServer
 from crest.http.messages import FileResponse

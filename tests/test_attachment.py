@@ -8,8 +8,8 @@ from typing import Any
 from weakref import ref
 
 import pytest
-from client import connect, handshake, tcp
-from events import on_each_loop
+from support.client import connect, handshake, tcp
+from support.events import on_each_loop
 
 import crest
 from crest import App, ConfigurationError, WebSocketServer

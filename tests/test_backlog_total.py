@@ -8,9 +8,9 @@ import tracemalloc
 from contextlib import AsyncExitStack
 
 import pytest
-from certificates import Pair
-from client import CLOSE, TEXT, Client, Frame, tcp, upgraded
-from events import Events, on_each_loop
+from support.certificates import Pair
+from support.client import CLOSE, TEXT, Client, Frame, tcp, upgraded
+from support.events import Events, on_each_loop
 
 from crest import App, WebSocketConnection, WebSocketServer
 from crest.listening.listener import Listener

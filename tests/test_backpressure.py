@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client import CLOSE, GUARD, TEXT, Client, Frame, close_frame, frame, handshake, tcp, upgraded
-from events import Events, on_each_loop
+from support.client import CLOSE, GUARD, TEXT, Client, Frame, close_frame, frame, handshake, tcp, upgraded
+from support.events import Events, on_each_loop
 
 from crest import App, WebSocketServer
 

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from client import (
+from conftest import Run
+from support.client import (
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -31,8 +32,7 @@ from client import (
     tcp,
     upgraded,
 )
-from conftest import Run
-from events import Events, on_each_loop
+from support.events import Events, on_each_loop
 
 from crest import App, WebSocketServer
 

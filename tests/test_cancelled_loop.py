@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from client import TEXT, Server, frame, upgraded
-from events import Gate, on_each_loop, until
+from support.client import TEXT, Server, frame, upgraded
+from support.events import Gate, on_each_loop, until
 
 from crest import App, WebSocketServer
 

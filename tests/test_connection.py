@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from client import BINARY, GUARD, PING, PONG, TEXT, Frame, close_frame, connect, frame, tcp, upgraded
-from events import KINDS, Events, of_kind, on_each_loop
+from support.client import BINARY, GUARD, PING, PONG, TEXT, Frame, close_frame, connect, frame, tcp, upgraded
+from support.events import KINDS, Events, of_kind, on_each_loop
 
 from crest import App, Request, WebSocketConnection, WebSocketServer
 

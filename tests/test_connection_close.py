@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from client import BINARY, CLOSE, GUARD, TEXT, Frame, close_frame, connect, frame, tcp, upgraded
-from events import KINDS, Events, of_kind, on_each_loop
+from support.client import BINARY, CLOSE, GUARD, TEXT, Frame, close_frame, connect, frame, tcp, upgraded
+from support.events import KINDS, Events, of_kind, on_each_loop
 
 from crest import App, CloseCode, WebSocketConnection, WebSocketServer
 

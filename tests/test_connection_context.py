@@ -5,8 +5,8 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
-from client import TEXT, close_frame, frame, tcp, upgraded
-from events import KINDS, Events, of_kind, on_each_loop
+from support.client import TEXT, close_frame, frame, tcp, upgraded
+from support.events import KINDS, Events, of_kind, on_each_loop
 
 from crest import App, WebSocketServer
 from crest.io.poller import Poller

@@ -5,8 +5,8 @@ import random
 from typing import Any
 
 import pytest
-from client import GUARD, TEXT, Client, connect, frame, tcp, upgraded
-from events import KINDS, Events, of_kind, on_each_loop
+from support.client import GUARD, TEXT, Client, connect, frame, tcp, upgraded
+from support.events import KINDS, Events, of_kind, on_each_loop
 
 from crest import App, WebSocketConnection, WebSocketServer
 

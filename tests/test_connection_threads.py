@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from client import CLOSE, GUARD, PING, TEXT, connect, frame, upgraded
-from events import Events, on_each_loop
+from support.client import CLOSE, GUARD, PING, TEXT, connect, frame, upgraded
+from support.events import Events, on_each_loop
 
 from crest import App, WebSocketConnection, WebSocketServer
 

@@ -29,12 +29,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from browser import browsing, require_browser
-from certificates import Pair
-from client import GUARD, PING, PONG, TEXT, Answer, Server, connect, frame, handshake, request, tcp, upgraded
-from documents import FENCES, NOT_RUN, READ, ROOT, RUN, SNIPPETS, Fence, read, slug
-from events import Events
-from foreign import free_socket, haproxy_on, needs_haproxy, needs_nginx, nginx
+from support.browser import browsing, require_browser
+from support.certificates import Pair
+from support.client import GUARD, PING, PONG, TEXT, Answer, Server, connect, frame, handshake, request, tcp, upgraded
+from support.documents import FENCES, NOT_RUN, READ, ROOT, RUN, SNIPPETS, Fence, read, slug
+from support.events import Events
+from support.foreign import free_socket, haproxy_on, needs_haproxy, needs_nginx, nginx
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 

@@ -5,9 +5,9 @@ import sys
 from typing import Any
 
 import pytest
-from client import TEXT, Frame, frame, handshake, request, tcp, upgraded
-from eager import eager_tasks
-from events import Events, on_each_loop, turns
+from support.client import TEXT, Frame, frame, handshake, request, tcp, upgraded
+from support.eager import eager_tasks
+from support.events import Events, on_each_loop, turns
 
 from crest import App, Reject, Request, WebSocketServer
 from crest.opening.opening import AT_ONCE

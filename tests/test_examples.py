@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Page, browsing, require_browser
-from client import GUARD, Answer, Client, connect, request, tcp
+from support.browser import Page, browsing, require_browser
+from support.client import GUARD, Answer, Client, connect, request, tcp
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

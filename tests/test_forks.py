@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from client import GUARD
+from support.client import GUARD
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 

@@ -6,9 +6,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from client import GUARD
-from events import Events, on_each_loop
-from foreign import haproxy, needs_haproxy
+from support.client import GUARD
+from support.events import Events, on_each_loop
+from support.foreign import haproxy, needs_haproxy
 
 from crest import App, Request, Response
 

@@ -9,9 +9,9 @@ import zlib
 from contextlib import AsyncExitStack
 
 import pytest
-from certificates import Pair
-from client import BINARY, CLOSE, TEXT, Client, Frame, frame, handshake, request, tcp, upgraded
-from events import Events, Gate, on_each_loop, turns
+from support.certificates import Pair
+from support.client import BINARY, CLOSE, TEXT, Client, Frame, frame, handshake, request, tcp, upgraded
+from support.events import Events, Gate, on_each_loop, turns
 
 from crest import App, Request, WebSocketConnection, WebSocketServer
 from crest.listening.listener import Listener

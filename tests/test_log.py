@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from client import TEXT, close_frame, frame, handshake, request, tcp, upgraded
-from events import Events, on_each_loop
+from support.client import TEXT, close_frame, frame, handshake, request, tcp, upgraded
+from support.events import Events, on_each_loop
 
 import crest
 from crest import App, Reject, WebSocketServer

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from client import TEXT, close_frame, frame, handshake, request, tcp, upgraded
-from events import KINDS, Events, of_kind, on_each_loop
+from support.client import TEXT, close_frame, frame, handshake, request, tcp, upgraded
+from support.events import KINDS, Events, of_kind, on_each_loop
 
 from crest import App, Reject, WebSocketServer
 from crest.log import FIELDS, logger

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from client import GUARD, handshake
-from events import on_each_loop
+from support.client import GUARD, handshake
+from support.events import on_each_loop
 
 from crest import App, WebSocketConnection, WebSocketServer
 

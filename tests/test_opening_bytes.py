@@ -7,10 +7,10 @@ import ssl
 from typing import Any
 
 import pytest
-from certificates import Pair
-from client import GUARD, TEXT, Frame, Server, frame, handshake, request, tcp, upgraded
-from deadlines import Deadlines
-from events import Events, on_each_loop
+from support.certificates import Pair
+from support.client import GUARD, TEXT, Frame, Server, frame, handshake, request, tcp, upgraded
+from support.deadlines import Deadlines
+from support.events import Events, on_each_loop
 
 from crest import App, Request, WebSocketServer
 

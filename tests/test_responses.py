@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import h11
 import pytest
-from certificates import Pair
-from client import handshake, request, tcp, upgraded
-from events import on_each_loop
+from support.certificates import Pair
+from support.client import handshake, request, tcp, upgraded
+from support.events import on_each_loop
 
 from crest import App, Reject, Request, Response, WebSocketServer
 from crest.io.poller import Poller

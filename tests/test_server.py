@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from client import BINARY, CONTINUATION, TEXT, connect, frame, tcp, upgraded
-from events import KINDS, Events, of_kind, on_each_loop, until
+from support.client import BINARY, CONTINUATION, TEXT, connect, frame, tcp, upgraded
+from support.events import KINDS, Events, of_kind, on_each_loop, until
 
 from crest import App, WebSocketConnection, WebSocketServer
 

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from client import BINARY, CLOSE, TEXT, close_frame, connect, frame, upgraded
-from events import KINDS, Events, of_kind, on_each_loop
+from support.client import BINARY, CLOSE, TEXT, close_frame, connect, frame, upgraded
+from support.events import KINDS, Events, of_kind, on_each_loop
 
 from crest import App, WebSocketConnection, WebSocketServer
 

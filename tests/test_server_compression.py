@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import websockets
-from browser import browsing, require_browser
-from certificates import Pair
-from client import BINARY, CLOSE, TEXT, Client, connect, frame, tcp, upgraded
-from events import KINDS, Events, of_kind, on_each_loop
+from support.browser import browsing, require_browser
+from support.certificates import Pair
+from support.client import BINARY, CLOSE, TEXT, Client, connect, frame, tcp, upgraded
+from support.events import KINDS, Events, of_kind, on_each_loop
 from tornado.websocket import websocket_connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 

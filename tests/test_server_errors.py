@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 import pytest
-from client import (
+from support.client import (
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -15,7 +15,7 @@ from client import (
     frame,
     upgraded,
 )
-from events import KINDS, Events, of_kind, on_each_loop
+from support.events import KINDS, Events, of_kind, on_each_loop
 
 from crest import App, ErrorText, WebSocketServer
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from client import CLOSE, TEXT, Client, Server, close_frame, connect, frame, upgraded
-from events import KINDS, Events, of_kind, on_each_loop, until
+from support.client import CLOSE, TEXT, Client, Server, close_frame, connect, frame, upgraded
+from support.events import KINDS, Events, of_kind, on_each_loop, until
 
 from crest import App, ErrorText, WebSocketConnection, WebSocketServer
 

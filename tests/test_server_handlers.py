@@ -5,8 +5,8 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-from client import BINARY, GUARD, PING, PONG, TEXT, Client, Frame, close_frame, connect, frame, tcp, upgraded
-from events import KINDS, Events, Gate, of_kind, on_each_loop
+from support.client import BINARY, GUARD, PING, PONG, TEXT, Client, Frame, close_frame, connect, frame, tcp, upgraded
+from support.events import KINDS, Events, Gate, of_kind, on_each_loop
 
 from crest import App, WebSocketConnection, WebSocketServer
 

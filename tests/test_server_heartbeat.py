@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 import pytest
-from client import CLOSE, PING, PONG, TEXT, connect, frame, upgraded
-from events import Events, on_each_loop
+from support.client import CLOSE, PING, PONG, TEXT, connect, frame, upgraded
+from support.events import Events, on_each_loop
 
 from crest import App, WebSocketServer
 

@@ -5,8 +5,8 @@ import zlib
 from typing import Any
 
 import pytest
-from client import CLOSE, TEXT, close_frame, connect, frame, tcp, upgraded
-from events import Events, on_each_loop
+from support.client import CLOSE, TEXT, close_frame, connect, frame, tcp, upgraded
+from support.events import Events, on_each_loop
 
 from crest import App, WebSocketServer
 

@@ -16,9 +16,9 @@ import zlib
 from contextlib import AsyncExitStack
 
 import pytest
-from certificates import Pair
-from client import BINARY, CLOSE, GUARD, TEXT, Client, Frame, close_frame, frame, tcp
-from events import on_each_loop, turns
+from support.certificates import Pair
+from support.client import BINARY, CLOSE, GUARD, TEXT, Client, Frame, close_frame, frame, tcp
+from support.events import on_each_loop, turns
 
 from crest import App, Deflate, WebSocketConnection, WebSocketServer
 from crest.io.hub import POLICIES

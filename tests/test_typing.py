@@ -17,7 +17,7 @@ from operator import attrgetter
 from pathlib import Path
 
 import pytest
-from documents import ROOT, SNIPPETS
+from support.documents import ROOT, SNIPPETS
 
 import crest
 

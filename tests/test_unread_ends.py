@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from certificates import Pair
-from client import GUARD, TEXT, close_frame, frame, handshake, request
-from events import Events, Gate, on_each_loop, turns
-from vanishing import come_back, vanish
+from support.certificates import Pair
+from support.client import GUARD, TEXT, close_frame, frame, handshake, request
+from support.events import Events, Gate, on_each_loop, turns
+from support.vanishing import come_back, vanish
 
 from crest import App, Request, WebSocketConnection, WebSocketServer
 from crest.io.poller import Poller

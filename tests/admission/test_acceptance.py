@@ -8,8 +8,8 @@ import weakref
 from typing import Any
 
 import pytest
-from client import CLOSE, PING, TEXT, connect, frame, handshake, tcp, upgraded
-from events import KINDS, Events, of_kind, on_each_loop
+from support.client import CLOSE, PING, TEXT, connect, frame, handshake, tcp, upgraded
+from support.events import KINDS, Events, of_kind, on_each_loop
 
 from crest import Accept, App, Request, WebSocketServer
 

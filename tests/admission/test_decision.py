@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client import GUARD, TEXT, Answer, Client, Frame, Server, frame, handshake, request, tcp, upgraded
-from events import KINDS, Events, of_kind, on_each_loop, until
+from support.client import GUARD, TEXT, Answer, Client, Frame, Server, frame, handshake, request, tcp, upgraded
+from support.events import KINDS, Events, of_kind, on_each_loop, until
 
 from crest import App, HandshakeError, Reject, Request, Response, WebSocketServer
 

@@ -4,9 +4,9 @@ import logging
 from typing import Any
 
 import pytest
-from certificates import Pair
-from client import Answer, Server, handshake, request, tcp, upgraded
-from events import on_each_loop
+from support.certificates import Pair
+from support.client import Answer, Server, handshake, request, tcp, upgraded
+from support.events import on_each_loop
 
 from crest import App, WebSocketServer
 from crest.admission.hosts import Hosts

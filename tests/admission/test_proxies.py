@@ -4,7 +4,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
-from client import request
+from support.client import request
 
 from crest import HandshakeError
 from crest.admission.proxies import TrustedProxies, key_of, parse_forwarded, parse_node, plain_address

@@ -12,10 +12,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import reference
-from deliveries import make_reader, without_details
 from fuzz import campaign
-from reference import BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, TEXT, Event
+from support import reference
+from support.deliveries import make_reader, without_details
+from support.reference import BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, TEXT, Event
 
 from crest.wire.meter import Meter, Rates
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from fuzz.fuzz_frames import check_numbered
-from reference import BINARY, CLOSE, FAIL, PING, PONG, TEXT
+from support.reference import BINARY, CLOSE, FAIL, PING, PONG, TEXT
 
 SEED = 6455
 CASES = 4000
@@ -42,7 +42,7 @@ def test_fuzz() -> None:
 
 
 def test_mismatch_says_how_to_run_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reference.Frames.read_frame", lambda frames: (PING, frames.read(1)))
+    monkeypatch.setattr("support.reference.Frames.read_frame", lambda frames: (PING, frames.read(1)))
     with pytest.raises(AssertionError) as caught:
         for number in range(20):
             check_numbered(SEED, number)

@@ -11,7 +11,7 @@ from fuzz.fuzz_frames import make_case
 from fuzz.harness import TARGETS, load
 from fuzz.inputs import Input, pieces
 from fuzz.targets import connection, deflate, differential, frames, handshake
-from reference import BINARY, CLOSE, FAIL, PING, PONG, TEXT
+from support.reference import BINARY, CLOSE, FAIL, PING, PONG, TEXT
 
 from crest.wire import frames as wire_frames
 

@@ -18,10 +18,10 @@ from functools import partial
 from typing import Any
 
 from allocator import Allocator
-from certificates import Pair
-from client import BINARY, TEXT, close_frame, frame, request
 from peer import Peer
 from scenarios import SCENARIOS, Suite
+from support.certificates import Pair
+from support.client import BINARY, TEXT, close_frame, frame, request
 from world import Stuck, World
 
 SMALL_BUFFER = 4096

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from allocator import Allocator
-from certificates import Pair
-from client import BINARY, close_frame, frame, request
 from peer import Peer
 from scenarios import SCENARIOS
+from support.certificates import Pair
+from support.client import BINARY, close_frame, frame, request
 from world import Stuck, World
 
 Life = Callable[[World, Peer], None]

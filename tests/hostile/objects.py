@@ -17,11 +17,11 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from certificates import Pair
-from client import BINARY, TEXT, request
 from model import ALL
 from peer import Peer
 from scenarios import SCENARIOS, TIMES, Suite
+from support.certificates import Pair
+from support.client import BINARY, TEXT, request
 from world import Stuck, World
 
 from crest import App, ConfigurationError, Deflate, Reject, Response, WebSocketServer

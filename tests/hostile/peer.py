@@ -8,8 +8,8 @@ import struct
 import zlib
 from typing import Any
 
-from client import CLOSE, CONTINUATION, PING, PONG, TEXT, frame, handshake
 from model import Message
+from support.client import CLOSE, CONTINUATION, PING, PONG, TEXT, frame, handshake
 
 READ = 1 << 18
 DEFLATE = "permessage-deflate"

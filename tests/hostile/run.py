@@ -33,7 +33,7 @@ import collector  # noqa: E402
 import nomemory  # noqa: E402
 import objects  # noqa: E402
 import scenarios  # noqa: E402
-from certificates import Pair  # noqa: E402
+from support.certificates import Pair  # noqa: E402
 
 KINDS = {
     "nomemory": nomemory.suites,

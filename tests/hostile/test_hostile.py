@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from client import TEXT
 from hostile.allocator import why_not
 from hostile.model import ALL, Message, Record
+from support.client import TEXT
 
 HERE = Path(__file__).parent
 SECONDS = "6"

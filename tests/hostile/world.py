@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from certificates import Pair
-from client import BINARY, CLOSE, TEXT
 from model import ALL, Record
 from peer import Peer
 from scenarios import Scenario
+from support.certificates import Pair
+from support.client import BINARY, CLOSE, TEXT
 
 import crest.listening.listener
 from crest import App, WebSocketServer

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from client import GUARD
+from support.client import GUARD
 
 from crest.http.messages import FileResponse, Request, Response, serialize
 from crest.http.static import StaticFiles

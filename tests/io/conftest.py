@@ -1,17 +1,12 @@
-"""Makes the modules beside this importable by the tests, and gives them a scene in each of the two ways to write."""
+"""Gives the tests a scene in each of the two ways to write."""
 
 import ssl
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from certificates import Pair
-
-sys.path.append(str(Path(__file__).parent))
-
-from ends import LOOP, PLAIN, Whose
-from link import Scene, scene
+from support.certificates import Pair
+from support.ends import LOOP, PLAIN, Whose
+from support.link import Scene, scene
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import tracemalloc
 from collections.abc import Iterator
 
 import pytest
-from client import PING, PONG, TEXT
-from link import SMALL_KERNEL, Link, Scene, closed_with, ping, scene, stalled
+from support.client import PING, PONG, TEXT
+from support.link import SMALL_KERNEL, Link, Scene, closed_with, ping, scene, stalled
 
 LIMIT = 100_000
 SLICE = 1 << 16

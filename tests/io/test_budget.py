@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from client import CLOSE, TEXT
-from link import SMALL_KERNEL, Link, Scene, closed_with, leave, scene, text, used
+from support.client import CLOSE, TEXT
+from support.link import SMALL_KERNEL, Link, Scene, closed_with, leave, scene, text, used
 
 from crest.io.budget import Budget
 
@@ -351,7 +351,7 @@ def test_one_that_can_not_be_shed_does_not_stop_it(
     tight.end_turn(3)
     assert links[1].transport.calls[-1] == links[2].transport.calls[-1] == "abort"
     assert [record.getMessage()[:40] for record in caplog.records if record.exc_info] == [
-        "What waited for <link.Connection object "
+        "What waited for <support.link.Connection"
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Run
-from link import Loop
+from support.link import Loop
 
 from crest.io.clock import Clock, Deadline
 

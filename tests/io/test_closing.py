@@ -3,8 +3,8 @@
 import errno
 from typing import Any
 
-from client import BINARY, CLOSE, TEXT, Frame, close_frame, frame
-from link import Scene, ping, scene, text
+from support.client import BINARY, CLOSE, TEXT, Frame, close_frame, frame
+from support.link import Scene, ping, scene, text
 
 
 def test_the_peer_closes(stage: Scene) -> None:

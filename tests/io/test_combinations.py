@@ -10,10 +10,10 @@ from contextlib import closing
 from itertools import count, product
 
 import pytest
-from client import CLOSE, TEXT, Frame
-from compressing import Compressing, agreement
-from link import SMALL_KERNEL, Link
-from story import Story, brief
+from support.client import CLOSE, TEXT, Frame
+from support.compressing import Compressing, agreement
+from support.link import SMALL_KERNEL, Link
+from support.story import Story, brief
 
 from crest.io.hub import POLICIES
 from crest.wire.extensions import Deflate

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from client import GUARD
-from link import SMALL_KERNEL, Link, Scene, scene
-from story import ComingAndGoing
+from support.client import GUARD
+from support.link import SMALL_KERNEL, Link, Scene, scene
+from support.story import ComingAndGoing
 
 from crest.io.crew import Crew
 
@@ -104,8 +104,8 @@ def test_anything_at_all_between_slices(seed: int) -> None:
 def test_a_fork_has_no_threads_to_wait_for() -> None:
     program = f"""
 import os, sys
-sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parent)]!r}
-from link import scene
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from support.link import scene
 with scene(direct=True, fanout_threads=2) as stage:
     links = [stage.link() for _ in range({CROWD})]
     stage.hub.broadcast("x")

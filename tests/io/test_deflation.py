@@ -6,9 +6,9 @@ import tracemalloc
 import zlib
 
 import pytest
-from client import BINARY, PING, PONG, TEXT, Frame, frame
-from compressing import Compressing, agreement
-from link import SMALL_KERNEL, Link, scene
+from support.client import BINARY, PING, PONG, TEXT, Frame, frame
+from support.compressing import Compressing, agreement
+from support.link import SMALL_KERNEL, Link, scene
 
 from crest.io.deflation import Compression, Deflation
 from crest.wire.deflate import Codec

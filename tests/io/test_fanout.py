@@ -6,9 +6,9 @@ import socket
 from itertools import pairwise
 
 import pytest
-from client import CLOSE, TEXT, close_frame
-from link import SMALL_KERNEL, Link, Loop, Scene, scene, stalled, text
-from story import ComingAndGoing
+from support.client import CLOSE, TEXT, close_frame
+from support.link import SMALL_KERNEL, Link, Loop, Scene, scene, stalled, text
+from support.story import ComingAndGoing
 
 from crest.io.fanout import Fanout
 from crest.io.turn import Turn

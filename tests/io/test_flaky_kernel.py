@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+    sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from ends import End, ends, settled
-from link import Loop
-from test_acceptor import door_of
+from support.door import door_of
+from support.ends import End, ends, settled
+from support.link import Loop
 
 HERE = Path(__file__)
 CASES: dict[str, Callable[[], None]] = {}

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from client import CLOSE, PING, PONG, Frame, close_frame, frame
-from link import SMALL_KERNEL, Link, Scene, closed_with, ping, scene, text
-from vanishing import come_back, vanish
+from support.client import CLOSE, PING, PONG, Frame, close_frame, frame
+from support.link import SMALL_KERNEL, Link, Scene, closed_with, ping, scene, text
+from support.vanishing import come_back, vanish
 
 INTERVAL, TIMEOUT = 20, 10
 LATE = 0.06

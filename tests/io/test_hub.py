@@ -3,8 +3,8 @@
 import threading
 
 import pytest
-from client import BINARY, TEXT, Frame
-from link import Loop, Scene, scene
+from support.client import BINARY, TEXT, Frame
+from support.link import Loop, Scene, scene
 
 from crest.io.hub import Hub
 from crest.io.turn import Turn

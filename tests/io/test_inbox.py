@@ -8,9 +8,9 @@ from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-from client import BINARY, CLOSE, Frame, close_frame, frame
-from eager import EVERYWHERE, first_step_at_once
-from link import Link, Scene, closed_with, scene, text
+from support.client import BINARY, CLOSE, Frame, close_frame, frame
+from support.eager import EVERYWHERE, first_step_at_once
+from support.link import Link, Scene, closed_with, scene, text
 
 from crest.io.inbox import ErrorText
 

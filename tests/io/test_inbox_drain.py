@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 import pytest
-from link import SMALL_KERNEL, Link, Scene, scene, text
+from support.link import SMALL_KERNEL, Link, Scene, scene, text
 
 LARGE = "x" * 200_000
 

@@ -9,9 +9,9 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
-from client import BINARY, CLOSE, PING, TEXT, close_frame, frame
-from compressing import Compressing
-from link import Link, Scene, closed_with, leave, scene, text, used
+from support.client import BINARY, CLOSE, PING, TEXT, close_frame, frame
+from support.compressing import Compressing
+from support.link import Link, Scene, closed_with, leave, scene, text, used
 
 from crest.io.budget import Budget
 from crest.io.intake import Intake

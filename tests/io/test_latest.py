@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from client import CLOSE, TEXT, close_frame
-from compressing import Compressing, agreement
-from link import SMALL_KERNEL, Link, Scene, scene, stalled
+from support.client import CLOSE, TEXT, close_frame
+from support.compressing import Compressing, agreement
+from support.link import SMALL_KERNEL, Link, Scene, scene, stalled
 
 from crest.wire.extensions import Deflate
 

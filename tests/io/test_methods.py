@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from client import BINARY, TEXT, Frame
-from link import Scene
+from support.client import BINARY, TEXT, Frame
+from support.link import Scene
 
 from crest import WebSocketConnection, WebSocketServer
 from crest.io.methods import Broadcaster, with_own_methods

@@ -5,8 +5,8 @@ import socket
 import tracemalloc
 
 import pytest
-from client import BINARY, CLOSE, TEXT, Frame, close_frame
-from link import SMALL_KERNEL, Link, Scene, ping, scene, text
+from support.client import BINARY, CLOSE, TEXT, Frame, close_frame
+from support.link import SMALL_KERNEL, Link, Scene, ping, scene, text
 
 # --- What leaves in one send
 

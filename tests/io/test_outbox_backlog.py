@@ -4,8 +4,8 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from client import CLOSE, PING, PONG, Frame, close_frame
-from link import SMALL_KERNEL, Scene, closed_with, ping, scene, stalled
+from support.client import CLOSE, PING, PONG, Frame, close_frame
+from support.link import SMALL_KERNEL, Scene, closed_with, ping, scene, stalled
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ kernels that are full at random: what a peer gets must be what was accepted, in 
 """
 
 import pytest
-from client import CLOSE
-from link import scene
-from story import Story, brief
+from support.client import CLOSE
+from support.link import scene
+from support.story import Story, brief
 
 
 @pytest.mark.parametrize("seed", range(30))

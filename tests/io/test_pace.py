@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from client import BINARY, CONTINUATION, PONG, TEXT, close_frame, frame
-from link import Link, Scene, closed_with, ping, scene, text
+from support.client import BINARY, CONTINUATION, PONG, TEXT, close_frame, frame
+from support.link import Link, Scene, closed_with, ping, scene, text
 
 from crest.wire.meter import Rates
 

@@ -3,8 +3,8 @@
 import gc
 import tracemalloc
 
-from client import TEXT, Frame
-from link import SMALL_KERNEL, Link, Scene
+from support.client import TEXT, Frame
+from support.link import SMALL_KERNEL, Link, Scene
 
 
 def full(stage: Scene) -> Link:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from conftest import LoopFactory
-from ends import Ends, ends, is_open, settled
-from events import on_each_loop
+from support.ends import Ends, ends, is_open, settled
+from support.events import on_each_loop
 
 from crest.io.poller import Poller
 

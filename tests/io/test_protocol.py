@@ -5,8 +5,8 @@ import random
 from typing import Any
 
 import pytest
-from client import BINARY, CLOSE, CONTINUATION, PONG, TEXT, Frame, close_frame, frame
-from link import RESPONSE, Link, Loop, Opening, Scene, Site, Transport, closed_with, ping, scene, text, turn_of
+from support.client import BINARY, CLOSE, CONTINUATION, PONG, TEXT, Frame, close_frame, frame
+from support.link import RESPONSE, Link, Loop, Opening, Scene, Site, Transport, closed_with, ping, scene, text, turn_of
 
 from crest.io.hub import Hub
 from crest.io.protocol import Protocol, ServerProtocol

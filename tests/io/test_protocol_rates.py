@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from client import BINARY, CONTINUATION, PONG, TEXT, close_frame, frame
-from link import Link, Scene, closed_with, ping, scene, text
+from support.client import BINARY, CONTINUATION, PONG, TEXT, close_frame, frame
+from support.link import Link, Scene, closed_with, ping, scene, text
 
 from crest.wire.meter import Rates
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client import CLOSE, Frame, close_frame, handshake
 from conftest import Run
-from events import turns
-from link import parse, text
+from support.client import CLOSE, Frame, close_frame, handshake
+from support.events import turns
+from support.link import parse, text
 
 from crest import App, WebSocketServer
 

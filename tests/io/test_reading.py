@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 from conftest import LoopFactory
-from ends import LOOP, End, Ends, ends, is_open, settled
-from events import on_each_loop
+from support.ends import LOOP, End, Ends, ends, is_open, settled
+from support.events import on_each_loop
 
 from crest.io.poller import Poller
 

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from link import Scene
+from support.link import Scene
 
 from crest.io.protocol import Protocol
 from crest.io.roster import Roster

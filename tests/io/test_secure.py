@@ -11,11 +11,11 @@ import ssl
 from collections.abc import Callable
 
 import pytest
-from certificates import Pair
 from conftest import LoopFactory
-from ends import MUCH, End, Ends, SecurePeer, Whose, close, ends, is_open, settled
-from events import on_each_loop
-from keyupdates import SIZE, key_updates
+from support.certificates import Pair
+from support.ends import MUCH, End, Ends, SecurePeer, Whose, close, ends, is_open, settled
+from support.events import on_each_loop
+from support.keyupdates import SIZE, key_updates
 
 from crest.io.poller import Poller
 from crest.io.secure import SecureTransport

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ends import MUCH, End, Recorded, Whose, abort, close, ends, is_open, settled, skip_tls, skip_uvloop
-from events import on_each_loop
-from link import RESPONSE, Connection
+from support.ends import MUCH, End, Recorded, Whose, abort, close, ends, is_open, settled, skip_tls, skip_uvloop
+from support.events import on_each_loop
+from support.link import RESPONSE, Connection
 
 from crest.io.hub import Hub
 from crest.io.poller import Poller

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import pytest
 from conftest import LoopFactory
-from ends import MUCH, End, Ends, Whose, abort, close, ends, is_open, settled
-from events import on_each_loop
+from support.ends import MUCH, End, Ends, Whose, abort, close, ends, is_open, settled
+from support.events import on_each_loop
 
 from crest.io.poller import Poller
 

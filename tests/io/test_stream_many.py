@@ -6,9 +6,9 @@ import socket
 from contextvars import ContextVar
 
 import pytest
-from client import GUARD
-from ends import End, Ends, Whose, ends, settled
-from events import on_each_loop
+from support.client import GUARD
+from support.ends import End, Ends, Whose, ends, settled
+from support.events import on_each_loop
 
 from crest.io.poller import Poller
 

@@ -9,7 +9,7 @@ import sys
 import threading
 
 import pytest
-from link import Link, Loop, Scene, scene, text
+from support.link import Link, Loop, Scene, scene, text
 
 from crest.io.turn import Turn
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from client import BINARY, close_frame, frame
-from link import Link, Scene, scene, text
+from support.client import BINARY, close_frame, frame
+from support.link import Link, Scene, scene, text
 
 
 @pytest.fixture

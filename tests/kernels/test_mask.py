@@ -3,7 +3,7 @@
 import random
 
 import pytest
-import reference
+from support import reference
 
 from crest.kernels import mask
 

@@ -4,8 +4,8 @@ import itertools
 import random
 
 import pytest
-import reference
 from kernels.texts import BOUNDARIES, LEADS, SAMPLES, SECONDS, TAILS, mutations
+from support import reference
 
 from crest.kernels import utf8
 

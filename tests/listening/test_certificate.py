@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from certificates import Pair, openssl
-from events import on_each_loop
+from support.certificates import Pair, openssl
+from support.events import on_each_loop
 
 from crest import App, ConfigurationError, ListenError
 from crest.listening.certificate import Certificate, certificate_of

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from certificates import Pair
-from client import TEXT, connect, frame, upgraded
-from events import Events, on_each_loop
+from support.certificates import Pair
+from support.client import TEXT, connect, frame, upgraded
+from support.events import Events, on_each_loop
 
 from crest import App, ListenError, WebSocketServer
 from crest.listening.endpoint import Address, SystemdAddress, UnixAddress, addresses_of

@@ -10,9 +10,9 @@ import socket
 from typing import Any
 
 import pytest
-from client import GUARD, handshake, request, tcp, upgraded
 from conftest import LoopFactory
-from events import Events, on_each_loop
+from support.client import GUARD, handshake, request, tcp, upgraded
+from support.events import Events, on_each_loop
 
 from crest import App, ListenError, WebSocketServer
 from crest.io.poller import Poller

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from certificates import Pair
-from client import GUARD, TEXT, frame, request, tcp, upgraded
-from events import on_each_loop, turns
+from support.certificates import Pair
+from support.client import GUARD, TEXT, frame, request, tcp, upgraded
+from support.events import on_each_loop, turns
 
 from crest import App, WebSocketServer
 from crest.io.poller import Poller

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from certificates import Pair
-from client import GUARD, TEXT, Client, Frame, close_frame, connect, frame, handshake, request, tcp, upgraded
-from events import KINDS, Events, Gate, of_kind, on_each_loop, turns, until
+from support.certificates import Pair
+from support.client import GUARD, TEXT, Client, Frame, close_frame, connect, frame, handshake, request, tcp, upgraded
+from support.events import KINDS, Events, Gate, of_kind, on_each_loop, turns, until
 from websockets.exceptions import ConnectionClosed
 
 from crest import App, Deflate, Request, WebSocketConnection, WebSocketServer

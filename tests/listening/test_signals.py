@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client import GUARD, connect
 from conftest import LoopFactory
-from events import Events, on_each_loop, turns
+from support.client import GUARD, connect
+from support.events import Events, on_each_loop, turns
 
 from crest import App, WebSocketServer
 from crest.listening.signals import handling

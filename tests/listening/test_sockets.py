@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from client import GUARD
-from events import on_each_loop
+from support.client import GUARD
+from support.events import on_each_loop
 
 from crest import ListenError
 from crest.listening.sockets import ATTEMPTS, listen, shown

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from client import GUARD
+from support.client import GUARD
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 

@@ -13,11 +13,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from browser import browsing, require_browser
-from certificates import Pair
-from client import BINARY, CLOSE, GUARD, PING, TEXT, Client, close_frame, connect, frame, request, tcp, upgraded
-from events import Events, on_each_loop, until
-from keyupdates import SIZE, key_updates
+from support.browser import browsing, require_browser
+from support.certificates import Pair
+from support.client import BINARY, CLOSE, GUARD, PING, TEXT, Client, close_frame, connect, frame, request, tcp, upgraded
+from support.events import Events, on_each_loop, until
+from support.keyupdates import SIZE, key_updates
 from websockets.sync.client import connect as blocking_connect
 
 from crest import App, Request, WebSocketConnection, WebSocketServer

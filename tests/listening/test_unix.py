@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from client import Client, request
-from events import Events, on_each_loop
+from support.client import Client, request
+from support.events import Events, on_each_loop
 
 from crest import App, ListenError, Request, WebSocketServer
 from crest.listening.unix import listen_unix

@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from eager import eager_tasks
+from support.eager import eager_tasks
 
 from crest.opening.answer import Answer
 

@@ -4,8 +4,8 @@ import asyncio
 import logging
 
 import pytest
-from client import KEY, TEXT, Answer, Frame, Server, connect, frame, handshake, request, tcp, upgraded
-from events import Events, on_each_loop
+from support.client import KEY, TEXT, Answer, Frame, Server, connect, frame, handshake, request, tcp, upgraded
+from support.events import Events, on_each_loop
 
 from crest import App, WebSocketServer
 

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from certificates import Pair
-from client import GUARD, TEXT, Client, Frame, Server, frame, handshake, request, tcp, upgraded
-from events import Events, on_each_loop
-from foreign import free_socket, haproxy, needs_haproxy
+from support.certificates import Pair
+from support.client import GUARD, TEXT, Client, Frame, Server, frame, handshake, request, tcp, upgraded
+from support.events import Events, on_each_loop
+from support.foreign import free_socket, haproxy, needs_haproxy
 
 from crest import App, ConfigurationError, Request, WebSocketServer
 from crest.io.poller import Poller

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from certificates import Pair
-from client import GUARD, Client, request, tcp, upgraded
-from events import Events, on_each_loop
+from support.certificates import Pair
+from support.client import GUARD, Client, request, tcp, upgraded
+from support.events import Events, on_each_loop
 
 from crest import App, WebSocketServer
 from crest.io.poller import Poller

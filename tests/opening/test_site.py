@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from events import on_each_loop
+from support.events import on_each_loop
 
 from crest import HandshakeError
 from crest.http.pages import Pages

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
 import websockets
-from client import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_frame, frame, handshake, request
+from support.client import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_frame, frame, handshake, request
 
 from .served import CHAOS, ECHO, FILE_SIZE, OPEN_TIMEOUT
 

@@ -28,9 +28,9 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from client import request
 from soak.peers import Honest, Peer, Target, Visitor, Wrong
 from soak.served import AsWished, serve
+from support.client import request
 
 AT_ONCE = 60
 """Clients that are connected at the same time."""

@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from certificates import Pair
+from support.certificates import Pair
 
 from crest import App, Deflate, WebSocketServer
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from deliveries import assert_reads, cut, make_reader
-from reference import BINARY, CLOSE, CONTINUATION, FAIL, PING, RSV1, TEXT, Event, frame
+from support.deliveries import assert_reads, cut, make_reader
+from support.reference import BINARY, CLOSE, CONTINUATION, FAIL, PING, RSV1, TEXT, Event, frame
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 

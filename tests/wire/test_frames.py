@@ -5,8 +5,8 @@ each through every cut of its bytes. Large messages are test_frames_memory.py's,
 """
 
 import pytest
-from deliveries import assert_reads, cut
-from reference import BINARY, CLOSE, CONTINUATION, FAIL, PING, PONG, TEXT, Event, fragmented, frame
+from support.deliveries import assert_reads, cut
+from support.reference import BINARY, CLOSE, CONTINUATION, FAIL, PING, PONG, TEXT, Event, fragmented, frame
 
 from crest.wire.frames import FrameReader, serialize
 

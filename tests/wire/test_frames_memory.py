@@ -10,8 +10,8 @@ import tracemalloc
 from collections.abc import Callable, Iterable
 
 import pytest
-from deliveries import cut
-from reference import BINARY, CLOSE, CONTINUATION, FAIL, PING, TEXT, Event, fragmented, frame
+from support.deliveries import cut
+from support.reference import BINARY, CLOSE, CONTINUATION, FAIL, PING, TEXT, Event, fragmented, frame
 
 from crest.wire.frames import FrameReader
 

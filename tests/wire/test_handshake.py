@@ -6,7 +6,7 @@ from base64 import b64encode
 from hashlib import sha1
 
 import pytest
-from client import EXAMPLE
+from support.client import EXAMPLE
 
 from crest.exceptions import CrestError, HandshakeError
 from crest.wire.extensions import Deflate

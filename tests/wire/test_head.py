@@ -5,7 +5,7 @@ import re
 from contextlib import suppress
 
 import pytest
-from client import EXAMPLE
+from support.client import EXAMPLE
 
 from crest.exceptions import HandshakeError
 from crest.wire.head import HeadReader, RequestHead, authority_of, parse_head, path_of, route_of, shown, split_target

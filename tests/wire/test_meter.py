@@ -8,8 +8,8 @@ import random
 import zlib
 
 import pytest
-from deliveries import DELIVERIES, cut, cuts
-from reference import BINARY, CLOSE, CONTINUATION, FAIL, PING, PONG, RSV1, TEXT, Event, fragmented, frame
+from support.deliveries import DELIVERIES, cut, cuts
+from support.reference import BINARY, CLOSE, CONTINUATION, FAIL, PING, PONG, RSV1, TEXT, Event, fragmented, frame
 
 from crest.wire.deflate import Codec, Inflater
 from crest.wire.frames import FrameReader

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from reference import BINARY, CLOSE, CONTINUATION, PING, RSV1, TEXT, frame
+from support.reference import BINARY, CLOSE, CONTINUATION, PING, RSV1, TEXT, frame
 
 from crest.exceptions import HandshakeError
 from crest.kernels.decoder import decode

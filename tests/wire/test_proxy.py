@@ -9,7 +9,7 @@ import random
 import struct
 
 import pytest
-from deliveries import cuts
+from support.deliveries import cuts
 
 from crest.wire.proxy import LONGEST, MalformedHeader, ProxyHeader, crc32c
 

@@ -12,14 +12,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.append(str(Path(__file__).parents[2] / "io"))
-
-import link
 from fuzz.inputs import Input
+from support import link
 
 from crest import App, Deflate, WebSocketServer
 from crest.io.protocol import ServerProtocol

@@ -5,9 +5,9 @@ Input: settings, which way; then messages, or the payload of one message in any 
 
 import zlib
 
-from deliveries import make_reader
 from fuzz.inputs import Input
-from reference import BINARY, CONTINUATION, FAIL, RSV1, Event, frame
+from support.deliveries import make_reader
+from support.reference import BINARY, CONTINUATION, FAIL, RSV1, Event, frame
 
 from crest.wire.deflate import Deflater
 

@@ -10,9 +10,9 @@ import re
 import zlib
 from typing import NamedTuple
 
-from deliveries import make_reader
 from fuzz.inputs import Input
-from reference import BINARY, CLOSE, CONTINUATION, FAIL, PING, PONG, TEXT, Event
+from support.deliveries import make_reader
+from support.reference import BINARY, CLOSE, CONTINUATION, FAIL, PING, PONG, TEXT, Event
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame
 from websockets.protocol import SERVER, Protocol, State

@@ -3,9 +3,9 @@
 Input: limits, compression, delivery, cuts; then the stream.
 """
 
-from deliveries import make_reader
 from fuzz.inputs import Input
-from reference import CLOSE, FAIL, Event
+from support.deliveries import make_reader
+from support.reference import CLOSE, FAIL, Event
 
 LIMITS = [1 << 20, 0, 1, 5, 125, 126, 1000, 65535, 65536, (1 << 63) - 1, (1 << 64) - 1]
 FRAGMENT_LIMITS = [1 << 17, 1, 2, 3, (1 << 32) - 1]

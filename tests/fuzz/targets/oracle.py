@@ -5,7 +5,7 @@ Input: how to cut, delivery and compression, limits, rates; then the stream.
 
 from fuzz.fuzz_frames import FRAGMENT_LIMITS, LIMITS, RATES, Case
 from fuzz.fuzz_frames import check as check_case
-from reference import Event
+from support.reference import Event
 
 
 def check(data: bytes) -> list[Event]:

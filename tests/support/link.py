@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from client import CLOSE, PING, TEXT, Frame, frame
-
 from crest.io.clock import Clock
 from crest.io.hub import Hub
 from crest.io.outbox import Outbox
@@ -22,6 +20,7 @@ from crest.io.poller import Pollable
 from crest.io.protocol import ServerProtocol
 from crest.io.turn import Turn
 from crest.wire.extensions import Agreement
+from support.client import CLOSE, PING, TEXT, Frame, frame
 
 SMALL_KERNEL = 4608
 """SO_SNDBUF: the least that Linux allows."""

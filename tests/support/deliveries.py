@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import reference
-from reference import Event
-
 from crest.wire.deflate import Codec, Inflater
 from crest.wire.frames import FrameReader
+from support import reference
+from support.reference import Event
 
 DELIVERIES: dict[str, Callable[[FrameReader, bytes], list[Event]]] = {
     "feed": FrameReader.feed,

@@ -8,8 +8,9 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any
 
-from client import GUARD
 from conftest import Run
+
+from support.client import GUARD
 
 KINDS = ["plain", "async"]
 """The two kinds of handlers, to parametrize a test with."""

@@ -1,7 +1,6 @@
 """The oracle: crest's kernels and wire once more, in plain Python, as short as the specifications let it be.
 
-Tests compare the compiled code with this, never this with itself. It imports nothing of crest. `tests/conftest.py` puts
-this folder on `sys.path`, so a test says `import reference`.
+Tests compare the compiled code with this, never this with itself. It imports nothing of crest.
 """
 
 from collections.abc import Callable, Iterable

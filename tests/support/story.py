@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from client import BINARY, CLOSE, PONG, TEXT, Frame
-from link import SMALL_KERNEL, Link, Scene, ping, text
+from support.client import BINARY, CLOSE, PONG, TEXT, Frame
+from support.link import SMALL_KERNEL, Link, Scene, ping, text
 
 
 class Story:

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from client import GUARD
+
+from support.client import GUARD
 
 PATH = "/usr/sbin:/usr/local/sbin"
 """Where Debian has them, beside what the user's PATH says."""

@@ -6,9 +6,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from client import GUARD
 
 from crest.io.protocol import ServerProtocol
+from support.client import GUARD
 
 
 class Deadlines:

@@ -18,14 +18,14 @@ from itertools import groupby
 from typing import Any
 
 import pytest
-from client import GUARD
-from events import turns
 
 from crest.io.poller import Poller
 from crest.io.protocol import ServerProtocol
 from crest.io.secure import SecureTransport
 from crest.io.stream import StreamTransport
 from crest.io.turn import Turn
+from support.client import GUARD
+from support.events import turns
 
 SETTLED = 8
 """Turns after which nothing more happens by itself."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from link import Link, Scene
-
 from crest.wire.extensions import Agreement, Deflate, negotiate
+from support.link import Link, Scene
 
 
 def agreement(options: Deflate, **offered: str | None) -> Agreement:

@@ -1,0 +1,1 @@
+"""What tests share: clients, events, certificates, doubles, and a reader of frames in plain Python."""

@@ -1,0 +1,107 @@
+"""A listening socket, the acceptor at it, and peers that come in."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from crest.io.acceptor import Acceptor
+from crest.io.poller import Poller
+from crest.io.protocol import Protocol
+from crest.io.turn import Turn
+from support.client import GUARD
+from support.ends import WatchedLoop, settled
+from support.events import Events
+from support.link import Loop
+
+
+class Visitor:
+    """A connection that was accepted: its opening, and what that saw."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.protocol = protocol
+        self.transport = protocol.transport
+        self.peername = self.transport.get_extra_info("peername")
+        self.fd = self.transport.fd
+        self.data = b""
+        self.lost = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        self.transport.write(data)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self) -> None:
+        self.lost.set()
+
+
+class Door:
+    """A listening socket, its acceptor, and who came in."""
+
+    def __init__(self, loop: Any, family: int = socket.AF_INET) -> None:
+        self.loop = WatchedLoop(loop)
+        self.poller = Poller(self.loop)
+        self.socket = socket.socket(family)
+        host = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}.get(family)
+        self.socket.bind((host, 0) if host else "")
+        self.socket.listen(1000)
+        self.socket.setblocking(False)
+        self.address = self.socket.getsockname()
+        self.visitors: list[Visitor] = []
+        self.came = Events()
+        self.peers: list[socket.socket] = []
+        self.acceptor = Acceptor(self.poller, self.socket.fileno(), Turn(self.loop), self)
+
+    def opened(self, protocol: Protocol) -> Visitor:
+        self.visitors.append(Visitor(protocol))
+        self.came.add(protocol)
+        return self.visitors[-1]
+
+    def left(self, protocol: Protocol) -> None:
+        pass
+
+    def ended(self, protocol: Protocol) -> None:
+        pass
+
+    def knock(self) -> socket.socket:
+        """A client that the kernel has connected, whoever accepts it."""
+        peer = socket.socket(self.socket.family)
+        peer.settimeout(GUARD)
+        peer.connect(self.address)
+        peer.setblocking(False)
+        self.peers.append(peer)
+        return peer
+
+    def abort(self) -> None:
+        self.acceptor.close()
+        self.socket.close()
+        for visitor in self.visitors:
+            visitor.transport.abort()
+        for peer in self.peers:
+            peer.close()
+
+
+@asynccontextmanager
+async def door(family: int = socket.AF_INET) -> AsyncIterator[Door]:
+    made = Door(asyncio.get_running_loop(), family)
+    try:
+        yield made
+    finally:
+        made.abort()
+        await settled()
+        made.poller.close()
+
+
+@contextmanager
+def door_of(loop: Loop) -> Iterator[Door]:
+    """On a loop that turns when it is told."""
+    made = Door(loop)
+    try:
+        yield made
+    finally:
+        made.abort()
+        loop.turn(3)
+        made.poller.close()
