@@ -47,9 +47,9 @@ INPUT_OUTPUT = {"asyncio", "logging", "os", "selectors", "select", "socket", "ss
 TESTED_WITH = {
     "__init__.py": "test_packaging.py",
     "_version.py": "test_packaging.py",
-    "io/forks.py": "test_forks.py",
+    "io/forks.py": "system/test_forks.py",
     "io/lists.pxd": "io/test_fanout.py",
-    "http/pages.py": "test_app_pages.py",
+    "http/pages.py": "top/test_app_pages.py",
     "opening/parting.py": "listening/test_shutdown.py",
     "io/sender.pyx": "io/test_outbox.py",
     "wire/assembler.pyx": "wire/test_frames_memory.py",
@@ -291,7 +291,8 @@ def test_every_module_has_its_tests() -> None:
             continue
         if path.suffix == ".pxd" and path.with_suffix(".pyx").exists():
             continue
-        own = path.relative_to(SOURCES).with_name(f"test_{path.stem}.py").as_posix()
+        folder = "top" if path.parent == SOURCES else path.parent.name
+        own = f"{folder}/test_{path.stem}.py"
         test = TESTED_WITH.get(shown(path), own)
         if not (TESTS / test).exists():
             missing.append(f"{shown(path)}: tests/{test}")

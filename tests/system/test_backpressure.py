@@ -289,7 +289,9 @@ class Control:
 def process(*arguments: str) -> Iterator[tuple[int, int]]:
     """This file as a program; its process id and port."""
     command = [sys.executable, __file__, *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parent) as server:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]
+    ) as server:
         assert server.stdin is not None and server.stdout is not None
         try:
             yield server.pid, int(server.stdout.readline())
