@@ -288,10 +288,8 @@ class Control:
 @contextmanager
 def process(*arguments: str) -> Iterator[tuple[int, int]]:
     """This file as a program; its process id and port."""
-    command = [sys.executable, __file__, *arguments]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]
-    ) as server:
+    command, pipe = [sys.executable, "-m", "system.test_backpressure", *arguments], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=Path(__file__).parents[1]) as server:
         assert server.stdin is not None and server.stdout is not None
         try:
             yield server.pid, int(server.stdout.readline())
