@@ -36,39 +36,40 @@ class App(Serving):
     """What one program serves: WebSocketServers, and the few plain HTTP pages beside them.
 
     Args:
-        open_timeout: Seconds that a client has to send a request, from the moment it connects, and to take some more of
-            a response. One that has begun a request then gets 408.
-        keep_alive_timeout: Seconds after a response in which the next request of its connection must begin, or it is
-            closed without a word. Should be more than proxies keep theirs for, which is 60 by default.
+        open_timeout: Seconds that a client has to send a request, from the moment it connects; and to take some more of
+            a response. A client that has begun a request by then gets 408.
+        keep_alive_timeout: Seconds after a response in which the next request of the connection must begin, or it is
+            closed without a word. Should be more than proxies keep their connections for, by default 60.
         shutdown_timeout: Seconds that a shutdown may take: closing all connections takes up to half of it, and clients
             and handlers have the rest to end.
-        close_rate: Connections that a shutdown closes in a second; more, when half of shutdown_timeout would not do.
+        close_rate: Connections that a shutdown closes in a second; more, if half of shutdown_timeout would not do.
             None: all at once.
-        retry_after: Seconds after a shutdown until clients should come back, as they are told, up to twice that. None:
+        retry_after: Seconds after a shutdown, up to twice that, until clients should come back, and are told so. None:
             it is no restart, and they are told nothing.
-        close_codes: "registered": a shutdown closes with 1012, and what is too slow, or too much for the memory, with
-            1013, two codes that are registered but not in RFC 6455. "rfc6455": 1001 instead of both, for clients that
-            take those for an error; the reasons stay.
-        keep_listening: Whether those who come while connections are being closed are told to come back later; False:
+        close_codes: "registered": a shutdown closes with 1012, and a client that is too slow, or too much for the
+            memory, with 1013. Both codes are registered but not in RFC 6455. "rfc6455": 1001 instead of both, for
+            clients that take those for an error; the reasons stay.
+        keep_listening: True: clients that come while connections are being closed are told to come back later. False:
             the listening sockets are closed first.
         max_header_size: Bytes that the head of a request may have; a longer one gets 431.
         max_headers: Header fields that a request may have; more get 431.
         hosts: The hosts that requests may be for, others get 421: "example.com", "*.example.com" for all names below
             it, "127.0.0.1", "[::1]", each at any port or with one ("localhost:8000"). None: any.
-        page_timeout: Seconds that an async page of `get` may take, then it is cancelled and the client gets 503. As
-            long as proxies wait by default. None: any number.
+        page_timeout: Seconds that an async page of `get` may take; then it is cancelled and the client gets 503. The
+            default is as long as proxies wait by default. None: any number.
         max_sockets_per_ip: TCP connections, WebSockets or not, that one IPv4 address or IPv6 network of 64 bits may
             have; more are closed as they are accepted. Those of trusted proxies do not count. None: any number.
         max_tls_handshakes: TLS handshakes that may be in progress at a time; more connections are closed. None: any
             number.
-        max_tls_handshakes_per_ip: The same of one such address or network.
-        max_backlog_total: Bytes of memory that may be taken by what waits, for clients to read it and for handlers of
-            what has come; past it, the connections with most of it are closed with 1013. None: any number.
+        max_tls_handshakes_per_ip: The same for one such address or network.
+        max_backlog_total: Bytes of memory that waiting data may take: data that clients have yet to read, and data
+            that has come and waits for handlers. Past it, the connections with most of it are closed with 1013. None:
+            any number.
         trusted_proxies: Addresses and networks of proxies whose word on the client's address is taken, and "unix" for
             those that connect by a Unix socket.
-        forwarded_header: What these proxies write, "X-Forwarded-For" or "Forwarded" (RFC 7239).
-        proxy_protocol: Each connection of these proxies begins with a header of the PROXY protocol (version 1 or 2), or
-            is dropped.
+        forwarded_header: The header that these proxies write, "X-Forwarded-For" or "Forwarded" (RFC 7239).
+        proxy_protocol: True: each connection of these proxies begins with a header of the PROXY protocol (version 1 or
+            2), or is dropped.
     """
 
     def __post_init__(self) -> None:
@@ -79,7 +80,7 @@ class App(Serving):
         self._listener: Listener | None = None
         self._was_run = False
         self._module, self._made_at = origin_of(self)
-        self._kept: list[Attachable] = []  # that may be this app's, until it starts
+        self._kept: list[Attachable] = []  # servers that may be this app's, until it starts
         app_made(self)
 
     def __repr__(self) -> str:
@@ -88,12 +89,12 @@ class App(Serving):
     # ---- What is served ------------------------------------------------------------------------------------------
 
     def mount(self, path: str, server: WebSocketServer) -> None:
-        """Serve a WebSocketServer at a path, whatever its own is; while the app runs, from now on.
+        """Serve a WebSocketServer at a path, whatever its own path is; from now on if the app runs already.
 
         Raises:
             TypeError, ValueError: No path, or no WebSocketServer.
-            ConfigurationError: The app runs, and it is shutting down, or this is not the thread of its loop, or another
-                server has that path, or another app serves this one.
+            ConfigurationError: Only while the app runs: it is shutting down, this is not the thread of its loop,
+                another server has that path, or another app serves this one.
         """
         if not isinstance(server, WebSocketServer):
             raise TypeError(f"mount() takes a WebSocketServer, not {type(server).__name__}")
@@ -113,7 +114,7 @@ class App(Serving):
         JSON) or a `Response`. Registering a path again replaces its handler.
 
         Raises:
-            TypeError, ValueError: No path; of the decorator, TypeError: no handler.
+            TypeError, ValueError: `path` is no path. The decorator raises TypeError for what is no handler.
         """
         if callable(path):
             raise TypeError('get registers a function for a path: write @app.get("/path")')
@@ -130,17 +131,17 @@ class App(Serving):
         """Serve the files below a directory, by GET and HEAD; handlers of `get` go first.
 
         Raises:
-            ValueError: `directory` is none.
+            ValueError: `directory` is no directory.
         """
         self._pages.add_files(check_path(prefix), directory)
 
     @property
     def refused(self) -> dict[str, int]:
-        """Count the refusals, by kind, that no server counts, since the app was made; a new dict.
+        """Count by kind the refusals since the app was made that no server counts; a new dict.
 
         Connections: "max_sockets_per_ip"; "max_tls_handshakes"; "max_tls_handshakes_per_ip"; "tls": a TLS handshake
-        failed or took too long; "proxy_protocol": no header of it; "response": nothing of one was taken in time;
-        "transport": it had ended already. Requests for pages: "host"; "page_timeout"; "shutdown".
+        failed or took too long; "proxy_protocol": no header of it; "response": the client took nothing of one in time;
+        "transport": the connection had ended already. Requests for pages: "host"; "page_timeout"; "shutdown".
         """
         return dict(self._refusal_counts)
 
@@ -175,7 +176,7 @@ class App(Serving):
             unix: In place of host and port, or beside `listen`: the path of a Unix socket.
             unix_mode: Permissions of Unix sockets; None: what the umask leaves.
             certfile, keyfile: PEM files for TLS, read again at SIGHUP; without `keyfile`, the key is in `certfile`.
-            ssl: For TLS, instead of these.
+            ssl: For TLS, an SSLContext instead of these files.
             open_timeout, shutdown_timeout: Instead of the App's own.
             loop: "uvloop", "asyncio", or "auto": uvloop where it is installed.
             log_level: Of the `crest` logger, if logging was not set up.
@@ -184,7 +185,7 @@ class App(Serving):
             logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
             logger.setLevel(log_level)
         gc.collect()
-        gc.freeze()  # what the program consists of is not looked at again whenever the collector runs
+        gc.freeze()  # the collector need not look again and again at what the program consists of
         try:
             with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
                 serving = self.serve(
@@ -217,7 +218,7 @@ class App(Serving):
         open_timeout: float | None = None,
         shutdown_timeout: float | None = None,
     ) -> None:
-        """Like `run`, inside a loop that already runs. Cancelling it shuts down gracefully too.
+        """Serve as `run` does, inside a loop that already runs. Cancelling it shuts down gracefully too.
 
         Raises:
             ListenError: An address can not be bound, or the certificate can not be used.
@@ -268,7 +269,7 @@ class App(Serving):
         shutdown_timeout: float | None = None,
         direct: bool = True,
     ) -> AsyncIterator[Listener]:
-        """Serve while the context lasts; `host` and `port` of what it gives are the bound address.
+        """Serve while the context lasts. It gives a `Listener`, whose `host` and `port` are the bound address.
 
         Args:
             direct: False uses the event loop's transports, as always on Windows, and not crest's own.
@@ -333,17 +334,17 @@ class App(Serving):
             raise ConfigurationError(f"{server!r} runs in {app!r} already, and not in {self!r} as well")
 
     def _is_running(self) -> bool:
-        """True if a loop serves this. One that was closed does not, whatever it has left behind."""
+        """True if a loop serves this app. A closed loop does not, whatever it has left behind."""
         if self._listener is not None and self._listener.loop.is_closed():
             self._ended(self._listener)
         return self._listener is not None
 
     def _has_ended(self) -> bool:
-        """True if this has run, and does not run now."""
+        """True if this app has run, and does not run now."""
         return self._was_run and not self._is_running()
 
     def _ended(self, listener: Listener) -> None:
-        """Be ready to run again; unless another listener has begun since."""
+        """Make the app ready to run again, unless another listener has begun since."""
         if self._listener is listener:
             self._listener = None
             for server in listener.servers.values():

@@ -1,7 +1,7 @@
 """Which app serves the servers that were never mounted.
 
-Such a server belongs to the app made in its module; where there is none, to the only app of the process. If that says
-several, starting one of them is an error. Apps that have ended do not count.
+Such a server belongs to the app made in its module; if there is none, to the only app of the process. If several apps
+are meant, starting one of them is an error. Apps that have ended do not count.
 
 Apps are not kept alive by being known here. An app keeps, until it starts, the servers that may be its: a function that
 makes both may return the app alone. A server of a module without an app is kept here, until an app has it.
@@ -19,14 +19,14 @@ from crest.exceptions import ConfigurationError
 
 
 class Attachable(Protocol):
-    """A WebSocketServer, as far as it matters which app serves it."""
+    """The part of a WebSocketServer that decides which app serves it."""
 
     _module: str | None
     path: str
 
 
 class Attaching(Protocol):
-    """An App, in the same way."""
+    """The part of an App that decides which servers it serves."""
 
     _module: str | None
     _kept: list[Attachable]
@@ -41,13 +41,13 @@ CONSTRUCTORS: Final = "__init__", "__new__", "__post_init__", "__attrs_post_init
 _apps: WeakValueDictionary[int, Attaching] = WeakValueDictionary()
 _unmounted: WeakValueDictionary[int, Attachable] = WeakValueDictionary()
 _homeless: list[Attachable] = []
-"""Those of them that were made before any app ran, and in a module without one: nothing else may know them yet."""
+"""Unmounted servers made before any app ran, in a module without one: nothing else may refer to them yet."""
 
 
 def origin_of(made: object) -> tuple[str | None, str]:
     """Find where an object is being made, for its constructor: the module's name, and file and line.
 
-    Constructors of subclasses do not count, as another module may have them, nor does what calls
+    Constructors of subclasses do not count, as another module may have them. Nor does `typing`, which makes the call of
     `WebSocketServer[User]()`.
     """
     frame = sys._getframe(2)
@@ -58,7 +58,7 @@ def origin_of(made: object) -> tuple[str | None, str]:
 
 def _constructs(frame: FrameType, made: object) -> bool:
     code = frame.f_code
-    if code.co_name not in CONSTRUCTORS or not code.co_argcount:  # the locals of a frame are a copy, which it keeps
+    if code.co_name not in CONSTRUCTORS or not code.co_argcount:  # its locals would be a copy, which the frame keeps
         return False
     return frame.f_locals.get(code.co_varnames[0]) is made
 
@@ -82,7 +82,7 @@ def server_made(server: Attachable) -> None:
 
 
 def mounted(server: Attachable) -> None:
-    """Count a server no longer: an app has it, and keeps it."""
+    """Count a server as mounted: an app has it, and keeps it."""
     if _unmounted.pop(id(server), None) is not None:
         for app in list(_apps.values()):
             app._kept = [each for each in app._kept if each is not server]
@@ -121,7 +121,7 @@ def _owners(server: Attachable, starting: Attaching) -> list[Attaching]:
 
 
 def _neighbours(server: Attachable) -> list[Attaching]:
-    """Find the apps of a server's module, those included that have ended: it is no other's even then."""
+    """Find the apps of a server's module, including those that have ended: even then the server is no other app's."""
     return [each for each in list(_apps.values()) if each._module == server._module]
 
 

@@ -1,4 +1,4 @@
-"""What a handler holds: the connection's sending side, and who is at the other end."""
+"""The object that handlers hold: the connection's sending side, and what is known of the client at the other end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if hasattr(os, "register_at_fork"):
 
 @with_own_methods
 class WebSocketConnection(Outbox, Generic[User]):
-    """One WebSocket connection; handlers get it, nobody else makes one.
+    """One WebSocket connection. Handlers get it; only crest makes one.
 
     For type checkers, `WebSocketConnection[User]` is one of a `WebSocketServer[User]`.
 
@@ -52,9 +52,9 @@ class WebSocketConnection(Outbox, Generic[User]):
     def __init__(
         self, head: bytes, peer: tuple[str, int] | Transport | None, scheme: str, subprotocol: str | None
     ) -> None:
-        # Most connections are never asked for their request or address. Until one is, it has the raw head, and the
-        # transport, which knows the address also when it is closed. Not the loop's of TLS: they refer to their
-        # connection for ever, and the garbage collector does not look here.
+        # Most connections are never asked for their request or address. Until then a connection keeps the raw head,
+        # and the transport, which knows the address even when it is closed. It does not keep the event loop's TLS
+        # transports: they refer to their connection for ever, and the garbage collector does not look here.
         self._request: Request | bytes = head
         if scheme == "https" and peer is not None and not isinstance(peer, tuple | StreamTransport):
             peer = client_address(peer)
@@ -68,7 +68,7 @@ class WebSocketConnection(Outbox, Generic[User]):
         return f"<WebSocketConnection {self.get_id()} {'open' if self.is_open() else 'closed'}>"
 
     def get_id(self) -> str:
-        """The connection's name: unique among all connections of all workers and all runs, and safe to log."""
+        """Return the connection's name: unique among all connections of all workers and all runs, and safe to log."""
         return f"{_process}-{self._number:x}"
 
     def _log_fields(self) -> dict[str, object]:
@@ -87,8 +87,8 @@ class WebSocketConnection(Outbox, Generic[User]):
 
     @property
     def remote_address(self) -> tuple[str, int] | None:
-        """Address and port of the client: of the TCP peer, or, if that is a trusted proxy, what it says (with port 0 if
-        it does not say which). None where there is none (a Unix socket)."""
+        """Address and port of the client: those of the TCP peer; or, if that is a trusted proxy, those that it names,
+        with port 0 if it names no port. None for a peer without an address (a Unix socket)."""
         client = self._client
         if client is not None and not isinstance(client, tuple):
             client = self._client = client_address(client)
@@ -104,7 +104,7 @@ class WebSocketConnection(Outbox, Generic[User]):
 
     @property
     def user(self) -> User:
-        """What authentication returned; None without authentication. The application may set it."""
+        """The user that authentication returned; None without authentication. The application may set it."""
         return self._user  # type: ignore[return-value]  # without authentication, User is what the application says
 
     @user.setter

@@ -1,4 +1,4 @@
-"""What crest raises on purpose, and what handlers may raise. A leaf: it imports nothing of crest."""
+"""The exceptions that crest raises on purpose, or handlers may raise. A leaf: it imports nothing of crest."""
 
 from collections.abc import Iterable, Mapping
 
@@ -36,7 +36,7 @@ class Reject(HandshakeError):
 
     Raises:
         TypeError: `reason` is not `str`.
-        ValueError: No such status refuses anything.
+        ValueError: `status` is none that refuses: it is not 300 to 599.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Reject(HandshakeError):
 
 
 class ConfigurationError(CrestError):
-    """What was put together can not run: two servers at one path, or one server in two running apps."""
+    """An app can not run as it was put together: two servers at one path, or one server in two running apps."""
 
 
 class ListenError(CrestError, OSError):

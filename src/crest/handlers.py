@@ -1,7 +1,8 @@
 """Types of handlers and pages, and the checks when applications register them.
 
-A bound is what a handler is called with and may return. Registering gives the handler back as it came, so each type is
-a variable: a decorated function keeps its own type. What `object` stands for is ignored, or an awaitable of that.
+A bound says what a handler is called with and what it may return. Registering returns the handler unchanged, so each
+type is a variable: a decorated function keeps its own type. Where a handler returns `object`, crest ignores the value;
+if it is an awaitable, crest awaits it and ignores its result.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from crest.io.inbox import ErrorText
 
 
 class JsonObject(Protocol):
-    """A `dict`, or a `TypedDict`, which type checkers take for no `dict`; but no mapping that can not be changed."""
+    """A `dict`, or a `TypedDict`, which type checkers do not take for a `dict`; but no immutable mapping."""
 
     def copy(self) -> Mapping[Any, Any]: ...
     def __delitem__(self, key: Never, /) -> None: ...
@@ -36,7 +37,7 @@ Page = TypeVar("Page", bound=Callable[[Request], Answer | Awaitable[Answer]])
 
 
 def check_handler(name: str, handler: object) -> None:
-    """Check what the method of this name is to register.
+    """Check a handler that the method of this name is to register.
 
     Raises:
         TypeError: It can not be called; or it yields, so that a call would run nothing of it.
@@ -48,7 +49,7 @@ def check_handler(name: str, handler: object) -> None:
 
 
 def written(usage: str) -> Callable[[Method], Method]:
-    """Have a method say how a call is written, if it is called without its argument, as a decorator of the method.
+    """Decorate a method so that, called without its argument, it says how a call is written.
 
     A decorator with empty parentheses, `@ws.on_message()`, is such a call.
     """
@@ -66,7 +67,7 @@ def written(usage: str) -> Callable[[Method], Method]:
 
 
 def registering(method: Method) -> Method:
-    """Have a method check the handler that it is to register, as a decorator of the method."""
+    """Decorate a method so that it checks the handler that it is to register."""
     name = method.__name__
 
     @written(f"@ws.{name}, without parentheses, or ws.{name}(function)")

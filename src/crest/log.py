@@ -1,4 +1,4 @@
-"""The logger of crest, and what keeps foreign text within its line.
+"""The logger of crest, and the filter that keeps foreign text within its line.
 
 A line may repeat what a peer has sent, or the text of an exception, which often does. As it is, such text could end the
 line and forge another one, or colour the terminal. So a filter of the logger escapes it, in one place for every line of
@@ -15,19 +15,19 @@ from typing import Final
 logger: Final = logging.getLogger("crest")
 
 CONTINUED: Final = "\n    "
-"""What a new line within the text of an exception is in a traceback, which has several lines anyway."""
+"""Replaces a new line within the text of an exception in a traceback, which has several lines anyway."""
 
 
 FIELDS: Final = "connection", "client", "path"
-"""What every record has as attributes, for formatters: the connection's id, the client's address and port, the path of
-the request. None where there is none."""
+"""Attributes that every record has, for formatters: the connection's id, the client's address and port, the path of the
+request. None where there is none."""
 
 
 class Escaping(logging.Filter):
-    """Escapes in a record what is not printable: control characters, separators of lines, marks of direction."""
+    """Escapes what is not printable in a record: control characters, separators of lines, marks of direction."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Escape what needs it, and have all FIELDS there; every record passes."""
+        """Escape the texts of a record, and add the FIELDS that it lacks. Every record passes."""
         fields = record.__dict__
         for name in FIELDS:
             value = fields.setdefault(name, None)
@@ -49,14 +49,14 @@ class Escaping(logging.Filter):
 
 
 def escaped(text: str) -> str:
-    """Write what is not printable as in a Python literal."""
+    """Write characters that are not printable as in a Python literal."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def safe_traceback(error: BaseException) -> str | None:
-    """Format the traceback so that no text in it can pass for a line of the log; None: any formatter does so."""
+    """Format the traceback so that no text in it can pass for a line of the log. None: any formatter does so anyway."""
     text = "".join(traceback.format_exception(error)).rstrip("\n")
     safe = text
     for foreign in _texts_of(error):

@@ -1,4 +1,4 @@
-"""What options must be. A leaf: it imports nothing of crest."""
+"""The checks of options. A leaf: it imports nothing of crest."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ MOST_BYTES = (1 << 63) - 1
 MOST_COUNT = (1 << 32) - 1
 
 _PATTERN = frozenset("{}<>")
-"""What other servers mark the variables of a path with. No URL has these characters (RFC 3986 section 2)."""
+"""The characters with which other servers mark the variables of a path. No URL has them (RFC 3986 section 2)."""
 
 LOWEST_RATE = 1e-9
 HIGHEST_RATE = 1e12
-"""A second, and at once. Tokens are counted in floating point: here to a ten thousandth."""
+"""The most a second, and the most at once. Tokens are counted in floating point: here to a ten thousandth."""
 
 Rate = float | tuple[float, float]
 """A limit over time: how many a second, or how many a second and how many at once."""
 
 
 def is_int(value: object) -> bool:
-    """Whether this is an int and no bool, which Python counts among them: `True` is no limit, but a mistake."""
+    """True if this is an int and no bool, which Python counts among ints: `True` is no limit, but a mistake."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
-    """Whether this is an int or a float, and no bool."""
+    """True if this is an int or a float, and no bool."""
     return isinstance(value, float) or is_int(value)
 
 
 def check_path(path: str) -> str:
-    """A path as requests are routed by it: decoded, without a query, and no pattern: it is compared exactly."""
+    """Check a path that requests are routed by: decoded, without a query, and no pattern, as it is compared exactly."""
     if not issubclass(type(path), str):  # isinstance() believes what an object says it is
         raise TypeError(f"path must be str, not {type(path).__name__}")
     if not path.startswith("/") or "?" in path or "#" in path:
@@ -47,14 +47,14 @@ def check_path(path: str) -> str:
 
 
 def check_flag(name: str, value: bool) -> bool:
-    """What is on or off."""
+    """Check an option that is on or off."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be bool, not {type(value).__name__}")
     return value
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> str:
-    """One of several words."""
+    """Check an option that is one of several words."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be str, not {type(value).__name__}")
     if value not in choices:
@@ -63,7 +63,7 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> str:
 
 
 def check_count(name: str, value: int, most: int, *, least: int = 1) -> int:
-    """A limit that is counted: `least` to `most`."""
+    """Check a limit that is counted: `least` to `most`."""
     if not is_int(value):
         raise TypeError(f"{name} must be int, not {type(value).__name__}")
     if value < least:
@@ -74,12 +74,12 @@ def check_count(name: str, value: int, most: int, *, least: int = 1) -> int:
 
 
 def check_optional_count(name: str, value: int | None, most: int) -> int | None:
-    """A limit that may be left out, by None."""
+    """Check a limit that is counted, or left out by None."""
     return None if value is None else check_count(name, value, most)
 
 
 def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
-    """A time-out: more than 0, or with `zero` that too."""
+    """Check a time-out: more than 0, or with `zero` 0 as well."""
     if not is_number(value):
         raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
     if not 0 <= value <= MOST_SECONDS or (value == 0 and not zero):
@@ -88,7 +88,7 @@ def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
 
 
 def check_pace(name: str, value: float | None) -> float | None:
-    """How many a second: more than 0, or None for any number."""
+    """Check a number a second: more than 0, or None for any number."""
     if value is None:
         return None
     if not is_number(value):
@@ -99,7 +99,7 @@ def check_pace(name: str, value: float | None) -> float | None:
 
 
 def check_span(name: str, value: float | None) -> float | None:
-    """A time to watch something for: more than 0 and at most LONGEST_SPAN, or None for never."""
+    """Check a time to watch something for: more than 0 and at most LONGEST_SPAN, or None for never."""
     if value is None:
         return None
     if check_seconds(name, value) > LONGEST_SPAN:
@@ -108,8 +108,8 @@ def check_span(name: str, value: float | None) -> float | None:
 
 
 def check_rate(name: str, value: Rate | None) -> tuple[float, float] | None:
-    """A limit over time, as how many a second and how many at once, or None for no limit. By default as many may come
-    at once as in a second, and 1 at least."""
+    """Check a limit over time, and return how many a second and how many at once; None for no limit. By default as
+    many may come at once as in a second, and 1 at least."""
     if value is None:
         return None
     pair = value if isinstance(value, tuple | list) else (value,)

@@ -60,36 +60,36 @@ class WebSocketServer(Broadcaster, Generic[User]):
     Args:
         path: Where it is served; compared exactly, and no pattern.
         subprotocols: Names that this server speaks, the preferred one first (RFC 6455 section 1.9).
-        origins: Which pages of browsers may connect: "same" for those of the server's own origin, "*" for any, an
-            origin ("https://example.com", "file://"), a compiled pattern that matches the whole header, or a sequence.
-            Others get 403. Whoever sends no Origin is no browser, and may connect.
-        max_connections: How many there may be at a time, those included that `on_upgrade` has not decided about and
-            those that are ending; None for any number. Past it, 503.
-        max_connections_per_ip: How many of one IPv4 address, or one IPv6 network of 64 bits. Past it, 429.
-        max_connect_rate_per_ip: How often a second one such address or network may ask to connect, or a pair of that
-            and of how often at once, which is otherwise a second's worth. Past it, 429. None: any number.
+        origins: The pages of browsers that may connect. "same": those of the server's own origin; "*": any; an origin
+            ("https://example.com", "file://"); a compiled pattern that matches the whole header; or a sequence.
+            Others get 403. A client that sends no Origin is no browser, and may connect.
+        max_connections: Connections at a time, including those that `on_upgrade` has not decided about and those that
+            are ending. Past it, 503. None: any number.
+        max_connections_per_ip: The same for one IPv4 address, or one IPv6 network of 64 bits. Past it, 429.
+        max_connect_rate_per_ip: How often a second one such address or network may ask to connect; or a pair of that
+            and of how often at once. By default a second's worth may come at once. Past it, 429. None: any number.
         max_message_size: Bytes of payload that a message may have, over all its fragments. A longer one closes the
             connection with 1009, as soon as it is announced.
         max_fragments: Frames that a message may come in, empty ones included. More close with 1008.
-        max_message_rate: Messages a second that a client may send, or a pair of that and of how many at once, which is
-            otherwise a second's worth. Pings count, and so do pongs that answer no ping, and empty fragments. Past it
-            `on_rate` decides. None: any number.
-        max_byte_rate: The same of bytes, as they come: compressed, and with the frames' headers. TLS records that have
-            nothing for the connection count, too.
-        count_inflated: Whether the bytes that compressed messages inflate to count against `max_byte_rate`, too.
+        max_message_rate: Messages a second that a client may send; or a pair of that and of how many at once. By
+            default a second's worth may come at once. Pings count, and so do pongs that answer no ping, and empty
+            fragments. Past it `on_rate` decides. None: any number.
+        max_byte_rate: The same for bytes, as they come: compressed, and with the frames' headers. TLS records without
+            data for the connection count, too.
+        count_inflated: True: the bytes that compressed messages inflate to count against `max_byte_rate`, too.
         on_rate: What happens past either rate: "close" closes the connection with 1008, and `on_error` says so; "drop"
-            discards the message whole, and `conn.discarded` counts it; "wait" does not read the client until it may
-            send again.
+            discards the message whole, and `conn.discarded` counts it; "wait" reads nothing from the client until it
+            may send again.
         max_backlog: Bytes that may wait for a client that reads too slowly.
         on_backlog: What happens past that: "close" closes the connection with 1013, and `on_error` says so;
             "drop-newest" (or "drop") drops the newest message instead, and `send` returns False; "drop-oldest" drops
-            the messages that have waited longest; "latest" keeps of the broadcasts with a `key` only the newest of
-            each, and closes the connection past that for all else.
+            the messages that have waited longest; "latest" keeps, of the broadcasts with a `key`, only the newest
+            of each key, and is as "close" for everything else.
         max_queue: Messages of one connection that may wait for its async handler; past that its socket is not read.
         close_timeout: Seconds for a client to answer a close frame, and for a connection's async handlers to end
             after it.
-        ping_interval: Seconds without a sign of life after which a client is sent a ping (RFC 6455 section 5.5.2);
-            anything that it sends is one. None: never.
+        ping_interval: Seconds without a sign of life after which a client is sent a ping (RFC 6455 section 5.5.2).
+            Anything that the client sends is a sign of life. None: never.
         ping_timeout: Seconds after such a ping in which something must come. If nothing does, the connection is failed
             with 1011, and `on_error` says so. None: any number.
         idle_timeout: Seconds without a message after which a connection is closed with 1001, however well the client
@@ -207,8 +207,8 @@ class WebSocketServer(Broadcaster, Generic[User]):
     def on_upgrade(self, handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
         """Register `handler(request)`: decides about an opening handshake, before it is accepted.
 
-        What it returns, or an `async def` in the end, is the connection's `user`, or an `Accept`, which says that and
-        limits of this connection. It raises `Reject` to refuse; any other exception is logged, and the client gets 500.
+        The handler, plain or async, returns the connection's `user`, or an `Accept`, which has that and limits of this
+        connection. It raises `Reject` to refuse; any other exception is logged, and the client gets 500.
         """
         self._admission.on_upgrade = handler
         return handler
@@ -241,8 +241,8 @@ class WebSocketServer(Broadcaster, Generic[User]):
     def on_close(self, handler: CloseHandler) -> CloseHandler:
         """Register `handler(conn, code: int, reason: str)`: the connection has ended; exactly once for each.
 
-        Code and reason are the peer's; 1005 when its close frame had none, 1006 when the TCP connection ended without
-        one, and those that this side sent when it failed the connection.
+        Code and reason are the peer's. The code is 1005 if its close frame had none, and 1006 if the TCP connection
+        ended without a close frame. If this side failed the connection, both are those that it sent.
         """
         self._hub.register("on_close", handler)
         return handler
@@ -272,16 +272,17 @@ class WebSocketServer(Broadcaster, Generic[User]):
 
     @property
     def refused(self) -> dict[str, int]:
-        """How many upgrade requests were refused since the server was made, by kind; a new dict.
+        """Count by kind the upgrade requests that were refused since the server was made; a new dict.
 
         "handshake": a bad one; "origin"; "max_connections"; "max_connections_per_ip"; "max_connect_rate_per_ip";
-        "on_upgrade": by `Reject`; "error": it raised something else; "timeout": it took too long; "memory": there was
-        no budget for what came behind the request (`max_backlog_total`); "shutdown": the server was shutting down.
+        "on_upgrade": it raised `Reject`; "error": it raised something else; "timeout": it took too long; "memory":
+        there was no budget for what came behind the request (`max_backlog_total`); "shutdown": the server was shutting
+        down.
         """
         return dict(self._admission.refused)
 
     def _accepted(self, connection: WebSocketConnection, answer: Any) -> Hub:
-        """Tell a connection what `on_upgrade` has answered, the user or an `Accept`, and return what serves it."""
+        """Tell a connection the answer of `on_upgrade`, the user or an `Accept`, and return the hub that serves it."""
         hub = self._hub
         if answer is not None:
             if isinstance(answer, Accept):
@@ -294,7 +295,7 @@ class WebSocketServer(Broadcaster, Generic[User]):
         return hub
 
     def _hub_with(self, limits: Mapping[str, Any]) -> Hub:
-        """Return what serves connections with limits of their own."""
+        """Return the hub that serves connections with limits of their own."""
         if not limits:
             return self._hub
         changed = {name: value for name, value in limits.items() if name not in self._rates}
@@ -304,11 +305,11 @@ class WebSocketServer(Broadcaster, Generic[User]):
     # ---- Connections ---------------------------------------------------------------------------------------------
 
     def connection_count(self) -> int:
-        """How many connections are open."""
+        """Count the open connections."""
         return self._hub.connection_count()
 
     def get_connections(self) -> list[WebSocketConnection[User]]:
-        """The connections that are open; a new list."""
+        """List the open connections; a new list."""
         return self._hub.connections()
 
 

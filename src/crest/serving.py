@@ -23,7 +23,7 @@ MOST_HEADER = 1 << 20
 
 
 def option(default: Any, check: Callable[..., Any], *limits: Any, **how: Any) -> Any:
-    """Make the field of an option. `check` takes its name, its value, and what else is given here."""
+    """Make the field of an option. `check` takes its name, its value, and the further arguments given here."""
     return field(default=default, metadata={"check": lambda name, value: check(name, value, *limits, **how)})
 
 
@@ -37,8 +37,8 @@ class Serving:
     """How an app serves; `App` says what each option means.
 
     Attributes:
-        served_hosts: What `hosts` has listed; None: any.
-        proxies: Those of `trusted_proxies`; None: there are none.
+        served_hosts: The hosts that `hosts` lists; None: any.
+        proxies: The proxies of `trusted_proxies`; None: there are none.
 
     Raises:
         TypeError, ValueError: An option is of the wrong type or out of range.

@@ -1,4 +1,4 @@
-"""`Accept`: what `on_upgrade` says of a client that may come in, where that is more than who it is."""
+"""`Accept`: the answer of `on_upgrade` that lets a client in and sets limits for its connection."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ class Accept(Generic[User]):
     """A client that `on_upgrade` lets in: the user, and limits of this connection alone.
 
     Each limit means what the argument of `WebSocketServer` of that name does, and takes its place for this connection.
-    Without it, or with `...`, the server's holds.
+    If it is left out, or `...`, the server's limit holds.
 
     Args:
-        user: What `conn.user` is.
+        user: The value of `conn.user`.
         max_message_size: Bytes that a message of the client may have.
-        max_queue: Its messages that may wait for an async handler.
-        max_backlog: Bytes that may wait for it. The newest values of keys (`on_backlog="latest"`) have the server's
-            bound all the same.
+        max_queue: Messages of the client that may wait for an async handler.
+        max_backlog: Bytes that may wait for the client. The newest values of keys (`on_backlog="latest"`) have the
+            server's bound all the same.
         max_message_rate: Messages a second, or a pair of that and of how many at once; None: any number.
-        max_byte_rate: The same of bytes.
+        max_byte_rate: The same for bytes.
         on_rate: What happens past these: "close", "drop" or "wait".
         ping_interval, ping_timeout, idle_timeout: Seconds; None: never, or any number.
 
     Attributes:
-        limits: Those that were given, checked, by name.
+        limits: The limits that were given, checked, by name.
 
     Raises:
         TypeError, ValueError: A limit is of the wrong type or out of range.

@@ -1,10 +1,12 @@
 """How often each client may connect: a rate and a burst for each key, in a table that does not grow without bound.
 
-What is kept of a client is one number, the time at which it would have connected last if it had kept to the rate ("the
-virtual scheduling algorithm": ITU-T I.371): it may be ahead of that by the burst. Once that time is over the client is
-as good as a new one, so nothing has to be kept of it. Two generations of clients see to that without a timer: whoever
-connects is in the younger one; and when it is as old as a whole burst needs to be allowed again, it becomes the older
-one, and the one that was is dropped as a whole.
+One number is kept of a client: the time at which it would be due next if it had kept to the rate ("the virtual
+scheduling algorithm": ITU-T I.371). The client may be ahead of that time by the burst. Once that time is over the
+client is as good as a new one, so nothing has to be kept of it.
+
+Two generations of clients see to that without a timer. A client that connects is in the younger one. When that is as
+old as a whole burst needs to be allowed again, it becomes the older one. The one that was the older is dropped as a
+whole.
 """
 
 from __future__ import annotations
@@ -14,16 +16,16 @@ from time import monotonic
 from typing import Final
 
 GENERATION: Final = 1 << 15
-"""Keys. At this size a generation ends early: whoever connects from very many addresses has those forgotten that have
-not connected for longest, and no more memory."""
+"""Keys. At this size a generation ends early. So a client that connects from very many addresses takes no more memory:
+the addresses are forgotten that have not connected for longest."""
 
 
 class Arrivals:
-    """Who has connected, and when it may again.
+    """The clients that have connected, and when each may again.
 
     Args:
         rate: Times a second, and how often at once.
-        time: Seconds; never goes back.
+        time: Tells the time in seconds, which never goes back.
     """
 
     def __init__(self, rate: tuple[float, float], time: Callable[[], float] = monotonic) -> None:
@@ -39,7 +41,7 @@ class Arrivals:
         return len(self._young) + len(self._old)
 
     def wait(self, key: str) -> float:
-        """Somebody connects. Returns 0 if it may, or else the seconds after which it might; then this did not count."""
+        """Count a client that connects, and return 0. If it is too early, return the seconds to wait instead."""
         now = self._time()
         if now - self._born >= self._lifetime or len(self._young) >= GENERATION:
             self._age(now)
@@ -51,7 +53,7 @@ class Arrivals:
         return 0
 
     def _age(self, now: float) -> None:
-        """The younger generation is the older one from now on, unless it has had its time as that already."""
+        """Make the younger generation the older one, or drop it if it has had its time as that already."""
         self._old = self._young if now - self._born < 2 * self._lifetime else {}
         self._young = {}
         self._born = now

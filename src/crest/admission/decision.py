@@ -1,7 +1,7 @@
-"""Who may open a WebSocket of one server, decided before the opening handshake is accepted.
+"""The decision which clients may open a WebSocket of one server, before the opening handshake is accepted.
 
-Owns the order (origin, limits, `on_upgrade`), the count of those that are in, and of those that were refused. Whether
-a request is an opening handshake at all is wire/handshake.pyx's question, and comes before.
+Owns the order of the checks (origin, limits, `on_upgrade`), the count of connections that are in, and that of refusals.
+Whether a request is an opening handshake at all is wire/handshake.pyx's question, and comes before.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from crest.http.messages import Request, Response, error_response
 from crest.wire.head import RequestHead, shown
 
 RETRY_AFTER: Final = ("Retry-After", "5")
-"""Seconds; for those that come when there are too many."""
+"""Seconds; for clients that come when there are too many."""
 
 
 class Refusal(HandshakeError):
     """A handshake that is in order, and refused nevertheless.
 
     Args:
-        kind: By which refusals are counted, see `WebSocketServer.refused`.
+        kind: The kind by which it is counted, see `WebSocketServer.refused`.
         status, reason, headers: As in `HandshakeError`.
     """
 
@@ -40,24 +40,24 @@ class Refusal(HandshakeError):
 
 
 def kind_of(error: HandshakeError) -> str:
-    """By which a refusal is counted."""
+    """Find the kind by which a refusal is counted."""
     return error.kind if isinstance(error, Refusal) else "handshake"
 
 
 class Admission:
-    """What one server asks of those that want in.
+    """The conditions on which one server lets clients in.
 
     Args:
         origins: See `Origins`.
-        max_connections: How many may be in at a time; None for any number.
-        max_connections_per_ip: How many of one address.
+        max_connections: Connections that may be in at a time; None for any number.
+        max_connections_per_ip: The same for one address.
         max_connect_rate_per_ip: How often a second one address may ask, and how often at once; None for any number.
 
     Attributes:
-        refused: How many were refused, by kind.
-        is_limited: Whether seats are counted.
-        arrivals: Who has come how often, if that is limited; else None.
-        asks: Whether there is anything to do for a client that has the right origin.
+        refused: The number of refusals, by kind.
+        is_limited: True if seats are counted.
+        arrivals: How often each client has come, if that is limited; else None.
+        asks: True if there is anything left to decide about a client that has the right origin.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Admission:
         self.asks = True
 
     def check_origin(self, origin: str, head: RequestHead, scheme: str) -> None:
-        """Refuse pages of other origins than the allowed ones. Whoever sends no Origin is no browser.
+        """Refuse pages of other origins than the allowed ones. A client that sends no Origin is no browser.
 
         Raises:
             Refusal: 403.
@@ -99,7 +99,7 @@ class Admission:
     # ---- Limits --------------------------------------------------------------------------------------------------
 
     def check_pace(self, arrivals: Arrivals, client: Client | None) -> None:
-        """Refuse who comes too often. One without an address may.
+        """Refuse a client that comes too often. One without an address may.
 
         Raises:
             Refusal: 429, and when to come back.
@@ -112,11 +112,11 @@ class Admission:
                 raise Refusal("max_connect_rate_per_ip", 429, f"{key} connects too often", (retry_after,))
 
     def take_seat(self, client: Client | None) -> Seat:
-        """Count one more, from now until it leaves its seat.
+        """Count one more connection, from now until it leaves its seat.
 
         Raises:
-            Refusal: There are too many: 503, or 429 if they are of one address. The one is the server's state, which a
-                load balancer may go elsewhere for; the other is the client's own doing.
+            Refusal: There are too many: 503, or 429 if they are of one address. 503 is the server's state, and a load
+                balancer may go elsewhere; 429 is the client's own doing.
         """
         try:
             return self._seats.take(client)
@@ -144,7 +144,7 @@ class Admission:
             raise refusal from refusal.__cause__
 
     async def answer(self, awaitable: Awaitable[Any]) -> Any:
-        """The user, from what an async `on_upgrade` returned.
+        """Await the user from what an async `on_upgrade` returned.
 
         Raises:
             Refusal: As in `ask`.
@@ -157,13 +157,13 @@ class Admission:
             except RuntimeError:  # this process was forked from the loop's
                 task = None
             if task is not None and task.cancelling():
-                raise  # nobody waits for it any more
+                raise  # the opening does not wait for it any more
             refusal = refusal_by(error)
             raise refusal from refusal.__cause__
 
 
 def checked_user(user: Any) -> Any:
-    """The user that `on_upgrade` returned.
+    """Check and return the user that `on_upgrade` returned.
 
     Raises:
         TypeError: It is a refusal, which must be raised: returned, it would let the client in.
@@ -174,7 +174,7 @@ def checked_user(user: Any) -> Any:
 
 
 def refusal_by(error: BaseException) -> Refusal:
-    """The refusal that an exception of `on_upgrade` means; it has a cause if that is not the client."""
+    """Make the refusal that an exception of `on_upgrade` means. It has a cause if the fault is not the client's."""
     if isinstance(error, Reject):
         try:
             error_response(error)

@@ -1,8 +1,8 @@
-"""Which hosts a server answers for: what the client addressed, against what the App lists.
+"""The hosts that a server answers for: the one that the client addressed, against those that the App lists.
 
-A page can have any name that its owner likes, and let it mean 127.0.0.1, or any address that the user's browser reaches
-(DNS rebinding). To the browser page and server have one origin then, whatever `origins` says. Only the host of its
-requests tells: it is the page's.
+A page can have any name. Its owner can let that name mean 127.0.0.1, or any address that the user's browser reaches
+(DNS rebinding). To the browser, page and server have one origin then, whatever `origins` says. Only the host of the
+page's requests tells: it is the page's.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Hosts:
 
 
 def _parse(text: str) -> tuple[str, int | None] | None:
-    """Split a host from its port; each host is written in one way only. None: it is none."""
+    """Split a host from its port, and write it in the one way that each host has here. None: it is no host."""
     authority = parse_authority(text.removesuffix(":"))
     if authority is None:
         return None

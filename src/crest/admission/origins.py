@@ -1,8 +1,8 @@
-"""Which pages may open a WebSocket: the Origin header (RFC 6454 section 7) against what the server allows.
+"""The pages that may open a WebSocket: the Origin header (RFC 6454 section 7) against what the server allows.
 
-Browsers let every page connect to every WebSocket, with the cookies of whoever looks at it, and leave it to the server
-to refuse (RFC 6455 section 10.2). What is no browser sends no Origin, or the one it likes: this protects users of
-browsers from other pages, and is no authentication.
+Browsers let every page connect to every WebSocket, with the cookies of the user that looks at it. They leave it to the
+server to refuse (RFC 6455 section 10.2). A client that is no browser sends no Origin, or any that it likes. So this
+protects users of browsers from other pages, and is no authentication.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Origins:
     """The origins that a server allows.
 
     Args:
-        allowed: "same" for the server's own, "*" for any, "https://example.com" for one, of any scheme ("file://"),
-            "null", a compiled pattern that must match the whole header as it was sent, or a sequence of those.
+        allowed: "same": the server's own; "*": any; "https://example.com": one, of any scheme ("file://"); "null"; a
+            compiled pattern that must match the whole header as it was sent; or a sequence of those.
 
     Raises:
         TypeError, ValueError: It is none of these.
@@ -73,12 +73,12 @@ class Origins:
 
 
 def _is_same(origin: Origin, host: str, scheme: str) -> bool:
-    """Whether it is the origin of the server itself, as far as the server can tell.
+    """True if it is the origin of the server itself, as far as the server can tell.
 
-    Over plain HTTP an https origin counts as well: a proxy that ends TLS does not tell, and only who controls the host
-    can serve pages from it. The other way round, a page that came in the clear, where anyone could have altered it,
-    does not count for a server that ends TLS itself. Names of the loopback interface are one host: they all mean the
-    client's own machine.
+    Over plain HTTP an https origin counts as well: a proxy that ends TLS does not tell, and only a party that controls
+    the host can serve pages from it. The other way round, a page that came in the clear, where anyone could have
+    altered it, does not count for a server that ends TLS itself. Names of the loopback interface are one host: they all
+    mean the client's own machine.
     """
     page_scheme, page_host, page_port = origin
     page_scheme = PAGES.get(page_scheme, page_scheme)
@@ -103,7 +103,7 @@ def parse_authority(text: str) -> tuple[str, int | None] | None:
 
 
 def _parse(origin: str) -> Origin | None:
-    """Scheme, host and port, the default one included; None if it is not an origin."""
+    """Split an origin into scheme, host and port, the default port included; None if it is no origin."""
     match = _ORIGIN.fullmatch(origin.lower())
     if match is None:
         return None

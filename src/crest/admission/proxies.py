@@ -1,8 +1,8 @@
-"""Who the client is, behind proxies: X-Forwarded-For, or Forwarded (RFC 7239), as far as they can be believed.
+"""The client's address behind proxies: X-Forwarded-For, or Forwarded (RFC 7239), as far as they can be believed.
 
-Each proxy appends the address that it got the request from; whatever stands to the left of the first address that is
-not a proxy's the client may have made up. The same holds for the header that the proxies do not write: they hand on
-the client's own. So one of the two is read, and the other never.
+Each proxy appends the address that it got the request from. Read from the right, the first address that is not a
+proxy's is the client's; anything to the left of it the client may have made up. It may also have made up the header
+that the proxies do not write: they hand on the client's own. So one of the two headers is read, and the other never.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ UNIX: Final = "unix"
 UNKNOWN_PORT: Final = 0
 
 IPV6_HOST_BITS: Final = 64
-"""What one network of IPv6 leaves to the hosts in it (RFC 4291 section 2.5.1): they are all one's own to choose."""
+"""Bits that one network of IPv6 leaves to the hosts in it (RFC 4291 section 2.5.1): a client can choose them all."""
 
 NAT64: Final = int(IPv6Address("64:ff9b::")) >> 32
 """The first 96 bits of addresses that translators make of IPv4 addresses (RFC 6052 section 2.1). The last 32 bits are
@@ -80,10 +80,10 @@ class TrustedProxies:
         return self._unix or bool(self._networks)
 
     def client(self, peer: Client | None, head: RequestHead) -> Client | None:
-        """Address and port of the client, as far as it can be known: the last one before the trusted proxies.
+        """Find address and port of the client, as far as they can be known: the last ones before the trusted proxies.
 
         Args:
-            peer: Whom the connection comes from; None if it has no address.
+            peer: Where the connection comes from; None if that has no address.
             head: The request.
 
         Returns:
@@ -105,14 +105,14 @@ class TrustedProxies:
         return client
 
     def trusts(self, peer: Client | None) -> bool:
-        """Whether this is one of them; None is a peer without an address."""
+        """True if this is one of them; None is a peer without an address."""
         if peer is None:
             return self._unix
         address = plain_address(peer[0])
         return address is not None and any(address in network for network in self._networks)
 
     def _nodes(self, head: RequestHead) -> Iterator[str]:
-        """What the proxies wrote, the nearest one first."""
+        """Iterate over the addresses that the proxies wrote, the nearest proxy's first."""
         value = head.joined(self._header.encode())
         if not value:
             return iter(())
@@ -138,7 +138,7 @@ def plain_address(host: str) -> Address | None:
 
 
 def key_of(client: Client) -> str:
-    """Name what a client is counted by: the address, of IPv6 the network, as otherwise anyone has 2**64 of them."""
+    """Name what a client is counted by: its address; for IPv6 its network, where it has 2**64 addresses."""
     address = plain_address(client[0])
     if address is None or address.version == 4:
         return client[0] if address is None else str(address)
@@ -147,7 +147,7 @@ def key_of(client: Client) -> str:
 
 
 def parse_node(text: str) -> Client | None:
-    """Find address and port; None if there is no address in it.
+    """Find the address and port in a node; None if there is no address in it.
 
     A port over 65535 follows the grammar of RFC 7239 section 6, but is none. So the port is unknown, and the address
     counts: without it the client would be taken for the proxy.
@@ -161,10 +161,10 @@ def parse_node(text: str) -> Client | None:
 
 
 def parse_forwarded(value: str) -> list[str]:
-    """The `for` of each element of a Forwarded header (RFC 7239 section 4), "" where there is none, in their order.
+    """List the `for` of each element of a Forwarded header (RFC 7239 section 4), in order; "" where there is none.
 
     Raises:
-        HandshakeError: 400, it is malformed: an unclosed quote, say, of the client's would swallow what proxies wrote.
+        HandshakeError: 400, it is malformed. An unclosed quote of the client's, say, would swallow what proxies wrote.
     """
     nodes = [""]
     at = 0

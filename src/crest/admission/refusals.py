@@ -1,5 +1,5 @@
-"""Refused requests and connections in the log, at a bounded rate: whoever is refused can ask again, and so must not
-fill the disk."""
+"""Refused requests and connections in the log, at a bounded rate: a refused client can ask again, and must not fill the
+disk by that."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class RefusalLog:
     """Logs the first refusal of each kind, and then, once a second, how many there were since.
 
     Args:
-        loop: Whose timers are used.
-        refused: Where refused connections are counted, by kind.
+        loop: The loop whose timers are used.
+        refused: Counts refused connections, by kind.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, refused: Counter[str]) -> None:
@@ -29,7 +29,7 @@ class RefusalLog:
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def add(self, kind: str, client: object, error: HandshakeError, path: str | None = None) -> None:
-        """A request was refused. An error that has a cause is the server's own, and logged with that traceback."""
+        """Log a refused request. An error that has a cause is the server's own, and logged with that traceback."""
         if self._is_first(kind):
             level = logging.INFO if error.__cause__ is None else logging.ERROR
             text = "Refused a request of %s: %d, %s"
@@ -37,7 +37,7 @@ class RefusalLog:
             logger.log(level, text, client, error.status, error.reason, exc_info=error.__cause__, extra=fields)
 
     def add_connection(self, kind: str, client: object, reason: str) -> None:
-        """A connection was refused before there was a request, or cut off within a response."""
+        """Log and count a connection that was refused before there was a request, or cut off within a response."""
         self._refused[kind] += 1
         if self._is_first(kind):
             logger.info("Refused a connection of %s: %s", client, reason, extra={"client": client})
@@ -51,7 +51,7 @@ class RefusalLog:
         self._timers.clear()
 
     def _is_first(self, kind: str) -> bool:
-        """Whether to log this one. The others are counted."""
+        """True if this one is to be logged. The others are counted."""
         if kind in self._suppressed:
             self._suppressed[kind] += 1
             return False

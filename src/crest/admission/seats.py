@@ -1,8 +1,8 @@
-"""How many may be in at a time: all together, and of each address.
+"""How many connections may be in at a time: all together, and of each address.
 
-Whose client has gone, and whose handlers run on, stands: in nobody's way at first, as a client may come back at once.
-But those who stand and those who sit are no more than twice the seats, or a client that comes and goes could start any
-number of handlers.
+A connection sits. When its client has gone, and its handlers run on, it stands: then it takes no seat, as the client
+may come back at once. But all that stand and sit are never more than twice the seats. Otherwise a client that comes and
+goes could start any number of handlers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Seats:
 
     Args:
         most: How many there may be; None for any number.
-        most_per_ip: How many of one address, see `key_of`.
+        most_per_ip: How many there may be of one address, see `key_of`.
     """
 
     def __init__(self, most: int | None, most_per_ip: int | None) -> None:
@@ -66,7 +66,7 @@ class Seats:
 
 
 class Tally:
-    """A number of connections, and that of each address. MemoryError: nothing has changed."""
+    """Counts connections, in all and of each address. After a MemoryError nothing has changed."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -76,7 +76,7 @@ class Tally:
         return self._count
 
     def of(self, key: str | None) -> int:
-        """How many there are of an address; None: in all."""
+        """Return how many there are of an address; None: in all."""
         return self._count if key is None else self._counts[key]
 
     def add(self, key: str | None) -> None:
@@ -107,7 +107,7 @@ class Seat:
         self._key = key
 
     def stand(self) -> None:
-        """Its client has gone, and its handlers run on."""
+        """Count it as standing: its client has gone, and its handlers run on."""
         if self._tally is not None:
             self.leave()
             self._standing.add(self._key)

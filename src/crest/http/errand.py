@@ -1,6 +1,6 @@
 """Blocking work in a thread, and the coroutine that waits for it.
 
-The loop's `run_in_executor` does that too. But where there is no memory to wake the coroutine, it waits for ever. Here
+The loop's `run_in_executor` does that too. But if there is no memory to wake the coroutine, that waits for ever. Here
 the thread tries again until there is some.
 """
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 async def in_thread(work: Callable[..., T], *args: Any) -> T:
     """Call `work` in a thread of the loop's default executor.
 
-    Cancelled, it does not wait for the end of the call. A call that has not begun then never does.
+    If it is cancelled, it does not wait for the end of the call. A call that has not begun by then never does.
 
     Returns:
         What `work` returns. It may raise anything that `work` does.
@@ -41,7 +41,7 @@ async def in_thread(work: Callable[..., T], *args: Any) -> T:
 
 
 class _Errand(Generic[T]):
-    """An awaitable of the end of the work. Futures of asyncio, without memory, forget the task that awaits them.
+    """An awaitable that ends with the work. Futures of asyncio, without memory, forget the task that awaits them.
 
     Attributes:
         told: True once the task has been told of the end, or awaits it no longer.

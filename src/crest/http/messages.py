@@ -1,7 +1,7 @@
 """What little HTTP there is beside the WebSocket: the request as handlers see it, and responses as bytes.
 
 Owns queries, cookies, response headers and their serialization (RFC 9110, RFC 9112). It knows no socket:
-whoever holds the connection sends what `serialize` returns and then, for a `FileResponse`, the pieces of its file.
+the holder of the connection sends what `serialize` returns and then, for a `FileResponse`, the pieces of its file.
 Parsing a request head is `wire.head`'s.
 """
 
@@ -37,7 +37,7 @@ _EMPTY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTP
 def keeps_alive(head: RequestHead) -> bool:
     """True if the connection may carry another request after this one (RFC 9112 section 9.3).
 
-    Not after a request with a body, which nobody here reads. With HTTP/1.0 the client must have asked for it.
+    Not after a request with a body, which crest does not read. With HTTP/1.0 the client must have asked for it.
     """
     if head.announces_body() or head.lists(b"Connection", b"close"):
         return False
@@ -92,7 +92,7 @@ class Request:
 
     @property
     def query_string(self) -> str:
-        """What follows the "?", as it was sent; "" without one."""
+        """The part behind the "?", as it was sent; "" without one."""
         return split_target(self._head.target)[1]
 
     @property
@@ -112,12 +112,12 @@ class Request:
 
 
 def parse_cookies(value: str) -> dict[str, str]:
-    """The cookies in a Cookie header (RFC 6265 section 4.2).
+    """Find the cookies in a Cookie header (RFC 6265 section 4.2).
 
     A part without a name or a "=" is skipped and costs no other cookie. Of several with one name the first counts:
     browsers send the one with the most specific path first (section 5.4). Double quotes around a value are removed.
 
-    Only spaces and tabs are whitespace (section 5.2). Python's has more, and a name behind a no-break space must not
+    Only spaces and tabs are whitespace (section 5.2). Python knows more, and a name behind a no-break space must not
     become one that browsers keep for themselves ("__Host-", RFC 6265bis section 4.1.3).
     """
     cookies: dict[str, str] = {}
@@ -203,12 +203,12 @@ class Response:
 class FileResponse(Response):
     """A response whose content is read from an open file, so that size and content are of one and the same file.
 
-    Whoever gets one closes it, whether or not anything was read (a HEAD request has no content).
+    Its receiver closes it, whether or not anything was read (the response to a HEAD request has no content).
 
     Args:
         file: The file, unbuffered, positioned where the content begins.
         size: Bytes of it to send.
-        path: What the file is called, for errors.
+        path: The name of the file, for errors.
         status: As in `Response`.
         headers: As in `Response`.
         content_type: The Content-Type header, taken as it is.
@@ -234,7 +234,7 @@ class FileResponse(Response):
         return self._size
 
     def read(self, limit: int = PIECE) -> bytes:
-        """The next piece of content, at most `limit` bytes; b"" once all was read. Blocks: call it in an executor.
+        """Read the next piece of content, at most `limit` bytes; b"" once all was read. Blocks: call it in an executor.
 
         Raises:
             OSError: The file cannot be read, or has become shorter. The response cannot be completed then: its
@@ -254,7 +254,7 @@ class FileResponse(Response):
 
 
 def to_response(value: object) -> Response:
-    """What a handler returned, as a response: `str` is HTML, bytes-like is binary, `dict` is sent as JSON.
+    """Make a response of what a handler returned: `str` is HTML, bytes-like is binary, `dict` is sent as JSON.
 
     Raises:
         TypeError: It is something else, or the `dict` holds what JSON cannot.
@@ -271,7 +271,7 @@ def to_response(value: object) -> Response:
 
 
 def error_response(error: HandshakeError) -> Response:
-    """The response to a request that is refused: its reason, as plain text unless its headers say otherwise."""
+    """Make the response to a refused request: the reason, as plain text unless the headers say otherwise."""
     headers = [*error.headers, ("X-Content-Type-Options", "nosniff")]
     if error.status == HTTPStatus.UPGRADE_REQUIRED:
         headers.append(("Upgrade", "websocket"))  # required by RFC 9110 section 15.5.22
@@ -280,7 +280,7 @@ def error_response(error: HandshakeError) -> Response:
 
 
 def serialize(response: Response, *, head_only: bool, keep_alive: bool, version: str = "1.1") -> bytes:
-    """The bytes of a response; for a `FileResponse` those before the file's.
+    """Return the bytes of a response; for a `FileResponse` those before the file's.
 
     Args:
         response: The response.
@@ -309,7 +309,7 @@ def serialize(response: Response, *, head_only: bool, keep_alive: bool, version:
 
 
 def _checked_field(name: str, value: str) -> tuple[str, str]:
-    """A header field as it is sent: copies that are no subclass of str, whose methods could raise or change it later.
+    """Check a header field. Returns copies that are no subclass of str, whose methods could raise or change it later.
 
     Raises:
         TypeError, ValueError: HTTP does not allow it, or crest sets it.
@@ -333,5 +333,5 @@ def _phrase(status: int) -> str:
 
 @lru_cache(maxsize=1)
 def _date(now: int) -> str:
-    """The Date header of responses sent in this second (POSIX time)."""
+    """Format the Date header of responses that are sent in this second (POSIX time)."""
     return formatdate(now, usegmt=True)

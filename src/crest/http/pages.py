@@ -13,7 +13,7 @@ from crest.http.static import StaticFiles
 from crest.log import logger
 
 Raised = Callable[[BaseException], None]
-"""Is told what a handler has raised, before anything else is done about it."""
+"""Is told the exception that a handler has raised, before anything else is done about it."""
 
 
 class Pages:
@@ -31,7 +31,7 @@ class Pages:
         """Serve the files below a directory; of several prefixes of a path the longest counts.
 
         Raises:
-            ValueError: `directory` is none.
+            ValueError: `directory` is no directory.
         """
         self._files.append((prefix.rstrip("/") + "/", StaticFiles(directory)))
         self._files.sort(key=lambda each: -len(each[0]))

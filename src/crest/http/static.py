@@ -79,7 +79,7 @@ class StaticFiles:
             self._types.add_type(content_type, extension)
 
     async def respond(self, request: Request, relative: str) -> Response:
-        """The response to a request for one of the files.
+        """Respond to a request for one of the files.
 
         Args:
             request: The request.
@@ -171,7 +171,7 @@ class StaticFiles:
         return FileResponse(file, last - first + 1, path, status, headers, self._content_type(name))
 
     def _content_type(self, name: str) -> str:
-        """By the name that was asked for: what a symlink leads to may be called anything."""
+        """Find the type by the name that was asked for: the file that a symlink leads to may have any name."""
         content_type, encoding = self._types.guess_type(name)
         if encoding is not None:
             return _ENCODINGS.get(encoding, "application/octet-stream")
@@ -212,7 +212,7 @@ def _is_servable(name: str) -> bool:
 
 
 def _is_fresh(request: Request, etag: str, modified: int) -> bool:
-    """Whether the client's copy is current (RFC 9110 section 13.2.2): If-None-Match counts before If-Modified-Since."""
+    """True if the client's copy is current (RFC 9110 section 13.2.2): If-None-Match counts before If-Modified-Since."""
     known = request.headers.getall("If-None-Match", ())
     if known:
         tags = [tag.strip(WHITESPACE).removeprefix("W/") for tag in ",".join(known).split(",")]
@@ -227,7 +227,7 @@ def _is_fresh(request: Request, etag: str, modified: int) -> bool:
 
 
 def _wanted_range(request: Request, size: int, etag: str, last_modified: str) -> tuple[int, int] | None:
-    """First and last byte of the range asked for (RFC 9110 section 14.2); None to send everything.
+    """Find first and last byte of the range asked for (RFC 9110 section 14.2); None to send everything.
 
     The first is behind the last if the file has no such bytes. Several ranges at once are ignored, as the RFC allows.
     """
@@ -246,7 +246,7 @@ def _wanted_range(request: Request, size: int, etag: str, last_modified: str) ->
 
 
 def _redirect(request: Request) -> Response:
-    """From a directory's name to the one with a trailing slash, against which its relative links resolve.
+    """Redirect from a directory's name to the one with a trailing slash, against which its relative links resolve.
 
     The reference is relative, so that a path like "//host/name" cannot lead to another host (RFC 3986 section 5.2).
     """

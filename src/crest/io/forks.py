@@ -1,7 +1,7 @@
 """The end of a process that a handler has forked.
 
-Its event loop is no good: what wakes it and what it watches are the parent's as well. So nothing is cleaned up by that,
-and the child ends as those of multiprocessing do.
+Its event loop is no good: what wakes the loop, and what it watches, are the parent's as well. So the loop cleans
+nothing up, and the child ends as those of multiprocessing do.
 """
 
 import os

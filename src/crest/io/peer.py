@@ -1,4 +1,4 @@
-"""What the transport of a connection says of its peer."""
+"""The facts that the transport of a connection knows of its peer."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@
 #endif
 
 #if CREST_X86 || CREST_NEON
-/* For parts of a loop: a call would cost more than they do, and a parameter is a constant if the argument is one. */
+/* For parts of a loop: a call would cost more than the part, and a parameter is a constant if the argument is one. */
 #define CREST_INLINE static inline __attribute__((always_inline))
 #endif
 
@@ -59,7 +59,7 @@ static inline bool crest_cpu_has_avx2(void)
     return __builtin_cpu_supports("avx2") != 0;
 }
 
-/* What Ice Lake and Zen 4 have: vectors of 64 bytes, masks for each byte, and compression of bytes. */
+/* True from Ice Lake and Zen 4 on: vectors of 64 bytes, masks for each byte, and compression of bytes. */
 static inline bool crest_cpu_has_avx512(void)
 {
     __builtin_cpu_init();

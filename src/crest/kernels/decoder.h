@@ -26,7 +26,7 @@ typedef struct {
 /* How many variants a CPU can have at most. */
 #define CREST_DECODERS 4
 
-/* Fills `found` with what this CPU can run, the fastest last, and returns how many those are. */
+/* Fills `found` with the variants that this CPU can run, the fastest last, and returns how many those are. */
 static inline size_t crest_decoders(crest_decoder found[CREST_DECODERS])
 {
     size_t count = 0;

@@ -1,4 +1,4 @@
-# Text for whoever cimports it: this module has the one copy of the kernel, chosen at its import.
+# Text for the modules that cimport it: decoder.pyx has the one copy of the kernel, chosen at its import.
 
 from libc.stdint cimport uint8_t
 

@@ -57,12 +57,12 @@ cdef object decode_by(const crest_decoder* decoder, const uint8_t* data, size_t 
 
 
 cdef object decode_text(const uint8_t* data, size_t size, size_t* fault):
-    """The `str`; or None, and in `fault` where the first sequence begins that is invalid or unfinished."""
+    """Decode into a `str`; or return None, and in `fault` where the first invalid or unfinished sequence begins."""
     return decode_by(fastest, data, size, fault)
 
 
 cdef str decode_valid_text(const uint8_t* data, size_t size):
-    """The `str` of bytes that have been validated: others must not come here."""
+    """Decode bytes that have been validated into a `str`: others must not come here."""
     return decode_valid_by(fastest, data, size)
 
 
@@ -80,7 +80,7 @@ cdef str run(const crest_decoder* decoder, object data):
 
 
 def decode(data):
-    """The text that UTF-8 encodes, as `bytes.decode` returns it.
+    """Decode UTF-8 into a `str`, as `bytes.decode` does.
 
     Raises:
         TypeError: `data` is no bytes-like object.
@@ -90,14 +90,15 @@ def decode(data):
 
 
 def decode_with(str variant not None, data):
-    """`decode` by one variant of the kernel; validation is by the fastest of its own.
+    """Decode by one variant of the kernel; validation is by the fastest variant of its own.
 
     Args:
         variant: one of `variants()`.
-        data: as for `decode`.
+        data: bytes-like, UTF-8.
 
     Raises:
-        TypeError, UnicodeDecodeError: as for `decode`.
+        TypeError: `data` is no bytes-like object.
+        UnicodeDecodeError: it is not valid UTF-8, see `decode`.
         ValueError: this CPU has no such variant.
     """
     cdef Py_ssize_t i
@@ -108,10 +109,10 @@ def decode_with(str variant not None, data):
 
 
 def variants():
-    """The variants of the kernel that this CPU can run, the fastest last."""
+    """List the variants of the kernel that this CPU can run, the fastest last."""
     return names
 
 
 def selected():
-    """The variant that `decode` uses."""
+    """Name the variant that `decode` uses."""
     return names[count - 1]

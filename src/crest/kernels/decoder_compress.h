@@ -14,7 +14,7 @@
 #define CREST_AVX512_ISA "avx512bw,avx512vbmi2,bmi2,popcnt"
 #define CREST_AVX512(type) CREST_TARGET(CREST_AVX512_ISA) CREST_INLINE type
 
-/* What 64 places have in bits 0-7, 8-15 and 16-20 of their code points. */
+/* Bits 0-7, 8-15 and 16-20 of the code points of 64 places. */
 typedef struct {
     __m512i low, middle, high;
 } crest_avx512_codes;
@@ -28,7 +28,7 @@ CREST_AVX512(__m512i) crest_avx512_bytes(const uint8_t *data, size_t size, size_
     return _mm512_maskz_loadu_epi8(_bzhi_u64(UINT64_MAX, (uint32_t)left), data + size - left);
 }
 
-/* Stores what there is room for, `done` bytes from the beginning. */
+/* Stores as much of a vector as there is room for, `done` bytes from the beginning. */
 CREST_AVX512(void) crest_avx512_store(uint8_t *units, size_t room, size_t done, __m512i vector)
 {
     size_t left = done < room ? room - done : 0;
@@ -58,7 +58,7 @@ CREST_AVX512(__m512i) crest_avx512_right(__m512i block, unsigned count, uint8_t 
     return _mm512_and_si512(_mm512_srli_epi16(block, count), _mm512_set1_epi8((char)kept));
 }
 
-/* Those of the leads come first. What units of `width` bytes have no use for stays zero. */
+/* The codes of the leads come first. Bits that units of `width` bytes have no use for stay zero. */
 CREST_AVX512(crest_avx512_codes)
 crest_avx512_read(const uint8_t *data, size_t size, size_t at, __m512i first, __mmask64 leads, unsigned width)
 {
@@ -88,7 +88,7 @@ crest_avx512_read(const uint8_t *data, size_t size, size_t at, __m512i first, __
     return (crest_avx512_codes){low, middle, high};
 }
 
-/* Unpacking takes halves of each 16 bytes: of a vector in this order, they are the halves of the whole. */
+/* Unpacking takes halves of each 16 bytes. In this order those are the halves of the whole vector. */
 CREST_AVX512(__m512i) crest_avx512_spread(__m512i vector)
 {
     return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), vector);

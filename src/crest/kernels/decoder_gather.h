@@ -1,9 +1,9 @@
 /* Valid UTF-8 to code points, a vector at a time, with shuffles from a table: for SSE4.1, AVX2 and NEON.
  *
- * Each byte is looked at as if it were a lead: the same few operations for all places of a block and characters of all
- * lengths, without a branch, make one vector for each byte of a code point. Then what belongs to leads is gathered: for
- * eight places, of which some are leads, a table has the shuffle. What was gathered, interleaved, is the units. So the
- * time depends on how many bytes there are, and hardly on what they say.
+ * Each byte is looked at as if it were a lead. The same few operations for all places of a block and characters of all
+ * lengths, without a branch, make one vector for each byte of a code point. Then the bytes of leads are gathered: for
+ * eight places, of which some are leads, a table has the shuffle. The gathered bytes, interleaved, are the units. So
+ * the time depends on how many bytes there are, and hardly on what they say.
  *
  * Computing code points everywhere and then thinning them out is R. Cameron's: "A Case Study in SIMD Text Processing
  * with Parallel Bit Streams: UTF-8 to UTF-16 Transcoding" (2008). Shuffles from a table are D. Lemire's and W. Muła's,
@@ -41,7 +41,7 @@ static const uint64_t crest_decode_places[256] = {
 /* Bytes that a block looks ahead: a lead at its end has up to three more bytes behind it. */
 enum { CREST_DECODE_AHEAD = 3 };
 
-/* `size` bytes of text: in place, or if there are fewer, a copy with zeros behind them. */
+/* Finds `size` bytes of text: in place, or if there are fewer, a copy with zeros behind them. */
 CREST_INLINE const uint8_t *crest_decode_block(const uint8_t *data, size_t left, size_t size, uint8_t *copy)
 {
     if (left >= size)
@@ -54,7 +54,7 @@ CREST_INLINE const uint8_t *crest_decode_block(const uint8_t *data, size_t left,
 #if CREST_X86
 #define CREST_SSE4(type) CREST_TARGET("sse4.1,popcnt") CREST_INLINE type
 
-/* What each place of a block has in bits 0-7, 8-15 and 16-20 of its code point, if it is a lead. */
+/* Bits 0-7, 8-15 and 16-20 of the code point of each place of a block, if it is a lead. */
 typedef struct {
     __m128i low, middle, high;
 } crest_sse4_codes;
@@ -76,7 +76,7 @@ CREST_SSE4(uint32_t) crest_sse4_continuations(__m128i block)
     return (uint32_t)_mm_movemask_epi8(_mm_cmplt_epi8(block, _mm_set1_epi8((char)0xC0)));
 }
 
-/* Shift bytes, though in pairs: `kept` has no bit that comes out of the other one. */
+/* Shifts bytes, though in pairs: `kept` has no bit that comes out of the other one. */
 CREST_SSE4(__m128i) crest_sse4_left(__m128i block, int count, uint8_t kept)
 {
     return _mm_and_si128(_mm_slli_epi16(block, count), _mm_set1_epi8((char)kept));
@@ -87,8 +87,9 @@ CREST_SSE4(__m128i) crest_sse4_right(__m128i block, int count, uint8_t kept)
     return _mm_and_si128(_mm_srli_epi16(block, count), _mm_set1_epi8((char)kept));
 }
 
-/* A code point has its lowest six bits from the last byte of its character, six from the one before that, six from the
- * one further up, and three from the first of four. What units of `width` bytes have no use for stays zero. */
+/* A code point has its lowest six bits from the last byte of its character, and the next six from the byte before that.
+ * Six more come from the byte further up, and three from the first of four. Bits that units of `width` bytes have no
+ * use for stay zero. */
 CREST_SSE4(crest_sse4_codes) crest_sse4_read(const uint8_t *data, unsigned width)
 {
     __m128i zero = _mm_setzero_si128(), first = crest_sse4_bytes(data), second = crest_sse4_bytes(data + 1);
@@ -109,11 +110,11 @@ CREST_SSE4(crest_sse4_codes) crest_sse4_read(const uint8_t *data, unsigned width
     }
     __m128i low = _mm_or_si128(crest_sse4_left(before, 6, 0xC0), _mm_and_si128(last, _mm_set1_epi8(0x3F)));
     __m128i middle = _mm_or_si128(crest_sse4_right(before, 2, 0x0F), crest_sse4_left(upper, 4, 0xF0));
-    /* A blend goes by top bits: those of `first` tell what is not ASCII. */
+    /* A blend goes by top bits: those of `first` tell which bytes are not ASCII. */
     return (crest_sse4_codes){_mm_blendv_epi8(first, low, first), _mm_blendv_epi8(zero, middle, first), high};
 }
 
-/* Writes eight units: those of the leads among the eight places from `place` on, and then any. */
+/* Writes eight units: those of the leads among the eight places from `place` on, and then arbitrary ones. */
 CREST_SSE4(void) crest_sse4_write(uint8_t *units, crest_sse4_codes codes, uint8_t leads, int place, unsigned width)
 {
     __m128i places = _mm_loadl_epi64((const __m128i *)&crest_decode_places[leads]);
@@ -278,8 +279,8 @@ CREST_AVX2(void) crest_avx2_decode_threes(const uint8_t *data, uint8_t *units)
     _mm_storeu_si128((__m128i *)units, _mm256_castsi256_si128(codes));
 }
 
-/* Chinese and Japanese have few characters of other lengths: with this path of their own, those of three bytes take less
- * than half the time. All other text takes a tenth more. */
+/* Chinese and Japanese have few characters of other lengths. With this path of their own, characters of three bytes
+ * take less than half the time ("decode" in benches/bench_kernels.py). All other text takes a tenth more. */
 CREST_AVX2(void) crest_avx2_decode(const uint8_t *data, size_t size, uint8_t *units, size_t room, unsigned width)
 {
     uint8_t rest[32 + CREST_DECODE_AHEAD];

@@ -9,7 +9,7 @@
 
 #include "utf8_scalar.h"
 
-/* What has to be known of a text before there is room for it. */
+/* The facts that have to be known of a text before there is room for it. */
 typedef struct {
     size_t characters;
     uint8_t greatest; /* of all bytes: where the greatest code point begins, or one whose lead is the same */

@@ -8,8 +8,8 @@
  *   - dst == src is allowed, any other overlap is not;
  *   - nothing outside [0, size) is read or written, and neither pointer needs an alignment.
  *
- * What the block length does not divide ends with blocks that overlap the ones before. Those are loaded before anything
- * is stored: in place, the bytes under them are unmasked by the time they are reached.
+ * A size that the block length does not divide ends with blocks that overlap the ones before. The overlapping blocks
+ * are loaded before anything is stored: in place, the bytes under them are unmasked by the time they are reached.
  *
  * The vector variants are intrinsics: the portable loop takes up to twice as long even where gcc 12 vectorizes it at
  * -O3 for the same target. benches/bench_kernels.py has it as "scalar".
@@ -71,7 +71,7 @@ static inline uint8_t crest_or_of_bytes(uint64_t word)
     return (uint8_t)(word | word >> 8);
 }
 
-/* At most 16 bytes, with two overlapping words. `word` is the key as the first byte meets it. */
+/* Unmasks at most 16 bytes, with two overlapping words. `word` is the key as the first byte meets it. */
 static inline uint8_t crest_unmask_to_16(uint8_t *dst, const uint8_t *src, size_t size, uint32_t word)
 {
     if (size >= 8) {
@@ -129,7 +129,7 @@ static inline uint8_t crest_sse2_or(__m128i seen)
     return crest_or_of_bytes((uint64_t)_mm_cvtsi128_si64(seen));
 }
 
-/* At most 64 bytes. */
+/* Unmasks at most 64 bytes. */
 static inline uint8_t crest_unmask_to_64(uint8_t *dst, const uint8_t *src, size_t size, const uint8_t key[4],
                                          size_t offset)
 {
@@ -240,7 +240,7 @@ static inline uint8_t crest_neon_or(uint8x16_t seen)
     return crest_or_of_bytes(vgetq_lane_u64(halves, 0) | vgetq_lane_u64(halves, 1));
 }
 
-/* At most 64 bytes. */
+/* Unmasks at most 64 bytes. */
 static inline uint8_t crest_unmask_to_64(uint8_t *dst, const uint8_t *src, size_t size, const uint8_t key[4],
                                          size_t offset)
 {
@@ -289,7 +289,7 @@ static inline uint8_t crest_unmask_neon(uint8_t *dst, const uint8_t *src, size_t
 }
 #endif
 
-/* Fills `found` with what this CPU can run, the fastest last, and returns how many those are. */
+/* Fills `found` with the variants that this CPU can run, the fastest last, and returns how many those are. */
 static inline size_t crest_unmask_variants(crest_unmask_variant found[CREST_UNMASK_VARIANTS])
 {
     size_t count = 0;
@@ -314,7 +314,7 @@ static inline void crest_mask_init(void)
     crest_unmask_selected = found[crest_unmask_variants(found) - 1].call;
 }
 
-/* The fastest variant. Most payloads are short: those are unmasked inline, in vectors that need no dispatch. */
+/* Unmasks by the fastest variant. Most payloads are short: those go inline, in vectors that need no dispatch. */
 static inline uint8_t crest_unmask(uint8_t *dst, const uint8_t *src, size_t size, const uint8_t key[4], size_t offset)
 {
 #if CREST_X86 || CREST_NEON

@@ -1,4 +1,4 @@
-# mask.h for Cython. Whoever cimports crest_unmask compiles a copy, and must call crest_mask_init at its own import.
+# mask.h for Cython. A module that cimports crest_unmask compiles a copy, and must call crest_mask_init at its import.
 
 from libc.stdint cimport uint8_t
 

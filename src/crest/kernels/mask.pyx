@@ -1,6 +1,6 @@
 """Unmasking payloads (RFC 6455 section 5.3): the Python face of mask.h.
 
-It owns the checks of what Python passes in, and makes every variant of the kernel callable by name, for tests and
+It owns the checks of arguments from Python, and makes every variant of the kernel callable by name, for tests and
 benches. It does not know what a frame is; the frame parser cimports the kernel and does not pass through here.
 """
 
@@ -57,18 +57,20 @@ def unmask(data, bytes key not None, Py_ssize_t offset=0):
 
 
 def unmask_with(str variant not None, data, bytes key not None, Py_ssize_t offset=0):
-    """`unmask` by one variant of the kernel.
+    """Unmask by one variant of the kernel.
 
     Args:
         variant: one of `variants()`.
-        data: as for `unmask`, like the rest.
+        data: the masked bytes.
+        key: the masking key, four bytes as they are on the wire.
+        offset: how many bytes of the same payload came before `data`.
 
     Returns:
         What `unmask` returns, and the bitwise OR of its bytes: below 128 exactly if all are ASCII.
 
     Raises:
-        TypeError: as for `unmask`.
-        ValueError: as for `unmask`, or this CPU has no such variant.
+        TypeError: `data` is no bytes-like object, or `key` is not `bytes`.
+        ValueError: `key` has not four bytes, `offset` is negative, or this CPU has no such variant.
     """
     cdef uint8_t seen = 0
     cdef Py_ssize_t i
@@ -80,10 +82,10 @@ def unmask_with(str variant not None, data, bytes key not None, Py_ssize_t offse
 
 
 def variants():
-    """The variants of the kernel that this CPU can run, the fastest last."""
+    """List the variants of the kernel that this CPU can run, the fastest last."""
     return names
 
 
 def selected():
-    """The variant that `unmask` uses."""
+    """Name the variant that `unmask` uses."""
     return names[count - 1]

@@ -60,7 +60,7 @@ static inline bool crest_utf8_step(crest_utf8 *state, uint8_t byte)
     return true;
 }
 
-/* Fills `found` with what this CPU can run, the fastest last, and returns how many those are. */
+/* Fills `found` with the variants that this CPU can run, the fastest last, and returns how many those are. */
 static inline size_t crest_utf8_variants(crest_utf8_variant found[CREST_UTF8_VARIANTS])
 {
     size_t count = 0;
@@ -88,7 +88,7 @@ static inline void crest_utf8_init(void)
     crest_utf8_selected = found[crest_utf8_variants(found) - 1].call;
 }
 
-/* Whether `data` is valid UTF-8 as a whole. */
+/* True if `data` is valid UTF-8 as a whole. */
 static inline bool crest_utf8_validate(const uint8_t *data, size_t size)
 {
     return crest_utf8_selected(data, size);
@@ -137,13 +137,13 @@ static inline bool crest_utf8_feed(crest_utf8 *state, const uint8_t *data, size_
     return crest_utf8_feed_with(crest_utf8_selected, state, data, size);
 }
 
-/* Whether what was fed is valid and ends with a whole sequence. */
+/* True if the bytes that were fed are valid and end with a whole sequence. */
 static inline bool crest_utf8_finish(const crest_utf8 *state)
 {
     return !state->failed && !state->missing;
 }
 
-/* Where in the chunk whose feed failed the invalid sequence begins: below 0 if it began that much before the chunk. */
+/* Finds where the invalid sequence begins in the chunk whose feed failed; -n if it began n bytes before the chunk. */
 static inline ptrdiff_t crest_utf8_fault_offset(const crest_utf8 *state, const uint8_t *data, size_t size)
 {
     crest_utf8 next = *state;

@@ -1,4 +1,4 @@
-# utf8.h for Cython. Whoever cimports crest_utf8_validate or crest_utf8_feed compiles a copy, and must call
+# utf8.h for Cython. A module that cimports crest_utf8_validate or crest_utf8_feed compiles a copy, and must call
 # crest_utf8_init at its own import.
 
 from libc.stdint cimport uint8_t

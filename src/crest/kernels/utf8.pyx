@@ -1,10 +1,11 @@
 """UTF-8 validation: the Python face of utf8.h.
 
 A message that is there as a whole is validated as a whole, before it is decoded (decoder.pyx). Of fragments and partial
-reads, each chunk is validated as it comes: a connection fails as soon as the bytes so far can not become UTF-8 any more
-(RFC 6455 section 8.1), not when a message of any length has ended, and no byte is looked at twice to find that out.
+reads, each chunk is validated as it comes. So a connection fails as soon as the bytes so far can not become UTF-8 any
+more (RFC 6455 section 8.1). It need not wait for the end of a message of any length, and no byte is looked at twice to
+find that out.
 
-It owns the checks of what Python passes in, and makes every variant of the kernel callable by name, for tests and
+It owns the checks of arguments from Python, and makes every variant of the kernel callable by name, for tests and
 benches. It does not know what a message is; the frame parser cimports the kernel and does not pass through here.
 """
 
@@ -37,7 +38,7 @@ cdef bint run(crest_utf8_function call, object data) except -1:
 
 
 def is_valid(data):
-    """Whether bytes are valid UTF-8 (RFC 3629) as a whole.
+    """True if bytes are valid UTF-8 (RFC 3629) as a whole.
 
     Raises:
         TypeError: `data` is no bytes-like object.
@@ -46,11 +47,11 @@ def is_valid(data):
 
 
 def is_valid_with(str variant not None, data):
-    """`is_valid` by one variant of the kernel.
+    """True if bytes are valid UTF-8, by one variant of the kernel.
 
     Args:
         variant: one of `variants()`.
-        data: as for `is_valid`.
+        data: the bytes.
 
     Raises:
         TypeError: `data` is no bytes-like object.
@@ -60,7 +61,7 @@ def is_valid_with(str variant not None, data):
 
 
 def is_ascii(data):
-    """Whether no byte is above 127.
+    """True if no byte is above 127.
 
     Raises:
         TypeError: `data` is no bytes-like object.
@@ -69,7 +70,7 @@ def is_ascii(data):
 
 
 def valid_prefix(data):
-    """How many bytes come before the first sequence that is invalid or unfinished: all of them, if there is none.
+    """Count the bytes before the first sequence that is invalid or unfinished: all of them, if there is none.
 
     Raises:
         TypeError: `data` is no bytes-like object.
@@ -128,20 +129,20 @@ cdef class Validator:
             PyBuffer_Release(&view)
 
     def finish(self):
-        """Whether the text so far is valid and does not end within a character."""
+        """True if the text so far is valid and does not end within a character."""
         return crest_utf8_finish(&self.state)
 
     @property
     def fault(self):
-        """Where the invalid sequence begins, in bytes from the start of the text; None unless `feed` returned False."""
+        """The start of the invalid sequence, in bytes from the start of the text; None unless `feed` returned False."""
         return None if self.fault_at < 0 else self.fault_at
 
 
 def variants():
-    """The variants of the kernel that this CPU can run, the fastest last."""
+    """List the variants of the kernel that this CPU can run, the fastest last."""
     return names
 
 
 def selected():
-    """The variant that `is_valid` uses."""
+    """Name the variant that `is_valid` uses."""
     return names[count - 1]

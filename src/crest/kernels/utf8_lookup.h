@@ -78,7 +78,7 @@ static inline __m128i crest_ssse3_table(const uint8_t table[16], __m128i nibbles
     return _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)table), low);
 }
 
-/* Nonzero bytes where `block` is invalid; the others are what stands one, two and three bytes before it. */
+/* Returns nonzero bytes where `block` is invalid; `one`, `two` and `three` stand that many bytes before it. */
 CREST_TARGET("ssse3")
 static inline __m128i crest_ssse3_faults(__m128i block, __m128i one, __m128i two, __m128i three)
 {
@@ -91,7 +91,7 @@ static inline __m128i crest_ssse3_faults(__m128i block, __m128i one, __m128i two
     return _mm_xor_si128(_mm_and_si128(_mm_and_si128(before_high, before_low), own_high), due);
 }
 
-/* The 16 bytes at `data`, which needs three before it. */
+/* Judges the 16 bytes at `data`, which needs three before it. */
 CREST_TARGET("ssse3") static inline __m128i crest_ssse3_faults_at(const uint8_t *data)
 {
     return crest_ssse3_faults(_mm_loadu_si128((const __m128i *)data), _mm_loadu_si128((const __m128i *)(data - 1)),
@@ -127,7 +127,7 @@ CREST_TARGET("ssse3") static inline bool crest_utf8_validate_ssse3(const uint8_t
     }
     for (; size - i >= 16; i += 16)
         faults = _mm_or_si128(faults, crest_ssse3_faults_at(data + i));
-    /* The last block may overlap the one before: what a byte's faults are does not depend on where its block begins. */
+    /* The last block may overlap the one before: a byte's faults do not depend on where its block begins. */
     faults = _mm_or_si128(faults, crest_ssse3_faults_at(data + size - 16));
     if (_mm_movemask_epi8(_mm_cmpeq_epi8(faults, _mm_setzero_si128())) != 0xFFFF)
         return false;

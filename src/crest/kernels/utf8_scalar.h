@@ -1,5 +1,5 @@
-/* Single sequences of UTF-8, and whole text without vectors: what every CPU can do, and what the vector variants in
- * utf8_lookup.h leave over at the ends. Nothing outside [data, data + size) is read. */
+/* Single sequences of UTF-8, and whole text without vectors: for every CPU, and for the ends that the vector variants
+ * in utf8_lookup.h leave over. Nothing outside [data, data + size) is read. */
 
 #ifndef CREST_UTF8_SCALAR_H
 #define CREST_UTF8_SCALAR_H
@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Whether `count` 8-byte words hold no byte above 0x7F. */
+/* True if `count` 8-byte words hold no byte above 0x7F. */
 static inline bool crest_utf8_ascii_words(const uint8_t *data, size_t count)
 {
     uint64_t seen = 0;
@@ -21,7 +21,7 @@ static inline bool crest_utf8_ascii_words(const uint8_t *data, size_t count)
     return (seen & 0x8080808080808080u) == 0;
 }
 
-/* The length of the valid sequence of two or more bytes at `data`, of which `left` are there: 0 if there is none. */
+/* Returns the length of the valid sequence of two or more bytes at `data`, where `left` bytes are; 0: none. */
 static inline size_t crest_utf8_sequence(const uint8_t *data, size_t left)
 {
     uint8_t lead = data[0];
@@ -39,7 +39,7 @@ static inline size_t crest_utf8_sequence(const uint8_t *data, size_t left)
     return upper >= 0x10000 >> 12 && upper <= 0x10FFFF >> 12 ? 4 : 0;
 }
 
-/* How many bytes of `data` come before its first sequence that is invalid or unfinished: `size` if there is none. */
+/* Counts the bytes of `data` before its first sequence that is invalid or unfinished: `size` if there is none. */
 static inline size_t crest_utf8_valid_prefix(const uint8_t *data, size_t size)
 {
     size_t i = 0;
@@ -63,7 +63,7 @@ static inline bool crest_utf8_validate_scalar(const uint8_t *data, size_t size)
     return crest_utf8_valid_prefix(data, size) == size;
 }
 
-/* How many bytes at the end begin a sequence longer than what is there: 0 if the last one has all it needs. */
+/* Counts the bytes at the end that begin a sequence longer than they are: 0 if the last one has all it needs. */
 static inline size_t crest_utf8_unfinished(const uint8_t *data, size_t size)
 {
     for (size_t seen = 1; seen <= 3 && seen <= size; seen++) {

@@ -1,4 +1,4 @@
-"""What a TLS server shows its clients: certificate and key from files that can be read again, or an SSLContext."""
+"""The certificate of a TLS server, and its key: from files that can be read again, or an SSLContext."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from crest.exceptions import ListenError
 
 PROTOCOLS: Sequence[str] = ("http/1.1",)
-"""What is offered by ALPN (RFC 7301): the opening handshake is HTTP/1.1, and browsers prefer HTTP/2 where it is."""
+"""Protocols offered by ALPN (RFC 7301): the opening handshake is HTTP/1.1, and browsers prefer HTTP/2 where it is."""
 
 
 class Certificate:
@@ -20,8 +20,8 @@ class Certificate:
         keyfile: Its private key, as PEM, not encrypted; None: it is in `certfile`.
 
     Attributes:
-        context: For the handshakes to come. Those that are open keep the one that they began with.
-        reloadable: Whether `reload` can do anything.
+        context: For the handshakes to come. Open connections keep the context that they began with.
+        reloadable: True if `reload` can do anything.
 
     Raises:
         ListenError: A file can not be read, or is not what it should be.
@@ -34,7 +34,7 @@ class Certificate:
 
     @classmethod
     def of(cls, context: ssl.SSLContext) -> Certificate:
-        """One that is the program's own business. Renegotiation is switched off there, too: see `_context`."""
+        """Wrap a context of the program's own. Renegotiation is switched off there, too: see `_context`."""
         self = cls.__new__(cls)
         self.reloadable = False
         self.context = context
@@ -42,12 +42,12 @@ class Certificate:
         return self
 
     def reload(self) -> None:
-        """Read the files again; what can not be used leaves everything as it was.
+        """Read the files again. If they can not be used, everything stays as it was.
 
         The context is a new one: in the old one a certificate with another kind of key would only join the first.
 
         Raises:
-            ListenError: As at first.
+            ListenError: A file can not be read, or is not what it should be.
         """
         self.context = _context(*self._files)
 
@@ -57,11 +57,11 @@ def certificate_of(
     keyfile: str | os.PathLike[str] | None,
     context: ssl.SSLContext | None,
 ) -> Certificate | None:
-    """What the arguments `certfile`, `keyfile` and `ssl` of `App.listening` mean; None: no TLS.
+    """Make the certificate that `certfile`, `keyfile` and `ssl` of `App.listening` mean; None: no TLS.
 
     Raises:
         TypeError, ValueError: They mean nothing.
-        ListenError: As for a `Certificate`.
+        ListenError: A file can not be read, or is not what it should be.
     """
     if context is not None:
         if not isinstance(context, ssl.SSLContext):
@@ -80,7 +80,7 @@ def certificate_of(
 
 def _context(certfile: str, keyfile: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    # What CPython allows at least is a choice of whoever built it; a machine's own rules may be stricter.
+    # The oldest version that CPython allows was chosen when it was built; a machine's own rules may be stricter.
     context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
     context.options |= ssl.OP_NO_RENEGOTIATION  # which costs the server more than the client; OpenSSL 3 has it anyway
     context.set_alpn_protocols(PROTOCOLS)
@@ -100,7 +100,7 @@ def _context(certfile: str, keyfile: str) -> ssl.SSLContext:
 
 
 def _check_file(path: str, mark: bytes, what: str) -> None:
-    """OpenSSL says neither which of the files it could not read nor what is missing in it."""
+    """Check a file: OpenSSL says neither which of the files it could not read nor what is missing in it."""
     try:
         with open(path, "rb") as file:
             found = mark in file.read()
@@ -119,5 +119,5 @@ class _EncryptedError(Exception):
 
 
 def _refuse_to_ask() -> str:
-    """Instead of OpenSSL's question on the terminal, for which a server would wait forever."""
+    """Raise in place of OpenSSL's question on the terminal, at which a server would wait forever."""
     raise _EncryptedError

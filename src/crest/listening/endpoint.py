@@ -1,4 +1,4 @@
-"""What an app listens on: from how it is written down to sockets that are open.
+"""The places where an app listens: from how they are written down to open sockets.
 
 127.0.0.1:8000, [::1]:8000, localhost:8000     a host and a port; with TLS if the app has a certificate
 *:8000                                         the same, on all addresses of this machine
@@ -30,10 +30,10 @@ class Endpoint:
     """Sockets that were opened together.
 
     Attributes:
-        url: What it is called in the log: `http://127.0.0.1:8000`, `unix:/run/app.sock`.
-        tls: Whether TLS is spoken there.
+        url: Its name in the log: `http://127.0.0.1:8000`, `unix:/run/app.sock`.
+        tls: True if TLS is spoken there.
         sockets: All listening, not blocking.
-        passed: Whether somebody else has made them, who may listen there as well.
+        passed: True if crest has not made the sockets: others may listen there as well.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Endpoint:
             self.url = f"unix:{first.getsockname()}"
 
     def websocket(self, path: str) -> str:
-        """The address of a WebSocket here, for the log."""
+        """Return the address of a WebSocket here, for the log."""
         return f"ws{self.url[4:]}{path}" if self.host else path
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ class Address(NamedTuple):
         """Listen.
 
         Raises:
-            ListenError: Why that can not be.
+            ListenError: That can not be; its text says why.
         """
         if self.tls and not certified:
             raise ListenError(f"cannot listen on https://{shown(self.host, self.port)}: there is no certificate")
@@ -83,13 +83,17 @@ class Address(NamedTuple):
 
 
 class UnixAddress(NamedTuple):
-    """A path to listen at; `mode` as for `listen_unix`."""
+    """A path to listen at; for `mode` see `listen_unix`."""
 
     path: str
     mode: int | None
 
     async def open(self, certified: bool) -> list[Endpoint]:
-        """As for an `Address`."""
+        """Listen, without TLS.
+
+        Raises:
+            ListenError: That can not be; its text says why.
+        """
         sock, file = listen_unix(self.path, self.mode)
         return [Endpoint([sock], False, file)]
 
@@ -100,7 +104,11 @@ class SystemdAddress(NamedTuple):
     name: str | None
 
     async def open(self, certified: bool) -> list[Endpoint]:
-        """As for an `Address`."""
+        """Listen, with TLS on TCP sockets if there is a certificate.
+
+        Raises:
+            ListenError: That can not be; its text says why.
+        """
         return [Endpoint([_ready(each)], certified, passed=True) for each in passed_sockets(self.name)]
 
 
@@ -110,7 +118,11 @@ class SocketAddress(NamedTuple):
     sock: socket.socket
 
     async def open(self, certified: bool) -> list[Endpoint]:
-        """As for an `Address`."""
+        """Listen, with TLS on a TCP socket if there is a certificate.
+
+        Raises:
+            ListenError: That can not be; its text says why.
+        """
         return [Endpoint([_ready(self.sock)], certified, passed=True)]
 
 
@@ -124,7 +136,7 @@ def addresses_of(
     unix: str | os.PathLike[str] | None,
     unix_mode: int | None,
 ) -> list[AnyAddress]:
-    """What the arguments of `App.listening` mean. `listen` and `unix` are in place of host and port.
+    """Find the addresses that the arguments of `App.listening` mean. `listen` and `unix` are in place of host and port.
 
     Raises:
         TypeError, ListenError: They mean nothing.
@@ -161,7 +173,7 @@ def _parse(entry: Listen, unix_mode: int | None) -> AnyAddress:
 
 
 def _ready(sock: socket.socket) -> socket.socket:
-    """A socket that somebody else has made, as crest needs it."""
+    """Prepare a socket that crest has not made, so that it listens as crest needs it."""
     try:
         sock.setblocking(False)
         if sock.family in (socket.AF_INET, socket.AF_INET6):

@@ -1,4 +1,4 @@
-"""How one app listens: its sockets, what accepts their connections, and the end of that."""
+"""How one app listens: its sockets, the acceptors of their connections, and the end of both."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Listener:
     """Lets the connections of one app in, on the running event loop; made by `App.listening`.
 
     Args:
-        serving: The app's options; what it is called.
+        serving: The app: its options, and its name in errors.
         site: What serves the connections.
         shutdown_timeout: In place of that of the options.
-        direct: Whether transports of crest's own are used, where there are any.
+        direct: True: crest's own transports are used, on systems that have them.
 
     Attributes:
         host, port: The bound address; of the first socket, if the host name has several addresses. "" and 0 if it
@@ -48,7 +48,7 @@ class Listener:
         sockets: The listening sockets.
         servers: The WebSocketServer of each path.
         stopping: True once shutdown has begun.
-        protocols: Of all connections, WebSockets or not, that are there or have handlers that run.
+        protocols: The protocols of all connections, WebSockets or not, that are there or have handlers that run.
         site: What serves the connections.
         loop: The event loop.
     """
@@ -148,7 +148,7 @@ class Listener:
         self.site.servers[path] = server
 
     async def _accept(self, sock: socket.socket, certificate: Certificate | None) -> list[_Acceptor]:
-        """Begin to accept connections at a socket; return what is to be closed for that to end."""
+        """Begin to accept connections at a socket. Returns the acceptors, which must be closed for that to end."""
         if self._poller is None:  # the loop accepts, and connections are counted when they are opened
             server = await self.loop.create_server(
                 lambda: ServerProtocol(self._turn, SeatedSite(self.site) if self.site.counts_sockets else self.site),
@@ -196,8 +196,8 @@ class Listener:
     # ---- Stop ----------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Shut down, see shutdown.py. Whoever calls it again waits for the same end; to be cancelled, however often,
-        hurries it."""
+        """Shut down, see shutdown.py. A second call waits for the same end. Cancelling a call, however often, hurries
+        the end."""
         if self._stopped is None:
             self.site.stopping, self.site.emptied = True, self._shutdown.all_ended
             self._stopped = self.loop.create_task(self._stop())
@@ -226,7 +226,7 @@ class Listener:
             self._poller.close()
 
     def abandon(self) -> None:
-        """Let go of what a loop has left behind that was closed before the end."""
+        """Let go of everything that a loop has left behind that was closed before the end."""
         for server in self.site.servers.values():
             server._hub.close()
         for endpoint in self._endpoints:

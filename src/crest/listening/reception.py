@@ -1,7 +1,7 @@
 """Connections that were accepted, on their way to a transport that takes more than a moment to make.
 
-Those of the event loop are made by a coroutine, and TLS (tls.py) begins with a handshake. So each connection has a task
-until a transport has it. Accepting is io/acceptor.pyx's, for these and all others.
+The event loop's transports are made by a coroutine, and TLS (tls.py) begins with a handshake. So each connection has a
+task until a transport has it. Accepting is io/acceptor.pyx's business, for these connections and all others.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Arrival:
     Attributes:
         sock: Its socket; does not block.
         client: Address and port of the peer, or what a proxy has named in its place; None: there is no address.
-        seat: By which it is counted; None: it is not.
+        seat: The seat by which it is counted; None: it is not.
         opens: Makes the opening, in place of what the site decides.
         taken: True once a transport has the socket, and will close it.
     """
@@ -44,15 +44,15 @@ class Arrival:
         self._seated: SeatedSite | None = None
 
     def protocol(self, site: Site, turn: Turn) -> ServerProtocol:
-        """Make the protocol, which reports to the site itself if that is all there is to it."""
+        """Make the protocol. It reports to the site itself, unless the connection has a seat or its own opening."""
         if self.seat is None and self.opens is None:
             return ServerProtocol(turn, site)
         self._seated = SeatedSite(site, self.seat, self.opens)
         return ServerProtocol(turn, self._seated)
 
     async def connected(self, connecting: Awaitable[object]) -> None:
-        """Wait for the loop to make its transport. Where it has no memory for all of that, end the connection: what it
-        has made of the transport would keep the socket open until the garbage collector finds it."""
+        """Wait for the loop to make its transport. If the loop has no memory for all of it, end the connection: an
+        unfinished transport would keep the socket open until the garbage collector finds it."""
         try:
             await connecting
         except MemoryError:
@@ -61,7 +61,7 @@ class Arrival:
             raise
 
     def end(self) -> None:
-        """Let go of what no transport has taken over."""
+        """Let go of the socket unless a transport has taken it, and of the seat if the connection never opened."""
         if not self.taken:
             self.sock.close()
         if self.seat is not None and (self._seated is None or not self._seated.is_open):
@@ -72,7 +72,7 @@ class Reception:
     """Gives the connections of one socket to transports of the event loop.
 
     Args:
-        sock: Listens.
+        sock: The listening socket.
     """
 
     def __init__(self, site: Site, turn: Turn, sock: socket.socket) -> None:
@@ -134,7 +134,7 @@ class Reception:
             await asyncio.wait(on_their_way)
             await asyncio.sleep(0)  # for their callbacks
             for task in [task for task in self._arrivals if task.done()]:
-                self._served(task)  # there was no memory for it
+                self._served(task)  # there was no memory for its callback
 
     async def _serve(self, arrival: Arrival) -> None:
         """Find a transport for a connection."""

@@ -1,7 +1,7 @@
 """How serving ends: in what order, in what time, and what clients are told.
 
-Connections are closed in batches, and each client is told when to come back, so that neither the loop nor whoever
-serves them next has all of them to do with at once. What closing one means is io/protocol.pyx's business.
+Connections are closed in batches, and each client is told when to come back. So neither the loop, nor the server that
+clients come to next, has to do with all of them at once. What closing one means is io/protocol.pyx's business.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ LAST_WAIT = 1.0
 
 
 def closing_time(count: int, rate: float | None, longest: float) -> float:
-    """Seconds that closing so many connections takes: at `rate` a second, or faster, in order to take no longer than
+    """Return the seconds that closing so many connections takes: at `rate` a second, or faster, to take no longer than
     `longest`. Without a rate, none."""
     return 0.0 if rate is None else min(count / rate, longest)
 
 
 def batches(count: int, seconds: float, random: Random) -> list[tuple[float, int]]:
-    """In what batches to close so many connections within so many seconds: pairs of when, in seconds from now, and how
-    many.
+    """Plan the batches in which to close so many connections within so many seconds: pairs of when, in seconds from
+    now, and how many.
 
     The first is due now. Each of the others is due anywhere in a stretch of its own: servers that are told to stop at
     the same moment do not keep step.
@@ -90,15 +90,15 @@ class Shutdown:
         self._changed.set()
 
     def all_ended(self) -> None:
-        """The last connection is gone."""
+        """Learn that the last connection is gone."""
         self._changed.set()
 
     # ---- Its course ----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """End everything: WebSockets are closed, and then, when nobody is left to be told to come back later, the
-        listening sockets and all other connections. Wait for the clients' answers and for handlers; at last, cut off
-        what is left."""
+        """End everything. WebSockets are closed first. When no client is left to be told to come back later, the
+        listening sockets and all other connections follow. Wait for the clients' answers and for handlers; at last,
+        cut off what is left."""
         site, doors, began = self._site, self._doors, self._loop.time()
         clients = [each for each in site.protocols if each.connection is not None]
         count, deadline = len(clients), began + self._timeout
@@ -144,14 +144,14 @@ class Shutdown:
         logger.error("handlers of %d connections ignore their cancellation", len(site.protocols))
 
     async def _give_way(self) -> None:
-        """One more was closed, or cut off: let the loop turn when these are many."""
+        """Count one more that was closed, or cut off, and let the loop turn when these are many."""
         self._dealt_with = (self._dealt_with + 1) % AT_ONCE
         if not self._dealt_with:
             await asyncio.sleep(0)
 
     async def _all_end(self, deadline: float) -> bool:
-        """Wait for all connections, and their handlers, to end: no longer than until then, and no longer once hurried.
-        Whether they have."""
+        """Wait for all connections, and their handlers, to end: until the deadline at most, and no longer once hurried.
+        Returns True if they have."""
         try:
             async with asyncio.timeout_at(deadline):
                 while self._site.protocols and not self._hurried:

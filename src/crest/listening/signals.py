@@ -21,14 +21,14 @@ from typing import Any, Final
 Action = Callable[[], None]
 
 NONE: Final = -1
-"""What `signal.set_wakeup_fd` calls no descriptor."""
+"""Stands for no descriptor in `signal.set_wakeup_fd`."""
 
 _in_use: list[Signals] = []
 
 
 @contextmanager
 def handling(actions: Mapping[int, Action]) -> Iterator[None]:
-    """Have signals call these on the running loop. In another thread than the main one nothing does."""
+    """Have signals call these on the running loop. In another thread than the main one, no signal does."""
     loop = asyncio.get_running_loop()
     for each in list(_in_use):
         each.clear_if_closed()
@@ -98,7 +98,7 @@ class Signals:
                     self.remove(number, action)
 
     def _put_back(self, number: int) -> None:
-        for other in _in_use:  # has found this one's
+        for other in _in_use:  # one may have found this handler before it
             if other._before.get(number) is self._handler:
                 other._before[number] = self._before[number]
         if signal.getsignal(number) is self._handler:  # else the program has chosen another meanwhile
@@ -123,10 +123,10 @@ class Signals:
 
 
 class Alarm:
-    """Wakes loops at signals that nothing else wakes at them.
+    """Wakes loops at signals, if nothing else does.
 
-    uvloop's always are woken. Those of asyncio may be about to wait when a signal comes, and then wait. The descriptor
-    is never closed: a loop that has found it may put it back at any time.
+    uvloop's loops always wake. A loop of asyncio may be about to wait when a signal comes, and then waits. The
+    descriptor is never closed: a loop that has found it may put it back at any time.
     """
 
     def __init__(self) -> None:

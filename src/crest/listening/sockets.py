@@ -19,7 +19,7 @@ ABSENT = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 ATTEMPTS = 16
-"""How often a free port is looked for that is free on every address."""
+"""Attempts to find a free port that is free on every address."""
 
 
 async def listen(host: str | None, port: int) -> list[socket.socket]:
@@ -45,14 +45,14 @@ async def listen(host: str | None, port: int) -> list[socket.socket]:
 
 
 def shown(host: str | None, port: int) -> str:
-    """A host and a port as a person reads them, and a URL has them."""
+    """Write a host and a port as a person reads them, and a URL has them."""
     return f"[{host}]:{port}" if host and ":" in host else f"{host or '*'}:{port}"
 
 
 async def _resolve(host: str | None, port: int) -> list[tuple[int, tuple[Any, ...]]]:
-    """The address families and addresses of a host."""
+    """Find the address families and addresses of a host."""
     kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
-    try:  # what is an address already costs neither a thread nor a name server
+    try:  # an address costs neither a thread nor a name server
         found = socket.getaddrinfo(host, port, type=kind, flags=flags | socket.AI_NUMERICHOST)
     except socket.gaierror:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=kind, flags=flags)
@@ -60,7 +60,7 @@ async def _resolve(host: str | None, port: int) -> list[tuple[int, tuple[Any, ..
 
 
 def _listen_on_all(addresses: list[tuple[int, tuple[Any, ...]]]) -> list[socket.socket]:
-    """A socket for each address that this machine has; all of them, or none at all and the error."""
+    """Open a socket for each address that this machine has. On an error none stays open, and the error is raised."""
     sockets: list[socket.socket] = []
     absent: OSError | None = None
     try:

@@ -12,9 +12,9 @@ FIRST = 3
 
 
 def passed_sockets(name: str | None) -> list[socket.socket]:
-    """The sockets that this process was started with, or those of one name (`FileDescriptorName=`).
+    """Find the sockets that this process was started with, or those of one name (`FileDescriptorName=`).
 
-    They are duplicates: systemd's own stay open, so that clients who come between two runs wait and are not refused.
+    They are duplicates: systemd's own stay open, so that clients that come between two runs wait and are not refused.
 
     Raises:
         ListenError: There is none, or one can not be listened at.

@@ -3,6 +3,7 @@
 The first byte that a client sends says whether it speaks TLS as well; it is looked at without being taken. TLS goes to
 a `SecureTransport`, or to the event loop's. Anything else, a browser that was sent to `http:` above all, is told its
 mistake.
+
 Until that byte has come a connection costs no TLS state; past the limits on handshakes it never does. A header of the
 PROXY protocol comes before it, not encrypted.
 """
@@ -58,7 +59,7 @@ class TlsReception(Reception):
             task.cancel()
 
     async def _serve(self, arrival: Arrival) -> None:
-        """Serve a connection over TLS. What a client does wrong, or not in time, is a line in the log and its end."""
+        """Serve a connection over TLS. If the client does something wrong, or not in time, log that and end it."""
         seconds = self._site.open_timeout
         try:
             async with asyncio.timeout(seconds):
@@ -126,11 +127,11 @@ class TlsReception(Reception):
         self._site.refusals.add_connection("tls", arrival.client, reason)
 
     async def _read_header(self, sock: socket.socket) -> Client | None:
-        """The source that a PROXY protocol header has; all that comes behind it is left where it is.
+        """Read the source from a PROXY protocol header. All that comes behind it is left where it is.
 
         Raises:
             MalformedHeader: There is none.
-            EOFError: Nothing has come. Whoever that was, it was only looking whether somebody listens.
+            EOFError: Nothing has come. The peer was only looking whether a server listens.
         """
         header = ProxyHeader()
         while not header.complete:
@@ -143,8 +144,8 @@ class TlsReception(Reception):
         return header.source
 
     async def _peek(self, sock: socket.socket, size: int) -> bytes:
-        """What comes first, left where it is; nothing at the end of the stream. A reset is an end, too: health checks
-        leave so."""
+        """Return the bytes that come first, and leave them where they are; none at the end of the stream. A reset is an
+        end, too: health checks leave so."""
         fd = sock.fileno()  # not every loop watches socket objects
         while True:
             try:
@@ -171,7 +172,7 @@ class PlainOpening(Opening):
     __slots__ = ()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come that are not TLS."""
+        """Refuse a connection whose first bytes are not TLS."""
         with suppress(HandshakeError):
             self._reader.feed(data)  # which finds out whether it is a HEAD request, and has nothing else to say here
         self._refuse(HandshakeError(400, "this port speaks HTTPS: the address begins with https:// or wss://"))

@@ -1,4 +1,4 @@
-"""Listening Unix sockets: their file, which is there as long as somebody listens."""
+"""Listening Unix sockets: their file, which is there as long as a server listens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class SocketFile:
     """The file of a Unix socket that was bound here.
 
     Args:
-        path: Where it is; from now on only this very file is removed, none that somebody else put there since.
+        path: Where the file is. Only this very file is removed, none that another program put there since.
     """
 
     def __init__(self, path: str) -> None:
@@ -28,17 +28,17 @@ class SocketFile:
             if _identity(self._path) == self._identity:
                 os.unlink(self._path)
         except OSError:
-            pass  # somebody was first
+            pass  # another program was first
 
 
 def listen_unix(path: str, mode: int | None) -> tuple[socket.socket, SocketFile]:
-    """Listen at a path. A socket that nobody listens at any more is replaced.
+    """Listen at a path. A socket at which no server listens any more is replaced.
 
     Args:
-        mode: Permissions of the file; None: what the umask leaves. Whoever connects needs to be allowed to write.
+        mode: Permissions of the file; None: what the umask leaves. A client must be allowed to write.
 
     Raises:
-        ListenError: Something else is there, somebody listens there, or it can not be made.
+        ListenError: Something else is there, another server listens there, or the socket can not be made.
     """
     if not hasattr(socket, "AF_UNIX"):
         raise ListenError(f"cannot listen on unix:{path}: this system has no Unix sockets for Python")
@@ -50,7 +50,7 @@ def listen_unix(path: str, mode: int | None) -> tuple[socket.socket, SocketFile]
         sock.bind(path)
         file = SocketFile(path)
         if mode is not None:
-            os.chmod(path, mode)  # nobody can have connected yet
+            os.chmod(path, mode)  # no client can have connected yet
         sock.listen(BACKLOG)
     except (OSError, ValueError) as error:
         sock.close()
@@ -73,7 +73,7 @@ def _remove_stale(path: str) -> None:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
-        except BlockingIOError:  # its backlog is full: somebody does listen
+        except BlockingIOError:  # its backlog is full: a server does listen
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Answer:
-    """Makes one answer in a task. An eager one may have ended before it is known.
+    """Makes one answer in a task. An eager task may end within `begin`, before it is known here.
 
     Args:
         loop: The running loop.
@@ -31,10 +31,10 @@ class Answer:
             raise
 
     def is_eager(self) -> bool:
-        """True within `begin`: an eager task takes its first step."""
+        """True within `begin`, while an eager task takes its first step."""
         return self._task is None
 
     def cancel(self) -> None:
-        """Cancel it. Not before its first step: what it was to await would never have been awaited."""
+        """Cancel the task, but not before its first step: what it was to await would never have been awaited."""
         if self._task is not None:
             self._loop.call_soon(self._task.cancel)

@@ -1,8 +1,9 @@
 """One connection before it is a WebSocket: request heads in, responses out, until a request upgrades it.
 
-`Opening` is what a `Protocol` gives its bytes to at first. It finds out who answers a request (a WebSocketServer, a GET
-route, static files) by asking its `Site`, and keeps the deadline for the request. The rules of the opening handshake
-are wire/handshake.pyx's, who may open one is admission/'s, what HTTP responses look like is http/messages.py's.
+A `Protocol` gives its bytes to an `Opening` at first. It finds out from its `Site` what answers a request (a
+WebSocketServer, a GET route, static files), and keeps the deadline for the request. The rules of the opening handshake
+are wire/handshake.pyx's, which clients may open one is admission/'s, what HTTP responses look like is
+http/messages.py's.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Opening:
     """Reads the requests of one connection and answers them, one after the other.
 
     Args:
-        site: Whose connection it is.
+        site: The site that has the connection.
         protocol: The connection's protocol, already connected.
         source: The client, if a proxy has said so by the PROXY protocol.
     """
@@ -68,15 +69,15 @@ class Opening:
         self._site = site
         self._protocol = protocol
         self._source = source
-        self._tls_ended = False  # by a proxy that has said so
+        self._tls_ended = False  # by a proxy, which has said so
         self._pending = b""  # came before the response to an earlier request had gone out
         self._at_end = False
         self._answering: Answer | None = None
-        self._deciding: WebSocketServer | None = None  # whose async on_upgrade is what answers
-        self._page: RequestHead | None = None  # whose async handler is what answers
+        self._deciding: WebSocketServer | None = None  # the server whose async on_upgrade decides
+        self._page: RequestHead | None = None  # the request whose async handler answers
         self._blocked: asyncio.Future[None] | None = None  # done when the client has read what waited for it
         self._await_request(site.open_timeout)
-        self._idle = False  # since a response: nothing of the next request has come
+        self._idle = False  # True after a response, until something of the next request has come
 
     def _await_request(self, seconds: float) -> None:
         self._reader = HeadReader(self._site.max_header_size, self._site.max_headers)
@@ -95,7 +96,7 @@ class Opening:
     # ---- What the protocol calls ---------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come."""
+        """Answer the requests in bytes that have come."""
         head: RequestHead | None = None
         answered = 0
         self._pending += data
@@ -125,13 +126,13 @@ class Opening:
         self._count()
 
     def overhead(self, size: int) -> None:
-        """Count bytes of TLS records that had nothing of a request, and cut a client that sends too many of those."""
+        """Count bytes of TLS records that had nothing of a request, and cut off a client that sends too many."""
         self._overhead += size
         if self._overhead > MOST_OVERHEAD:
             self._cut("TLS", f"it sent {self._overhead} bytes of TLS records without a request")
 
     def shed(self, reason: str) -> None:
-        """Give up what is kept, for others need the memory: refuse the request, or cut a client that is behind."""
+        """Give up the kept bytes, as others need the memory: refuse the request, or cut off a client that is behind."""
         refusal = Refusal("memory", 503, reason, (RETRY_AFTER,))
         if self._deciding is not None:
             self._give_up(self._deciding, refusal)
@@ -152,13 +153,13 @@ class Opening:
         return {"client": client, "path": self._path}
 
     def _count(self) -> None:
-        """Have requests that are kept, and responses that wait, count in the budget."""
+        """Count the requests that are kept, and the responses that wait, in the budget."""
         if self._protocol.opening is self:
             self._protocol.holds(len(self._pending) + self._reader.held)
 
     def eof_received(self) -> bool:
-        """The client has closed its half. Whether it may still get a response: not to a request that is incomplete,
-        nor to an opening handshake, as it can not be half open."""
+        """Learn that the client has closed its half. Returns True if it may still get a response: not to a request that
+        is incomplete, nor to an opening handshake, as a WebSocket can not be half open."""
         self._at_end = True
         if self._deciding is not None:
             self._forget()
@@ -166,27 +167,27 @@ class Opening:
         return self._answering is not None
 
     def left_by_client(self) -> bool:
-        """The client has closed its half, behind what is not read. True if that is to be read now."""
+        """True if the unread bytes, behind which the client has closed its half, are to be read now."""
         return self._deciding is not None
 
     def resume_writing(self) -> None:
-        """The transport has nothing queued any more, or little."""
+        """Go on: the transport has nothing queued any more, or little."""
         if self._blocked is not None and not self._blocked.done():
             self._blocked.set_result(None)
         self._count()
 
     def connection_lost(self) -> None:
-        """The connection is gone."""
+        """Give up the answer: the connection is gone."""
         self._forget()
 
     def stop(self) -> None:
-        """The server ends: no further request is answered."""
+        """Answer no further request: the server ends."""
         self.stop_deciding()
         if self._answering is None:
             self._close()
 
     def stop_deciding(self) -> None:
-        """The server has begun to shut down: nobody is let in any more."""
+        """Let no client in any more: the server has begun to shut down."""
         if self._deciding is not None:
             self._give_up(self._deciding, self._site.refusal())
 
@@ -216,7 +217,7 @@ class Opening:
         return self._respond(head, path, scheme)
 
     def _client_of(self, proxies: TrustedProxies, head: RequestHead) -> Client | None:
-        """Whom a request comes from."""
+        """Find the client that a request comes from."""
         return proxies.client(client_address(self._protocol.transport), head)
 
     # ---- Upgrades ------------------------------------------------------------------------------------------------
@@ -228,7 +229,7 @@ class Opening:
         later = False
         try:
             response, subprotocol, agreed = accept(head, server.subprotocols, server._deflate)
-            origin = head.joined(b"Origin")  # of several, a text that is none
+            origin = head.joined(b"Origin")  # several make a text that is no origin
             if origin is not None:
                 admission.check_origin(origin, head, scheme)
             if admission.asks:
@@ -252,7 +253,7 @@ class Opening:
         return True
 
     async def _upgrade_later(self, server: WebSocketServer, offer: Offer, answer: Awaitable[Any]) -> None:
-        """Go on when an async on_upgrade has decided, if anyone still waits for it."""
+        """Go on when an async on_upgrade has decided, unless the opening no longer waits for it."""
         refusal = None
         try:
             user = await server._admission.answer(answer)
@@ -281,13 +282,13 @@ class Opening:
             self._protocol.resume_reading()
 
     def _has_much_pending(self) -> bool:
-        """True if a client has sent so much behind its request that it is not read until that has its answer."""
+        """True if a client has sent so much behind its request that no more is read until that has its answer."""
         return len(self._pending) > self._site.max_header_size
 
     # ---- Answers that take time -------------------------------------------------------------------------------------
 
     def _begin(self, answer: Coroutine[Any, Any, None], awaited: Awaitable[Any] | None) -> None:
-        """Answer in a task, for which nothing else is answered. If there can be none, `awaited` will never be."""
+        """Answer in a task, and nothing else meanwhile. If there can be no task, `awaited` is never awaited."""
         self._answering = Answer(self._site.loop)
         self._answering.begin(self._guard(answer), answer, awaited)
 
@@ -333,7 +334,7 @@ class Opening:
         return False
 
     def _answer_later(self, head: RequestHead, result: Awaitable[Response] | None) -> None:
-        """Read no further request until the response to this one is there, if it is not, and the client has read it."""
+        """Read no further request until the response to this one is there, and the client has read it."""
         self._protocol.pause_reading()
         self._begin(self._respond_later(head, result), result)
 
@@ -369,7 +370,7 @@ class Opening:
                 if isinstance(response, FileResponse):
                     response.close()
         await self._read_by_client()
-        if self._answering is not None and self._answering.is_eager():  # others have their turn all the same
+        if self._answering is not None and self._answering.is_eager():  # other connections have their turn all the same
             await asyncio.sleep(0)
         self._answering = None
         if not self._is_connected():
@@ -382,7 +383,7 @@ class Opening:
             self.data_received(b"")
 
     def _write(self, data: bytes) -> None:
-        """Send bytes, if they can be: asyncio's transports log a warning for each write when they are lost."""
+        """Send bytes if the connection is not lost: asyncio's transports would log a warning for each write."""
         if self._is_connected():
             self._protocol.transport.write(data)
             self._count()
@@ -396,7 +397,7 @@ class Opening:
         return self._is_connected() and bool(transport.get_write_buffer_size() > transport.get_write_buffer_limits()[1])
 
     async def _read_by_client(self) -> None:
-        """Wait for the client to take what the transport has, but for little of it."""
+        """Wait for the client to take all that the transport has, but for a little."""
         if self._is_blocked():
             self._protocol.is_taking()
             self._protocol.set_deadline(self._site.open_timeout)
@@ -437,7 +438,7 @@ class Opening:
             self._cut("response", f"it took nothing of a response for {seconds:g} s")
         elif self._reader.held:
             self._refuse(HandshakeError(408, f"no complete request within {seconds:g} s"))
-        else:  # in silence: a client takes what it gets for the answer to a request that is on its way
+        else:  # in silence: a client would take any answer for that to a request on its way
             self._close()
 
     def _close(self) -> None:

@@ -1,6 +1,6 @@
-"""What clients are told who are sent away because the server shuts down.
+"""The words for clients that are sent away because the server shuts down.
 
-Each is told when to come back, so that whoever serves them next does not have all of them to do with at once.
+Each is told when to come back, so that they do not all come to the next server at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Random = Callable[[], float]
 
 
 def absence(seconds: float, retry_after: float, random: Random) -> float:
-    """Find for how many seconds a client shall stay away, when closing all of them takes so many.
+    """Find for how many seconds a client shall stay away, when closing all clients takes `seconds`.
 
     A client that is closed first is not back before the last is closed; and clients come back over a longer time than
     that in which they were sent away.
@@ -33,9 +33,9 @@ class Parting:
     """The words of one shutdown.
 
     Args:
-        loop: By whose clock it takes place.
+        loop: The loop by whose clock it takes place.
         retry_after: Seconds after it until clients should come back, up to twice that; None: they are told nothing.
-        restart_code: Close code for clients that should.
+        restart_code: Close code for clients that should come back.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, retry_after: float | None, restart_code: int) -> None:
@@ -58,7 +58,7 @@ class Parting:
         return self._restart_code, f"retry-after={seconds:.2f}"
 
     def refusal(self) -> Refusal:
-        """Return what a request gets that comes now."""
+        """Return the refusal of a request that comes now."""
         headers: tuple[tuple[str, str], ...] = ()
         if self._retry_after is not None:
             left = max(0.0, self._closed_at - self._loop.time())

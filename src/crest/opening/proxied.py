@@ -1,8 +1,7 @@
-"""Connections of proxies that say by the PROXY protocol whom they come from, in a header before everything else.
+"""Connections of proxies that name their client by the PROXY protocol, in a header before everything else.
 
-A trusted proxy's connection begins with it or is no connection: what comes instead is not answered, as the header's
-absence means that who connects is not known. Nobody else's connection is asked for one. The rules of the header itself
-are wire/proxy.py's.
+A trusted proxy's connection begins with that header, or is dropped without an answer: without it the client is not
+known. No header is expected on the connection of another peer. The rules of the header itself are wire/proxy.py's.
 """
 
 from __future__ import annotations
@@ -19,8 +18,11 @@ from crest.wire.proxy import MalformedHeader, ProxyHeader
 
 
 class ProxiedOpening(Opening):
-    """Behind the header. Whom it has named is the peer: X-Forwarded-For is only believed if that is a trusted proxy
-    too, and if it has named nobody, not at all, as it may be the client's own."""
+    """Reads requests behind the header. The client that it has named is the peer.
+
+    X-Forwarded-For is only believed if that client is a trusted proxy, too. If the header has named no client, it is
+    not believed at all, as it may be the client's own.
+    """
 
     __slots__ = ()
 
@@ -43,7 +45,7 @@ class HeaderOpening(ProxiedOpening):
         self._header: ProxyHeader | None = ProxyHeader()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come."""
+        """Read the header from bytes that have come, and then requests."""
         if self._header is not None:
             try:
                 size = self._header.feed(data)
@@ -62,7 +64,7 @@ class HeaderOpening(ProxiedOpening):
         super().data_received(data)
 
     def eof_received(self) -> bool:
-        """The peer has closed its half. One that has sent nothing was only looking whether somebody listens."""
+        """Learn that the peer has closed its half. If it sent nothing, it only looked whether a server listens."""
         if self._header is None:
             return super().eof_received()
         if self._header.begun:
@@ -70,14 +72,14 @@ class HeaderOpening(ProxiedOpening):
         return False
 
     def timed_out(self) -> None:
-        """No header has come in time, or no request."""
+        """End a connection on which no header has come in time, or no request."""
         if self._header is None:
             super().timed_out()
         else:
             self._drop(f"none within {self._site.open_timeout:g} s")
 
     def stop(self) -> None:
-        """The server ends. As long as there is no header nothing can be said, and nobody waited for."""
+        """Answer no further request: the server ends. Before the header nothing can be said, and no client awaited."""
         if self._header is None:
             super().stop()
         else:

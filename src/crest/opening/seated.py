@@ -22,7 +22,7 @@ class SeatedSite:
     """Counts a connection by its address until it is gone, or gives it an opening of its own.
 
     Args:
-        site: The connection is one of its.
+        site: The site that has the connection.
         seat: Of a connection that was counted when it was accepted; None: it is counted when it is opened, if at all.
         opens: Makes the opening; None: as the site decides.
 
@@ -71,7 +71,7 @@ class SeatedSite:
             self._seat.leave()
 
     def farewell(self) -> tuple[int, str] | None:
-        """As `Site.farewell`."""
+        """Return what `Site.farewell` does."""
         return self._site.farewell()
 
     def left(self, protocol: Protocol) -> None:

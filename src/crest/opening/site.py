@@ -1,4 +1,4 @@
-"""What the connections of one running app share: whom they report to, and what they ask for."""
+"""The object that the connections of one running app share: they report to it, and ask it for what they need."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
             """Answer no further request."""
 
         def stop_deciding(self) -> None:
-            """Let nobody in any more."""
+            """Let no client in any more."""
 
 
 Opens = Callable[["Site", Protocol], "StoppingOpening"]
@@ -47,7 +47,7 @@ class Site:
     Args:
         serving: The app's options.
         servers: The WebSocketServer of each path; more may be added.
-        pages: What answers other requests.
+        pages: The pages that answer other requests.
         refused: Counts refusals that no server counts, by kind.
         open_timeout: In place of that of the options.
         opens: Makes the opening of a connection; `opens_behind_header`, of one that begins with a header of the PROXY
@@ -58,8 +58,8 @@ class Site:
         servers, pages, refused, open_timeout: As above.
         proxies, hosts, page_timeout, keep_alive_timeout, max_header_size, max_headers: Of the options.
         refusals: The log of refused requests.
-        protocols: Of all connections, WebSockets or not, that are there or have handlers that run.
-        seats: Of the connections of servers that count them.
+        protocols: The protocols of all connections, WebSockets or not, that are there or have handlers that run.
+        seats: The seats of the connections of servers that count them.
         counts_sockets: True if each connection has a seat from when it is accepted.
         accepting: False once its listening sockets are closed.
         stopping: True once shutdown has begun; `parting` knows the words.
@@ -103,13 +103,13 @@ class Site:
         self._handshakes = Seats(serving.max_tls_handshakes, serving.max_tls_handshakes_per_ip)
         self._roster = Roster()
         self.protocols = self._roster.protocols
-        self._server = asyncio.current_task()  # who stops it
+        self._server = asyncio.current_task()  # the task that stops it
         self._process = os.getpid()
 
     # ---- What protocols tell it ----------------------------------------------------------------------------------
 
     def opened(self, protocol: Protocol, opens: Opens | None = None) -> StoppingOpening:
-        """A TCP connection was accepted: make its opening, by `opens` if that is given."""
+        """Make the opening of a TCP connection that was accepted, by `opens` if that is given."""
         if opens is None:
             opens = self._opens
             if self._proxy_protocol and self.expects_header(client_address(protocol.transport)):
@@ -120,12 +120,12 @@ class Site:
         return opens(self, protocol)
 
     def left(self, protocol: Protocol) -> None:
-        """A TCP connection is gone, and its handlers run on."""
+        """Count a TCP connection as one that is gone, and whose handlers run on."""
         if (seat := self.seats.get(protocol)) is not None:
             seat.stand()
 
     def ended(self, protocol: Protocol) -> None:
-        """A TCP connection is gone, and so are its handlers. May be called again, if it raised MemoryError."""
+        """Forget a TCP connection that is gone, with its handlers. May be called again, if it raised MemoryError."""
         self._roster.remove(protocol)
         if self.seats:
             self.leave_seat(protocol)
@@ -133,7 +133,7 @@ class Site:
             self.emptied()
 
     def farewell(self) -> tuple[int, str] | None:
-        """Return code and reason to part with from a client, if this is about to end; else None."""
+        """Return the code and reason with which to part from a client, if the site is about to end; else None."""
         ends = self.stopping or (self._server is not None and self._server.cancelling())
         return self.parting.farewell() if ends else None
 
@@ -157,7 +157,7 @@ class Site:
             raise
 
     def handshake_seat_for(self, client: Client | None) -> Seat:
-        """Count a TLS handshake, in the same way.
+        """Count a TLS handshake by its address: that of a trusted proxy, and of a peer without an address, by none.
 
         Raises:
             Full: There are too many, which the log says.
@@ -170,7 +170,7 @@ class Site:
             raise
 
     def _counted(self, client: Client | None) -> Client | None:
-        """Find the client whose address counts; None: a proxy's is that of many clients."""
+        """Find the client whose address counts; None for a trusted proxy, whose address stands for many clients."""
         return None if self.proxies is not None and self.proxies.trusts(client) else client
 
     def take_seat(self, protocol: Protocol, admission: Admission, client: Client | None) -> None:
@@ -195,18 +195,18 @@ class Site:
     # ---- Requests ------------------------------------------------------------------------------------------------
 
     def expects_header(self, peer: Client | None) -> bool:
-        """True if this is a proxy that speaks the PROXY protocol."""
+        """True if this peer is a proxy that speaks the PROXY protocol."""
         return self._proxy_protocol and self.proxies is not None and self.proxies.trusts(peer)
 
     def refuse_header(self, peer: Client | None, reason: str) -> None:
-        """Log that the connection of such a proxy does not begin as it should."""
+        """Log that the connection of a proxy does not begin with a header of the PROXY protocol, as it should."""
         self.refusals.add_connection("proxy_protocol", peer, f"its PROXY protocol header: {reason}")
 
     def check(self, head: RequestHead, scheme: str) -> None:
         """Refuse a request while everything ends, or if it is for a host that is not served.
 
         Raises:
-            HandshakeError: 503 or 421; 400 if Host is none.
+            HandshakeError: 503 or 421; 400 if Host is missing or malformed.
         """
         if self.stopping:
             raise self.refusal()
@@ -214,11 +214,11 @@ class Site:
             self.hosts.check(head, scheme)
 
     def refusal(self) -> Refusal:
-        """Return what a request gets while everything ends."""
+        """Return the refusal that a request gets while everything ends."""
         return self.parting.refusal()
 
     def end_child(self, error: BaseException | None) -> None:
-        """End this process if a handler, which has raised this, has forked it: what is served is the other's."""
+        """End this process if a handler has forked it and then raised this: the connections are the parent's."""
         if error is not None and os.getpid() != self._process:
             end_child(error)
 

@@ -1,4 +1,4 @@
-# The shape of what messages are put together in; see assembler.pyx.
+# The shape of the object that messages are put together in; see assembler.pyx.
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.object cimport PyObject
@@ -28,7 +28,7 @@ cdef class Assembler:
 
 
 cdef inline uint8_t* body_of(Assembler message) noexcept:
-    """The memory of the body, which resize_body has made."""
+    """Return the memory of the body, which resize_body has made."""
     if message.message_opcode == OPCODE_TEXT:
         return <uint8_t*>PyUnicode_DATA(<object>message.body)
     return <uint8_t*>PyBytes_AS_STRING(<object>message.body)

@@ -1,8 +1,8 @@
-"""A message that is put together from what came of it: its body, and whether that can still become UTF-8.
+"""A message that is put together from its parts as they come: its body, and whether that can still become UTF-8.
 
-The body is the `str` or `bytes` that the handler will get, made longer than its content and cut at the end, so that no
-byte of a `bytes` or an ASCII `str` is copied once it is there. `Assembler` owns the body and no policy: how much room
-there is, and who writes into it, is up to the frame reader that it is a part of.
+The body is the `str` or `bytes` that the handler will get, made longer than its content and cut at the end. So no byte
+of a `bytes` or an ASCII `str` is copied once it is there. `Assembler` owns the body and no policy: how much room there
+is, and what is written into it, is up to the frame reader that it is a part of.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -32,7 +32,7 @@ cdef class Assembler:
         crest_utf8_start(&self.utf8)
 
     cdef int resize_body(self, uint64_t room) except -1:
-        """Have room for so many bytes, what is there included; 1 or more. Without memory the message is lost."""
+        """Make room for so many bytes, 1 or more, those that are there included. Without memory the message is lost."""
         if self.body != NULL:
             if self.message_opcode == OPCODE_TEXT:
                 PyUnicode_Resize(&self.body, room)
@@ -49,7 +49,7 @@ cdef class Assembler:
         return 0
 
     cdef int resize_bytes(self, uint64_t room) except -1:
-        """Resize the body, a `bytes`. Where there is no memory CPython has freed it: then it is empty."""
+        """Resize the body, a `bytes`. If there is no memory, CPython has freed it, and it is empty."""
         try:
             _PyBytes_Resize(&self.body, room)
         except MemoryError:
@@ -58,8 +58,8 @@ cdef class Assembler:
         return 0
 
     cdef bint extend_body(self, uint64_t size, bint ascii) noexcept:
-        """So many more bytes stand in the body. False when its text can not be UTF-8 any more (section 8.1); then they
-        are not counted."""
+        """Count so many more bytes, which stand in the body. Returns False if its text can not be UTF-8 any more
+        (section 8.1); then they are not counted."""
         if self.message_opcode == OPCODE_TEXT and not (ascii and self.ascii):
             self.ascii = False
             if not crest_utf8_feed(&self.utf8, body_of(self) + self.body_size, size):
@@ -68,7 +68,7 @@ cdef class Assembler:
         return True
 
     cdef object whole_body(self):
-        """The complete message, whose text is valid: its bytes or its str. What follows is `drop_body`."""
+        """Return the complete message, whose text is valid: its bytes or its str. `drop_body` must follow."""
         if self.body_size == 0:
             return "" if self.message_opcode == OPCODE_TEXT else b""
         if not self.ascii:

@@ -50,7 +50,7 @@ MAX_CLOSE_REASON: Final = MAX_CONTROL_PAYLOAD - 2
 
 
 def is_wire_close_code(code: int) -> bool:
-    """Whether a close frame may carry this code, in either direction (section 7.4.2 and the IANA registry).
+    """True if a close frame may carry this code, in either direction (section 7.4.2 and the IANA registry).
 
     1004-1006 and 1015 are reserved; 1016-2999 await a specification; 3000-3999 are registered, 4000-4999 private.
     """

@@ -1,4 +1,4 @@
-# What is shared of permessage-deflate's codec; see deflate.pyx. It hides zlib: who cimports this needs no zlib.h.
+# The shared part of permessage-deflate's codec; see deflate.pyx. It hides zlib: to cimport this takes no zlib.h.
 
 from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint64_t
 

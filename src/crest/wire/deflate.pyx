@@ -1,12 +1,12 @@
 """permessage-deflate (RFC 7692 section 7.2): messages to compressed payloads and back, on zlib. Sans-I/O.
 
-A `Codec` is what the connections of one server share. Without context takeover a message is compressed for itself,
-so one stream of zlib's serves them all, reset for each message, and an idle connection holds none; inflating borrows a
-stream for as long as a message takes to arrive. With context takeover a connection's `Deflater` and `Inflater` have
-streams of their own, from the first message on until they go.
+The connections of one server share a `Codec`. Without context takeover each message is compressed for itself. So one
+stream of zlib's serves them all, reset for each message, and an idle connection holds none. Inflating borrows a stream
+for as long as a message takes to arrive. With context takeover a connection's `Deflater` and `Inflater` have streams of
+their own, from the first message on until they go.
 
-Bytes of a stream, with zlib 1.2.13: to deflate, 4 << window bits, 512 << memory level and 6 KiB; to inflate, 1 <<
-window bits and 7 KiB.
+Bytes of a stream, with zlib 1.2.13 (table in docs/compression.md): to deflate, 4 << window bits, 512 << memory level
+and 6 KiB; to inflate, 1 << window bits and 7 KiB.
 
 The garbage collector need not look at any of this: nothing here holds what could hold it.
 
@@ -56,7 +56,7 @@ cdef extern from "zlib.h" nogil:
 
 crest_mask_init()
 
-# What ends a compressed message and is not sent (section 7.2.1): an empty stored block but for its first bits.
+# The end of a compressed message, which is not sent (section 7.2.1): an empty stored block but for its first bits.
 cdef const uint8_t* TAIL = b"\x00\x00\xff\xff"
 
 cdef str TOO_FAR_BACK = "invalid distance too far back"     # zlib: a reference to what is before the window
@@ -125,7 +125,7 @@ cdef int check(int status) except -1:
 @cython.final
 @cython.no_gc
 cdef class Codec:
-    """What the connections of one event loop share: streams, and the buffers that they work in.
+    """Holds what connections of one event loop share: streams, and the buffers that they work in.
 
     Args:
         level: 1 (fastest) to 9 (smallest).
@@ -146,17 +146,17 @@ cdef class Codec:
         PyMem_Free(self.unmasked)
 
     def deflater(self, agreed):
-        """What compresses the messages to a client, after an `Agreement`; without context takeover, a shared one."""
+        """Return the deflater of messages to a client, after an `Agreement`; without context takeover, a shared one."""
         if agreed.server_no_context_takeover:
             return self.shared_deflater(agreed.server_max_window_bits)
         return Deflater(agreed.server_max_window_bits, self.level, self.memory_level, takeover=True)
 
     def inflater(self, agreed):
-        """What inflates the messages of a client, after an `Agreement`."""
+        """Return the inflater of the messages of a client, after an `Agreement`."""
         return Inflater(self, agreed.client_max_window_bits, takeover=not agreed.client_no_context_takeover)
 
     cdef Deflater shared_deflater(self, int window_bits):
-        """What compresses messages that whoever has a window of so many bits, or more, can read."""
+        """Return the deflater whose messages any client can read that has a window of so many bits, or more."""
         cdef Deflater deflater = self.deflaters.get(window_bits)
         if deflater is None:
             deflater = Deflater(window_bits, self.level, self.memory_level, takeover=False)
@@ -164,11 +164,11 @@ cdef class Codec:
         return deflater
 
     cdef object borrow(self):
-        """An inflating stream at its start, for any window."""
+        """Return an inflating stream at its start, for any window."""
         return self.idle.pop() if self.idle else InflateStream(MOST_BITS)
 
     cdef void give_back(self, object stream) noexcept:
-        """Keep a stream for messages to come. Where there is no memory for that it goes."""
+        """Keep a stream for messages to come. If there is no memory for that, let it go."""
         if len(self.idle) < MOST_IDLE:
             inflateReset(&(<InflateStream>stream).z)
             try:
@@ -205,13 +205,13 @@ cdef class Deflater:
         self.takeover = takeover
 
     def deflate(self, const uint8_t[::1] data not None):
-        """See `compress`."""
+        """Return what `compress` does."""
         return self.compress(<const char*>&data[0] if data.shape[0] else NULL, data.shape[0])
 
     cdef bytes compress(self, const char* data, size_t size):
-        """The payload of a compressed message; None when it would not be shorter: then send the message as it is.
+        """Return the payload of a compressed message; None if it would not be shorter: then send the message as it is.
 
-        With context takeover, what this returned must be sent, in the order of the calls, or else `forget` be called.
+        With context takeover, the payloads must be sent in the order of the calls. If one is not, call `forget`.
         """
         cdef DeflateStream stream
         cdef PyObject* payload
@@ -243,13 +243,13 @@ cdef class Deflater:
         return result
 
     cdef void forget(self) noexcept:
-        """What was compressed was not sent, or the peer was sent what was compressed elsewhere: the next message refers
-        to nothing before it."""
+        """Let the next message refer to nothing before it: the last payload was not sent, or the peer was sent one that
+        was compressed elsewhere."""
         self.stale = True
 
 
 cdef size_t deflate_all(z_stream* z, uint8_t* out, const uint8_t* data, size_t size) noexcept nogil:
-    """Compress a message into `size` bytes and a tail's; returns how many, tail included, 0 when they are too few."""
+    """Compress a message into `size` bytes and a tail's. Returns how many it takes, tail included; 0: too many."""
     cdef size_t room = size + TAIL_SIZE, free = room, left = size
     cdef unsigned int part, space
     z.next_in = <uint8_t*>data
@@ -287,15 +287,16 @@ cdef class Inflater:
         self.takeover = takeover
 
     cdef void begin(self) noexcept:
-        """A compressed message begins."""
+        """Begin a compressed message."""
         self.at_boundary = True
         self.taken = 0
 
     cdef bint feed(
         self, Assembler message, const uint8_t* source, size_t size, const uint8_t* key, size_t offset, bint last,
     ) except -1:
-        """Inflate bytes of a frame's payload into the message, masked as they came; `offset` bytes of it came before,
-        and the `last` ones complete the message. False: it has failed, `close_code` and `error` say why."""
+        """Inflate bytes of a frame's payload, masked as they came, into the message. `offset` bytes of the payload came
+        before; the `last` ones complete the message. Returns False if it has failed: `close_code` and `error` say
+        why."""
         cdef size_t part
         check_thread(self.codec.thread)
         while size:
@@ -309,13 +310,13 @@ cdef class Inflater:
         return self.finish(message) if last else True
 
     cdef void end(self) noexcept:
-        """The message is complete, or has failed."""
+        """End the message, which is complete or has failed."""
         if self.stream is not None and not self.takeover:
             self.codec.give_back(self.stream)
             self.stream = None
 
     cdef bint inflate(self, Assembler message, const uint8_t* data, size_t size) except -1:
-        """Inflate the next bytes of compressed data. Of what is too much for the message, one byte is inflated."""
+        """Inflate the next bytes of compressed data. Past the most that the message may have, one byte is inflated."""
         cdef uint64_t most = min(message.max_message_size, <uint64_t>1 << 62) + 1
         cdef unsigned int space
         cdef z_stream* z
@@ -358,7 +359,7 @@ cdef class Inflater:
         return f"compressed data is not valid: {found}" + (FORGETFUL if forgets else "")
 
     cdef bint finish(self, Assembler message) except -1:
-        """The payload is complete: the tail must complete its last block, and be no data of it."""
+        """Finish the complete payload: the tail must complete its last block, and be no data of it."""
         cdef uint64_t size = message.body_size
         if not self.at_boundary:
             if not self.inflate(message, TAIL, TAIL_SIZE):
@@ -368,7 +369,7 @@ cdef class Inflater:
         return True
 
     cdef bint take(self, Assembler message, size_t size) except -1:
-        """So many bytes were inflated behind what the message has."""
+        """Count so many bytes, which were inflated behind those that the message has."""
         cdef const uint8_t* data = body_of(message) + message.body_size
         if not message.extend_body(size, message.message_opcode == OPCODE_TEXT and crest_utf8_is_ascii(data, size)):
             at = message.body_size + crest_utf8_fault_offset(&message.utf8, data, size)

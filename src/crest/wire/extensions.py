@@ -43,8 +43,8 @@ class Deflate:
     A client that asks for smaller windows, or for no takeover, gets that.
 
     Args:
-        server_no_context_takeover: Whether what the server sends is compressed without context takeover.
-        client_no_context_takeover: Whether clients must do the same. It is the one parameter that the response has
+        server_no_context_takeover: True: the server compresses without context takeover.
+        client_no_context_takeover: True: clients must do the same. It is the one parameter that the response has
             without an offer of it, and some clients refuse or overlook it. False: clients may take over their context,
             and the server keeps a window for each that does.
         server_max_window_bits: The window that the server compresses with is 2 to the power of this, in bytes: 9 to 15.
@@ -78,7 +78,7 @@ class Deflate:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What a client and the server have agreed on.
+    """The terms that a client and the server have agreed on.
 
     Attributes:
         server_no_context_takeover: Whether the server compresses each message for itself.
@@ -98,9 +98,9 @@ class Agreement:
 def negotiate(offers: Sequence[Extension], options: Deflate) -> Agreement | None:
     """Accept the first offer of permessage-deflate that can be met, as section 5 recommends.
 
-    Section 7 has an offer declined that has an unknown parameter, one twice, or one with a value that it can not have.
-    That is no malformed header, which fails the handshake: whoever offers what a later specification defines can offer
-    this one behind it.
+    By section 7 an offer is declined that has an unknown parameter, one twice, or one with a value that it can not
+    have. That is no malformed header, which would fail the handshake: a client may offer what a later specification
+    defines, and this one behind it.
 
     Args:
         offers: All extensions that the client offers, the preferred one first.
@@ -146,7 +146,7 @@ def _accept(params: Sequence[tuple[str, str | None]], options: Deflate) -> Agree
 
 
 def _is_valid(name: str, value: str | None) -> bool:
-    """Whether an offer may have this parameter with this value (section 7.1)."""
+    """True if an offer may have this parameter with this value (section 7.1)."""
     if name in (SERVER_NO_CONTEXT_TAKEOVER, CLIENT_NO_CONTEXT_TAKEOVER):
         return value is None
     if value is None:

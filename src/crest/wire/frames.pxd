@@ -9,8 +9,8 @@ from crest.wire.meter cimport Meter
 from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_CONTINUATION, OPCODE_TEXT, RSV1
 from crest.wire.violations cimport MISPLACED_RSV1, RESERVED_BITS
 
-# What FrameReader.next() found: an opcode of rfc6455.pxd when a message or a control frame is complete, else one of
-# these.
+# The event that FrameReader.next() found: an opcode of rfc6455.pxd when a message or a control frame is complete, else
+# one of these.
 cdef enum:
     NEED_DATA = -1
     FAIL = -2
@@ -24,7 +24,7 @@ cdef enum:
 cdef class FrameReader(Assembler):
     cdef readonly uint32_t max_fragments        # frames of one message, empty ones count
     cdef uint32_t fragments                     # frames of this message so far
-    # The chunk being read. Borrowed: whoever calls attach() keeps it alive until next() says NEED_DATA.
+    # The chunk being read. Borrowed: the caller of attach() keeps it alive until next() says NEED_DATA.
     cdef const uint8_t* at
     cdef const uint8_t* end
     # The frame being read.
@@ -34,8 +34,8 @@ cdef class FrameReader(Assembler):
     cdef uint8_t key[4]
     cdef uint8_t opcode
     cdef uint8_t fin, in_payload, done          # flags
-    cdef uint8_t compressed                     # the message is, of which this frame is a part
-    cdef Inflater inflater                      # None: no message may be
+    cdef uint8_t compressed                     # the message that this frame belongs to is
+    cdef Inflater inflater                      # None: no message may be compressed
     cdef Meter meter                            # None: the client may send as fast as it can
     # The payload of a control frame that came in pieces.
     cdef bytes control
@@ -70,8 +70,9 @@ cdef class FrameReader(Assembler):
 
 
 cdef inline Py_ssize_t short_message(FrameReader reader) noexcept:
-    """A short cut that halves the instructions of what comes most, a message of one frame and less than 126 bytes: go
-    behind it, and return its payload bytes. -1: it is something else, for `parse_header` to judge."""
+    """Go behind a message of one frame and less than 126 bytes, and return its payload bytes. -1: it is something else,
+    for `parse_header` to judge. Such messages come most; this short cut halves their instructions (benches/guard.py
+    counts them)."""
     cdef const uint8_t* head = reader.at
     cdef Py_ssize_t left = reader.end - reader.at
     cdef uint8_t length
@@ -96,8 +97,8 @@ cdef inline bint is_skipped(FrameReader reader) noexcept:
 
 
 cdef inline Py_ssize_t check_reserved(FrameReader reader, uint8_t bits) noexcept:
-    """RSV1, and no other bit, on the first frame of a message says that it is compressed (RFC 7692 section 6). Returns
-    0, or what is wrong."""
+    """Judge the reserved bits that are set, and return 0, or a `Violation`. RSV1, and no other bit, on the first frame
+    of a message says that it is compressed (RFC 7692 section 6)."""
     if bits != RSV1 or reader.inflater is None:
         return RESERVED_BITS
     if reader.opcode != OPCODE_TEXT and reader.opcode != OPCODE_BINARY:
@@ -117,7 +118,7 @@ cdef inline bint is_too_long(FrameReader reader) noexcept:
 
 
 cdef inline size_t held(FrameReader reader) noexcept:
-    """Return the bytes of memory that a message takes which is not complete."""
+    """Return the bytes of memory that an unfinished message takes."""
     if reader.body == NULL:
         return 0
     return reader.body_room + (INFLATING if reader.compressed and not reader.inflater.takeover else 0)
@@ -148,7 +149,7 @@ cdef inline size_t write_header(uint8_t* out, uint8_t opcode, uint64_t size) noe
 
 
 cdef inline uint64_t frame_size(const uint8_t* head) noexcept nogil:
-    """Bytes of a frame that `write_header` began, its header included."""
+    """Return the bytes of a frame that `write_header` began, its header included."""
     cdef uint64_t size = head[1]
     cdef int i
     if size < 126:

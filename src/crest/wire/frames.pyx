@@ -2,12 +2,12 @@
 
 `FrameReader` is fed chunks of what a client sent and yields messages, control frames, or the one failure that ends it.
 How the stream was cut into chunks changes nothing, but which of two failures comes first (see meter.pyx). It owns what
-is unfinished, and no other memory. It does not know who answers: replying to a ping or a close frame, and closing after
+is unfinished, and no other memory. It answers nothing: replying to a ping or a close frame, and closing after
 a failure, is its caller's business.
 What the peer does wrong is never a Python exception here: `fail` is the one place where it becomes a close code
 (section 7.1.7) and a text that says what and where.
 
-Only a MemoryError is one. Its caller fails the connection: whatever that was in the middle of, nothing more is read.
+Only a MemoryError is one. Then the caller fails the connection: whatever this was in the middle of, no more is read.
 """
 
 cimport cython
@@ -51,7 +51,7 @@ cdef class FrameReader(Assembler):
         max_message_size: bytes that a message may have, over all its fragments, and inflated; more fails with 1009.
         max_fragments: frames that one message may come in, empty ones included; more fails with 1008.
         inflater: for compressed messages, if permessage-deflate was negotiated.
-        meter: how much may come; more fails with 1008. Whoever gives the chunks tells it the time.
+        meter: how much may come; more fails with 1008. The caller that gives the chunks tells it the time.
     """
 
     def __cinit__(self, *, max_message_size=1 << 20, max_fragments=1 << 17, Inflater inflater=None, Meter meter=None):
@@ -80,7 +80,7 @@ cdef class FrameReader(Assembler):
                 found.append((self.event, payload))
 
     def feed_direct(self, const uint8_t[::1] data not None, size_t least=1):
-        """Like `feed`, but by the way of `direct` and `wrote` wherever at least `least` payload bytes are awaited."""
+        """Read a chunk as `feed` does, but by `direct` and `wrote` where at least `least` payload bytes are awaited."""
         cdef size_t at = 0, size = data.shape[0], room = 0, n
         cdef uint8_t* where
         found = self.feed(data[:0])
@@ -101,7 +101,7 @@ cdef class FrameReader(Assembler):
         self.end = data + size
 
     cdef object next(self):
-        """Read up to the next message, control frame or failure: sets `event`, returns what came with it.
+        """Read up to the next message, control frame or failure: set `event`, and return what came with it.
 
         TEXT: str. BINARY, PING, PONG: bytes. CLOSE: the close reason, with `close_code`. FAIL: the error text, with
         `close_code`. DROPPED: "". NEED_DATA: None; the chunk is used up and may be released.
@@ -155,9 +155,10 @@ cdef class FrameReader(Assembler):
         return None
 
     cdef uint8_t* direct(self, size_t least, size_t* room) except? NULL:
-        """Where the rest of a large frame may be written, masked as it came, without a copy; then call `wrote`.
+        """Find where the rest of a large frame may be written, masked as it came, without a copy; then call `wrote`.
 
-        NULL unless `least` bytes or more are still to come of what is not compressed. `room` gets how many fit.
+        Returns NULL unless `least` bytes or more of payload that is not compressed are still to come. `room` gets how
+        many fit.
         """
         if not self.in_payload or self.opcode > OPCODE_BINARY or self.frame_left < least \
                 or self.compressed | self.done or is_skipped(self):
@@ -168,7 +169,7 @@ cdef class FrameReader(Assembler):
         return body_of(self) + self.body_size
 
     cdef void wrote(self, size_t size) noexcept:
-        """`size` bytes stand where `direct` said; the next call of `next` reads them."""
+        """Take `size` bytes that stand where `direct` said: the next call of `next` reads them."""
         self.at = body_of(self) + self.body_size
         self.end = self.at + size
 
@@ -250,7 +251,7 @@ cdef class FrameReader(Assembler):
     # ---- Payload -------------------------------------------------------------------------------------------------
 
     cdef inline object whole_message(self, const uint8_t* payload, Py_ssize_t size):
-        """An unfragmented message that lies in the chunk as a whole, the common case: one pass, no state."""
+        """Read an unfragmented message that lies in the chunk as a whole, the common case: one pass, no state."""
         self.event = self.opcode
         if self.meter is not None and not takes_message(self.meter, size):
             return self.end_dropped() if self.drops() else self.exceed()
@@ -266,7 +267,7 @@ cdef class FrameReader(Assembler):
         return self.decode(<uint8_t*>PyUnicode_DATA(text), size)
 
     cdef int begin_payload(self) except -1:
-        """The header of a frame that needs more than `whole_message` has been read."""
+        """Begin the payload of a frame that needs more than `whole_message`: its header has been read."""
         self.frame_left = self.frame_size
         if self.opcode >= OPCODE_CLOSE:
             self.done = True  # in case that there is no memory
@@ -286,7 +287,7 @@ cdef class FrameReader(Assembler):
         return 0
 
     cdef object read_payload(self):
-        """Take what the chunk has of the current frame's payload; the frame's event if that ends it, else None."""
+        """Take what the chunk has of the frame's payload. Returns its event's content if that ends it, else None."""
         cdef uint64_t size = min(self.frame_left, <uint64_t>(self.end - self.at))
         cdef uint64_t before = self.body_size
         cdef uint8_t* target
@@ -312,7 +313,7 @@ cdef class FrameReader(Assembler):
         return self.end_frame()
 
     cdef int take(self, const uint8_t* source, uint64_t size) except -1:
-        """Unmask payload bytes behind what the message has; 0 when its text can not be UTF-8 any more (section 8.1)."""
+        """Unmask payload bytes behind the body's. Returns 0 if its text can not be UTF-8 any more (section 8.1)."""
         cdef uint8_t* target
         cdef uint8_t seen
         if size == 0:
@@ -324,7 +325,7 @@ cdef class FrameReader(Assembler):
         return self.extend_body(size, seen < 0x80)
 
     cdef bint inflate(self, uint64_t size) except -1:
-        """Like `take`, for compressed payload bytes."""
+        """Inflate compressed payload bytes behind the body's. Returns False if they fail the message."""
         cdef size_t offset = self.frame_size - self.frame_left
         self.done = True  # in case that there is no memory: then nothing more can be read
         valid = self.inflater.feed(self, self.at, size, self.key, offset, self.fin and size == self.frame_left)
@@ -332,8 +333,8 @@ cdef class FrameReader(Assembler):
         return valid
 
     cdef int reserve(self, uint64_t size) except -1:
-        """Make room in the body for `size` more bytes: at first for what was announced as far as it is safe to believe,
-        then doubling, so that many small fragments cost a copy of each byte or two at most."""
+        """Make room in the body for `size` more bytes: at first for what was announced, as far as it is safe to
+        believe. Then the room doubles, so that many small fragments cost a copy of each byte or two at most."""
         cdef uint64_t needed = self.body_size + size
         cdef uint64_t announced = self.body_size + self.frame_left
         cdef uint64_t room = max(needed, min(announced, UNPROVEN_ROOM), self.body_room * 2)
@@ -345,7 +346,7 @@ cdef class FrameReader(Assembler):
     # ---- What is complete ----------------------------------------------------------------------------------------
 
     cdef object end_frame(self):
-        """The current frame is complete: the event it makes, or None when its message goes on."""
+        """End the current frame. Returns its event's content, or None if its message goes on."""
         cdef bytes payload
         if self.opcode <= OPCODE_BINARY:
             return self.end_message() if self.fin else None
@@ -357,7 +358,7 @@ cdef class FrameReader(Assembler):
         return payload
 
     cdef object end_message(self):
-        """The message is complete: its str or bytes."""
+        """End the message, which is complete. Returns its str or bytes."""
         cdef uint8_t opcode = self.message_opcode
         if self.meter is not None and self.meter.dropping:
             return self.end_dropped()
@@ -372,7 +373,7 @@ cdef class FrameReader(Assembler):
         return message
 
     cdef object end_dropped(self):
-        """The message is complete, and dropped."""
+        """End the message, which is complete and dropped."""
         self.meter.dropping = False
         self.drop_message()
         self.event = DROPPED
@@ -380,14 +381,14 @@ cdef class FrameReader(Assembler):
         return ""
 
     cdef void drop_message(self) noexcept:
-        """Whatever the message has is taken, or not needed any more."""
+        """Let go of all that the message has: it is taken, or not needed any more."""
         self.drop_body()
         if self.compressed:
             self.compressed = False
             self.inflater.end()
 
     cdef object decode(self, const uint8_t* data, size_t size):
-        """The str of a text message's bytes; fails where they are not UTF-8 (section 8.1)."""
+        """Decode the bytes of a text message into a str. Fails if they are not UTF-8 (section 8.1)."""
         cdef size_t fault = 0
         text = decode_text(data, size, &fault)
         if text is None:
@@ -396,7 +397,7 @@ cdef class FrameReader(Assembler):
         return text
 
     cdef object parse_close(self, bytes payload):
-        """Read a close frame's payload: its reason. It ends the stream."""
+        """Read a close frame's payload, and return its reason. It ends the stream."""
         cdef int code
         cdef bint valid
         self.done = True
@@ -411,7 +412,7 @@ cdef class FrameReader(Assembler):
     # ---- Failure (section 7.1.7) ---------------------------------------------------------------------------------
 
     cdef object fail(self, int close_code, str error):
-        """The peer broke the protocol or a limit: nothing more is read."""
+        """Read nothing more: the peer broke the protocol or a limit."""
         self.stop()
         self.event = FAIL
         self.close_code = close_code
@@ -435,7 +436,7 @@ cdef class FrameReader(Assembler):
 
 
 def serialize(uint8_t opcode, const uint8_t[::1] payload not None):
-    """One final, unmasked frame, as a server sends it (section 5.2), of an `Opcode` and a bytes-like payload."""
+    """Make one final, unmasked frame, as a server sends it (section 5.2), of an `Opcode` and a bytes-like payload."""
     cdef uint8_t header[MAX_SERVER_HEADER]
     cdef size_t size = payload.shape[0]
     cdef size_t n = write_header(header, opcode, size)

@@ -1,7 +1,7 @@
 """The opening handshake on the server's side (RFC 6455 section 4.2): RequestHead -> response bytes. Sans-I/O.
 
 Owns every check that the RFC asks of an upgrade request, and the choice of a subprotocol; extensions.py chooses an
-extension. It knows no path, no Origin policy and no handler: whoever holds the connection reads the head and sends the
+extension. It knows no path, no Origin policy and no handler: the holder of the connection reads the head and sends the
 result.
 """
 
@@ -28,7 +28,7 @@ cdef str WHITESPACE = " \t"         # OWS of RFC 9110 section 5.6.3
 
 cdef object quoted_pair = re.compile(r"\\(.)")  # RFC 9110 section 5.6.4
 
-# What a character may be part of.
+# The parts of a header that a character may belong to.
 cdef enum:
     TOKEN = 1                       # token, RFC 9110 section 5.6.2
     HOST = 2                        # uri-host [":" port], RFC 9110 section 7.2
@@ -53,7 +53,7 @@ allow(b"AQgw", BASE64_LAST)
 
 
 cdef bint are(const uint8_t* data, size_t size, uint8_t what) noexcept:
-    """Whether all these bytes may be part of it, and there are any."""
+    """True if there are bytes, and all of them may be part of `what`."""
     cdef size_t i
     for i in range(size):
         if data[i] >= 128 or not part_of[data[i]] & what:
@@ -62,7 +62,7 @@ cdef bint are(const uint8_t* data, size_t size, uint8_t what) noexcept:
 
 
 def is_token(str value not None):
-    """Whether it is a token, as names of subprotocols and extensions are."""
+    """True if it is a token, as names of subprotocols and extensions are."""
     cdef Py_UCS4 each
     for each in value:
         if each >= 128 or not part_of[each] & TOKEN:
@@ -73,7 +73,7 @@ def is_token(str value not None):
 # ---- Requests --------------------------------------------------------------------------------------------------------
 
 def wants_upgrade(RequestHead head not None):
-    """Whether the request asks for the WebSocket protocol (section 4.2.1, item 3)."""
+    """True if the request asks for the WebSocket protocol (section 4.2.1, item 3)."""
     return head.lists(b"Upgrade", b"websocket")
 
 
@@ -163,7 +163,7 @@ cdef int check_upgrade(RequestHead head, Span* key) except -1:
 
 
 cdef bint is_key(Span key) noexcept:
-    """Whether it is the base64 of 16 bytes: 21 characters, one that carries 2 bits more, and the padding."""
+    """True if it is the base64 of 16 bytes: 21 characters, one that carries 2 bits more, and the padding."""
     return (
         key.size == KEY_SIZE
         and are(key.data, 21, BASE64)
@@ -175,7 +175,7 @@ cdef bint is_key(Span key) noexcept:
 # ---- Responses -------------------------------------------------------------------------------------------------------
 
 cdef bytes response(Span key, str extensions, str subprotocol):
-    """The response that opens the connection (section 4.2.2)."""
+    """Make the response that opens the connection (section 4.2.2)."""
     digest = sha1(key.data[:key.size] + GUID, usedforsecurity=False).digest()
     end = "" if extensions is None else f"\r\nSec-WebSocket-Extensions: {extensions}"
     if subprotocol is not None:
@@ -186,7 +186,7 @@ cdef bytes response(Span key, str extensions, str subprotocol):
 # ---- What a client offers --------------------------------------------------------------------------------------------
 
 def parse_subprotocols(str value not None):
-    """The names in a Sec-WebSocket-Protocol header, which is 1#token (section 11.3.4), in the client's order.
+    """List the names in a Sec-WebSocket-Protocol header, which is 1#token (section 11.3.4), in the client's order.
 
     Args:
         value: The header's value; of several headers, the values joined with commas.
@@ -205,7 +205,7 @@ def parse_subprotocols(str value not None):
 
 
 def parse_extensions(str value not None):
-    """The offers in a Sec-WebSocket-Extensions header, in the client's order (section 9.1).
+    """List the offers in a Sec-WebSocket-Extensions header, in the client's order (section 9.1).
 
     Args:
         value: The header's value; of several headers, the values joined with commas.
@@ -217,7 +217,7 @@ def parse_extensions(str value not None):
         HandshakeError: 400, the value does not follow the grammar.
     """
     offers = []
-    # Splitting cannot cut a quoted string apart that is valid here: its content must be a token.
+    # Splitting cannot cut a valid quoted string apart: its content must be a token.
     for element in value.split(","):
         name, *params = element.split(";")
         if params or name.strip(WHITESPACE):  # a list may have empty elements
@@ -228,7 +228,7 @@ def parse_extensions(str value not None):
 
 
 cdef tuple parse_param(str text):
-    """extension-param = token [ "=" (token / quoted-string) ]"""
+    """Parse extension-param = token [ "=" (token / quoted-string) ] (section 9.1)."""
     name, equals, argument = text.partition("=")
     if not equals:
         return extension_token(name), None

@@ -3,9 +3,9 @@
 Owns the limits on a head, the forms of a request target, and the way to a header field. What the fields of an opening
 handshake must be is handshake.pyx's.
 
-httptools (llhttp, strict) is the judge of the bytes. Behind the request line, what it accepts has no bare CR or LF, no
-obsolete line folding, no space before a colon and only tokens as names, so the head is then simply the lines between
-CRLFs. Fields are looked for where they stand: an opening handshake needs no object for any of them.
+httptools (llhttp, strict) is the judge of the bytes. Behind the request line it accepts no bare CR or LF, no obsolete
+line folding, no space before a colon, and no names but tokens. So the head is then simply the lines between CRLFs.
+Fields are looked for where they stand: an opening handshake needs no object for any of them.
 """
 
 cimport cython
@@ -49,7 +49,7 @@ cdef class RequestHead:
 
     @property
     def method(self):
-        """As it was sent: methods are case-sensitive."""
+        """The method as it was sent: methods are case-sensitive."""
         return text_of(self.method_span)
 
     @property
@@ -59,7 +59,7 @@ cdef class RequestHead:
 
     @property
     def version(self):
-        """Of HTTP: "1.1" or "1.0"."""
+        """The version of HTTP: "1.1" or "1.0"."""
         return "1.1" if self.is_1_1 else "1.0"
 
     @property
@@ -89,7 +89,7 @@ cdef class RequestHead:
         return False
 
     cdef int only(self, bytes name, Span* value) except -1:
-        """The value of a field that must be there exactly once."""
+        """Find the value of a field that must be there exactly once."""
         cdef uint32_t line = 0
         cdef Span another
         if not self.find(name, &line, value):
@@ -99,7 +99,7 @@ cdef class RequestHead:
         return 0
 
     cpdef str joined(self, bytes name):
-        """The values of all fields of that name as one list (RFC 9110 section 5.3); None: there is none."""
+        """Join the values of all fields of that name as one list (RFC 9110 section 5.3); None: there is none."""
         cdef uint32_t line = 0
         cdef Span value
         if not self.find(name, &line, &value):
@@ -110,7 +110,7 @@ cdef class RequestHead:
         return text
 
     cpdef bint lists(self, bytes name, bytes token) except -1:
-        """Whether a list field, which may come in several lines, has this token."""
+        """True if a list field, which may come in several lines, has this token."""
         cdef uint32_t line = 0
         cdef Span value, element
         cdef const uint8_t* at
@@ -130,7 +130,7 @@ cdef class RequestHead:
         return False
 
     cpdef bint announces_body(self) except -1:
-        """Whether bytes behind the head belong to the request (RFC 9112 section 6.3)."""
+        """True if bytes behind the head belong to the request (RFC 9112 section 6.3)."""
         cdef uint32_t line = 0
         cdef Span value
         cdef size_t i
@@ -148,7 +148,7 @@ cdef class RequestHead:
 cdef class HeadReader:
     """Reads the head of one request from bytes that may be split anywhere.
 
-    What is malformed is refused with the first chunk that shows it. Bytes behind the head are never looked at.
+    A malformed head is refused with the first chunk that shows it. Bytes behind the head are never looked at.
 
     Args:
         max_size: Bytes that the head may have, its last empty line included.
@@ -168,7 +168,7 @@ cdef class HeadReader:
 
     @property
     def held(self):
-        """Bytes of memory that a head takes which is not complete."""
+        """Bytes of memory that an incomplete head takes."""
         return 0 if self.begun is None else self.begun.__alloc__()
 
     def __init__(self, size_t max_size=16384, size_t max_headers=100):
@@ -216,7 +216,7 @@ cdef class HeadReader:
         return split(data if self.begun is None else bytes(self.begun[:end]), self.max_headers)
 
     cdef bytes skip_empty_lines(self, bytes data):
-        """Without the empty lines that may precede a request line (RFC 9112 section 2.2)."""
+        """Remove the empty lines that may precede a request line (RFC 9112 section 2.2)."""
         cdef bytes found = data.lstrip(b"\r\n")
         if len(found) != len(data):
             self.skipped += len(data) - len(found)
@@ -239,7 +239,7 @@ cdef class HeadReader:
 
 
 def parse_head(bytes raw not None):
-    """The head again from `RequestHead.raw`: keeping only the bytes takes less memory than keeping the parsed head.
+    """Parse the head again from `RequestHead.raw`: the bytes alone take less memory than the parsed head.
 
     Raises:
         HandshakeError: `raw` is malformed.
@@ -257,8 +257,8 @@ cdef bint begins_with_head(const uint8_t* data, size_t size) noexcept:
 
 
 cdef size_t end_of_head(const uint8_t* data, size_t known, size_t size, size_t limit) noexcept:
-    """Bytes up to and with the first empty line, or 0: it is not there within `limit`. `known` bytes were looked at
-    before."""
+    """Count the bytes up to and with the first empty line; 0: it is not there within `limit`. `known` bytes were looked
+    at before."""
     cdef const uint8_t* at = data + (known - 3 if known > 3 else 0)
     cdef const uint8_t* stop = data + min(size, limit)
     while at + 4 <= stop:
@@ -316,13 +316,13 @@ cdef int split_request_line(RequestHead head, const uint8_t* line, size_t size) 
 
 
 cdef size_t line_end(const uint8_t* data, size_t at, size_t size) noexcept:
-    """Where the line that begins at `at` ends."""
+    """Find the end of the line that begins at `at`."""
     cdef const uint8_t* found = <const uint8_t*>memchr(data + at, c"\r", size - at)
     return size if found == NULL else found - data
 
 
 cdef Span stripped(const uint8_t* data, size_t size) noexcept:
-    """Without the whitespace around it (OWS of RFC 9110 section 5.6.3)."""
+    """Remove the whitespace around a value (OWS of RFC 9110 section 5.6.3)."""
     while size and (data[0] == c" " or data[0] == c"\t"):
         data += 1
         size -= 1
@@ -332,8 +332,8 @@ cdef Span stripped(const uint8_t* data, size_t size) noexcept:
 
 
 cdef bint same_letters(const uint8_t* data, bytes wanted) noexcept:
-    """Whether these bytes are `wanted` in any case: ASCII letters, which nothing else becomes with that bit set, and
-    hyphens, which only CR does, and that is in no name and no value."""
+    """True if these bytes are `wanted` in any case. It has ASCII letters, which nothing else becomes with bit 0x20 set;
+    and hyphens, which only CR becomes, and that is in no name and no value."""
     cdef const uint8_t* other = <const uint8_t*>PyBytes_AS_STRING(wanted)
     cdef Py_ssize_t i
     for i in range(len(wanted)):
@@ -349,7 +349,7 @@ cdef str text_of(Span span):
 # ---- Request targets -------------------------------------------------------------------------------------------------
 
 def split_target(str target not None):
-    """The path, still percent-encoded, and the query of a request target.
+    """Split a request target into the path, still percent-encoded, and the query.
 
     Args:
         target: In origin-form ("/ws?a=1") or absolute-form ("http://host/ws"), RFC 9112 section 3.2.
@@ -379,7 +379,7 @@ def authority_of(str target not None):
 
 
 cpdef str path_of(str target):
-    """The path to route a request target by: percent-decoded as UTF-8 with errors replaced, without the query."""
+    """Find the path to route a request target by: percent-decoded as UTF-8 with errors replaced, without the query."""
     cdef Py_UCS4 each
     if target.startswith("/"):
         for each in target:
@@ -408,5 +408,5 @@ def route_of(str target not None):
 # ---- Error texts -----------------------------------------------------------------------------------------------------
 
 cpdef str shown(str value):
-    """A peer's value for an error text: quoted, shortened, and with nothing but printable ASCII."""
+    """Write a peer's value for an error text: quoted, shortened, and with nothing but printable ASCII."""
     return ascii(value) if len(value) <= MAX_SHOWN else ascii(value[:MAX_SHOWN]) + "..."

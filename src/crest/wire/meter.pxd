@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 
-# What happens to what comes over a rate.
+# What happens to a message, or other traffic, that comes over a rate.
 cdef enum Excess:
     FAIL_CONNECTION
     DROP            # the message is discarded, whole
@@ -22,7 +22,7 @@ cdef class Meter:
     cdef Rates rates
     cdef double messages, bytes     # tokens
     cdef uint32_t since             # when they were counted, in milliseconds modulo 2**32
-    cdef uint8_t out_of_messages    # those were what the last refusal was for
+    cdef uint8_t out_of_messages    # the last refusal was for want of messages' tokens
     cdef uint8_t excess             # an Excess: that of the rates, at first
     cdef uint8_t dropping           # the message that comes is over the rate: nothing of it counts any more
 
@@ -47,15 +47,15 @@ cdef inline bint takes(Meter meter, double messages, double bytes) noexcept:
 
 
 cdef inline bint is_used_up(Meter meter, bint within) noexcept:
-    """True if what comes next is to wait for tokens; `within` a message, it needs none of messages."""
+    """True if the next bytes must wait for tokens. `within` a message they need no token of messages."""
     return meter.excess == WAIT and ((meter.messages < 1 and not within) or meter.bytes <= 0)
 
 
 cdef inline uint32_t head_size(uint64_t payload) noexcept:
-    """Bytes of a client's frame header in its shortest encoding, with the masking key (RFC 6455 section 5.2)."""
+    """Count the bytes of a client's frame header, shortest encoding, with its masking key (RFC 6455 section 5.2)."""
     return 6 if payload < 126 else 8 if payload < 0x10000 else 14
 
 
 cdef inline bint takes_message(Meter meter, uint64_t size) noexcept:
-    """The same for a message of one frame."""
+    """True if a message of one frame may come, of `size` payload bytes; then its tokens are taken."""
     return takes(meter, 1, head_size(size) + size)

@@ -13,9 +13,9 @@ What has no tokens fails the connection; or its message is dropped, and costs no
 nevertheless, and nothing more is read until the tokens that it owes have come (`Excess`). A control frame can not be
 dropped: where messages are, it owes its tokens, up to what may come at once.
 
-Payload is counted as it comes, not as it is announced, so a long message may take as long as its bytes need.
-It is metered by the chunk, before it is looked at: of a text that is both not UTF-8 and past the bytes a second, where
-a chunk ends can decide whether 1007 or 1008 fails it; never whether one does.
+Payload is counted as it comes, not as it is announced, so a long message may take as long as its bytes need. It is
+metered by the chunk, before it is looked at. A text may be both not UTF-8 and past the bytes a second: then the end of
+a chunk can decide whether 1007 or 1008 fails it, but never whether one does.
 """
 
 cimport cython
@@ -53,11 +53,11 @@ cdef class Rates:
 @cython.final
 @cython.no_gc  # Rates refer to nothing but tuples of numbers
 cdef class Meter:
-    """What one client may still send; everything at first.
+    """Counts what one client may still send; a whole burst at first.
 
     Args:
         rates: of the server.
-        now: milliseconds modulo 2**32, as for `refill`.
+        now: milliseconds modulo 2**32, by the clock that `refill` is told.
     """
 
     def __cinit__(self, Rates rates not None, uint32_t now=0):
@@ -67,22 +67,22 @@ cdef class Meter:
         self.excess = rates.excess
 
     cpdef void refill(self, uint32_t now) noexcept:
-        """Something has come, at this time."""
+        """Add the tokens of the time until now, up to the burst: something has come."""
         cdef uint32_t gone = now - self.since
         self.since = now
         self.messages = filled(self.messages, gone * self.rates.messages, self.rates.messages_at_once)
         self.bytes = filled(self.bytes, gone * self.rates.bytes, self.rates.bytes_at_once)
 
     cpdef void excuse(self, uint32_t now) noexcept:
-        """Nobody read until now. What comes next may be what the client sent meanwhile, all of it within its rate: it
-        gets the tokens of that time without an upper bound."""
+        """Add the tokens of a time in which the client was not read, without an upper bound. What comes next may be
+        what it sent meanwhile, all of it within its rate."""
         cdef uint32_t gone = now - self.since
         self.since = now
         self.messages += gone * self.rates.messages
         self.bytes += gone * self.rates.bytes
 
     cdef bint takes_frame(self, uint8_t opcode, bint fin, uint64_t size) noexcept:
-        """A frame's header has come: whether it may."""
+        """True if a frame with this header may come."""
         if opcode == OPCODE_CLOSE:
             return True
         if opcode > OPCODE_CLOSE:
@@ -92,17 +92,17 @@ cdef class Meter:
         return takes(self, opcode != OPCODE_CONTINUATION or not (size or fin), head_size(size))
 
     cdef bint takes_payload(self, uint8_t opcode, uint64_t size) noexcept:
-        """So many bytes of a frame's payload have come: whether they may."""
+        """True if so many bytes of a frame's payload may come."""
         if opcode >= OPCODE_CLOSE:
             return opcode == OPCODE_CLOSE or self.takes_control(0, size)
         return self.dropping or takes(self, 0, size)
 
     cdef bint takes_inflated(self, uint64_t size) noexcept:
-        """True if so many bytes may have come of compressed payload."""
+        """True if compressed payload may inflate to so many bytes."""
         return self.dropping or not self.rates.count_inflated or takes(self, 0, size)
 
     cdef bint takes_control(self, double messages, double bytes) noexcept:
-        """True if something may have come that is no part of a message."""
+        """True if something may come that is no part of a message."""
         if takes(self, messages, bytes):
             return True
         if self.excess != DROP or self.messages - messages < -self.rates.messages_at_once \
@@ -140,5 +140,5 @@ cdef class Meter:
 
 
 cdef inline double filled(double level, double gain, double most) noexcept:
-    """The level of a bucket that takes in `gain`; what it has over `most`, by `excuse`, it keeps."""
+    """Return the level of a bucket that takes in `gain`. What it has over `most`, by `excuse`, it keeps."""
     return level if level >= most else min(level + gain, most)

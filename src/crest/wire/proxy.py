@@ -1,8 +1,8 @@
-"""The PROXY protocol's header, by which a proxy says whom a connection comes from: versions 1 and 2 of HAProxy's
+"""The PROXY protocol's header, by which a proxy says where a connection comes from: versions 1 and 2 of HAProxy's
 specification (https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt). Sans-I/O.
 
-It stands before anything else on the connection, once. Whether it is expected, and from whom, is for the caller to
-know: that must never be guessed from what comes.
+It stands before anything else on the connection, once. Whether it is expected, and from which peers, is for the caller
+to know: that must never be guessed from the bytes that come.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class ProxyHeader:
     """Reads the header of one connection.
 
     Attributes:
-        complete: Whether it has come as a whole.
-        source: Address and port of the client. None as long as it is not complete; and if the proxy names none: the
-            connection is its own (a health check), or the client has no address of IP.
-        tls: Whether the client speaks TLS with the proxy, which version 2 may say.
+        complete: True once the header has come as a whole.
+        source: Address and port of the client. None until the header is complete; and if the proxy names none: the
+            connection is its own (a health check), or the client has no IP address.
+        tls: True if the client speaks TLS with the proxy, which version 2 may say.
     """
 
     __slots__ = ("_data", "_size", "complete", "source", "tls")
@@ -67,14 +67,14 @@ class ProxyHeader:
 
     @property
     def begun(self) -> bool:
-        """Whether any of it has come."""
+        """True if any of it has come."""
         return bool(self._data)
 
     def feed(self, data: bytes) -> int:
-        """Read what has come, 1 byte or more. Returns how many bytes of it belong to the header: until then, all.
+        """Read the bytes that have come, 1 or more. Returns how many belong to the header: all, until it is complete.
 
         Raises:
-            MalformedHeader: Nothing more can be made of it.
+            MalformedHeader: They are no header, nor the beginning of one.
         """
         before = len(self._data)
         self._data += data[: LONGEST - before]
@@ -91,7 +91,7 @@ class ProxyHeader:
         return self._size - before
 
     def _find_size(self) -> int | None:
-        """Bytes of the whole header; None if it takes more to know."""
+        """Find the bytes of the whole header; None if it takes more to know."""
         data = self._data
         if data[: len(PREFIX)] == PREFIX[: len(data)]:
             end = data.find(b"\n", 0, LONGEST_LINE)
@@ -133,7 +133,7 @@ def _parse_line(line: bytes) -> Source | None:
 
 
 def _parse_binary(header: bytes) -> tuple[Source | None, bool]:
-    """The source, and whether it speaks TLS."""
+    """Find the source, and True if it speaks TLS."""
     version, command = divmod(header[12], 16)
     family, transport = divmod(header[13], 16)
     if version != VERSION:
@@ -156,8 +156,8 @@ def _parse_binary(header: bytes) -> tuple[Source | None, bool]:
 
 
 def _check_values(header: bytes, at: int) -> bool:
-    """Go through what follows the addresses: each a type, the length of a value, and the value. Returns whether one
-    says that the client speaks TLS."""
+    """Check the values that follow the addresses: each is a type, the length of a value, and the value. Returns True if
+    one says that the client speaks TLS."""
     tls = False
     if len(header) < at:
         raise MalformedHeader("shorter than its addresses")
@@ -175,7 +175,7 @@ def _check_values(header: bytes, at: int) -> bool:
 
 
 def _check_sum(header: bytes, value: int, end: int) -> None:
-    """Section 2.2.3: the checksum of the header, in which the checksum itself counts as zeros."""
+    """Check the checksum of the header, in which the checksum itself counts as zeros (section 2.2.3)."""
     if end - value != 4:
         raise MalformedHeader(f"a checksum of {end - value} bytes")
     if crc32c(header[:value] + bytes(4) + header[end:]) != int.from_bytes(header[value:end], "big"):
@@ -183,7 +183,7 @@ def _check_sum(header: bytes, value: int, end: int) -> None:
 
 
 def crc32c(data: bytes) -> int:
-    """Castagnoli's CRC (RFC 3720 appendix B.4)."""
+    """Compute Castagnoli's CRC (RFC 3720 appendix B.4)."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = crc >> 8 ^ _CRC_OF_BYTE[(crc ^ byte) & 0xFF]
@@ -200,5 +200,5 @@ _CRC_OF_BYTE = [_crc_of(byte) for byte in range(256)]
 
 
 def _plain(address: IPv4Address | IPv6Address) -> str:
-    """The address as text, an IPv4 address also where it is mapped into IPv6."""
+    """Write the address as text, an IPv4 address also where it is mapped into IPv6."""
     return str(getattr(address, "ipv4_mapped", None) or address)
