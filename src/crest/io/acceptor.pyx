@@ -32,11 +32,11 @@ cdef class Acceptor(Pollable):
 
     Args:
         poller: of the loop that serves them.
-        fd: a socket that listens and does not block; whoever made it closes it, after `close`.
-        turn, site: as for a `Protocol`.
-        receive: `receive(fd, peername)` decides first. It returns the site of this connection; or None, and the
-            descriptor is its own then, to serve or to close. None: there is nothing to decide. `site.drop()` is called
-            for a connection that can not be served.
+        fd: a socket that listens and does not block; its maker closes it, after `close`.
+        turn, site: arguments of each `Protocol`.
+        receive: `receive(fd, peername)` is asked first about each connection. It returns the site of the connection.
+            Or it returns None: then it owns the descriptor, to serve or to close. If `receive` is None, `site` serves
+            all connections. `site.drop()` is called if a connection that got its site from `receive` can not be served.
     """
 
     cdef Poller poller
@@ -68,7 +68,7 @@ cdef class Acceptor(Pollable):
         return 0
 
     def close(self):
-        """Accept no more. Connections that the kernel still holds are its to refuse, when the socket is closed."""
+        """Accept no more. The kernel refuses the connections that it still holds, when the socket is closed."""
         if self.fd >= 0:
             self.poller.release(self)
             self.fd = -1
@@ -121,6 +121,6 @@ cdef class Acceptor(Pollable):
 
 
 cdef object peername(const crest_address* peer):
-    """Address and port; None without an address, as of a Unix socket."""
+    """Return address and port; None without an address, as of a Unix socket."""
     cdef char text[CREST_ADDRESS_TEXT]
     return (text.decode(), peer.port) if crest_address_text(peer, text) else None

@@ -1,4 +1,4 @@
-# What users pass; see arguments.pyx.
+# Arguments that the application passes; see arguments.pyx.
 
 cdef extern from "Python.h":
     bint PyUnicode_CheckExact(object text) noexcept
@@ -13,7 +13,7 @@ cdef bytes as_bytes(str method, object data)
 
 
 cdef inline const char* utf8_of(object text, Py_ssize_t* size) except NULL:
-    """The UTF-8 of a str that is no subclass's, in memory of its own."""
+    """Return the UTF-8 of an exact `str`, in memory that the `str` owns."""
     if PyUnicode_IS_COMPACT_ASCII(text):
         size[0] = PyUnicode_GET_LENGTH(text)
         return <const char*>PyUnicode_DATA(text)

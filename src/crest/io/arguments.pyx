@@ -1,7 +1,7 @@
 """Arguments of `send`, `broadcast` and `close`: their bytes, or an error that says what to pass instead.
 
-Of a subclass a copy is made that is none: crest keeps what waits to be sent, and an object with methods of its own
-could call crest when it is let go of, in the middle of anything.
+An instance of a subclass is copied to an exact `str` or `bytes`. crest keeps what waits to be sent. An object with
+methods of its own could call crest when it is let go of, in the middle of anything.
 """
 
 from crest.wire.rfc6455 cimport MAX_CLOSE_REASON, is_wire_close_code
@@ -13,7 +13,7 @@ cdef extern from "Python.h":
 
 
 cdef str as_text(str method, text):
-    """A text as a str that is no subclass's: itself, or a copy."""
+    """Return a text as an exact `str`: itself, or a copy."""
     if PyUnicode_CheckExact(text):
         return text
     if not PyUnicode_Check(text):
@@ -22,7 +22,7 @@ cdef str as_text(str method, text):
 
 
 cdef bytes as_bytes(str method, data):
-    """A bytes-like object as bytes that are no subclass's: itself, or a copy."""
+    """Return a bytes-like object as exact `bytes`: itself, or a copy."""
     if type(data) is bytes:
         return data
     try:

@@ -27,7 +27,7 @@ cdef enum State:
     CLOSING         # a close frame has been sent or will be: nothing more is accepted
     CLOSED          # the transport is gone
 
-# What happens when more than `max_backlog` bytes would wait for a peer.
+# What to do when more than `max_backlog` bytes would wait for a peer.
 cdef enum Policy:
     CLOSE_CONNECTION
     DROP_NEWEST
@@ -35,7 +35,7 @@ cdef enum Policy:
     LATEST
 
 cdef class Owner(Deadline):
-    """Whom an outbox tells, and asks to end the connection: the connection's Protocol."""
+    """The connection's Protocol, as its outbox knows it: it is told of events, and asked to end the connection."""
     cdef int close(self, int code, str reason) except -1
     cdef int fail(self, int code, str error) except -1
     cdef int drained(self) except -1
@@ -50,7 +50,7 @@ cdef class Feed(Pending):
     cdef Turn turn
     cdef readonly uint64_t max_backlog
     cdef readonly uint8_t policy            # a Policy
-    cdef uint64_t start                     # up to here everyone has everything, or has it among its pieces
+    cdef uint64_t start                     # up to here each outbox has everything, or has it among its pieces
     cdef uint64_t end
     cdef uint64_t posted                    # bytes of calls that wait: from other threads, or from within sections
     cdef int join(self, Backlog outbox) except -1
@@ -66,11 +66,11 @@ cdef class Backlog(Pieces):
     cdef uint32_t slot          # in the fan-out
     cdef int fd                 # -1: everything goes through the transport
     cdef uint32_t handed        # bytes that the transport has, at most
-    # Flags are bytes, here and below the size of an idle connection: a bint has four.
+    # Flags are bytes, here and in subclasses: a bint has four, and this is part of the size of an idle connection.
     cdef uint8_t state
     cdef uint8_t blocked        # the transport has bytes queued: it will say when they are gone
     cdef uint8_t overflowed
-    cdef uint8_t lagging        # keyed broadcasts pass it by, see latest.pyx
+    cdef uint8_t lagging        # it does not get keyed broadcasts for now, see latest.pyx
     cdef Owner owner
     cdef Feed feed
     cdef readonly uint64_t dropped      # messages, by the policy

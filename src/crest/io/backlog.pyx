@@ -1,11 +1,11 @@
 """What waits for a peer that reads slowly: the bound on it, the policy, and the frames that may still be dropped.
 
-A `Backlog` is a queue of frames with a bound. Whose queue it is, an `Owner`, ends the connection where the policy says
-so. Broadcasts stand in the `Feed` until they are pulled in: where they do not fit, the policy decides alike.
+A `Backlog` is a queue of frames with a bound. Its `Owner` ends the connection where the policy says so. Broadcasts
+stand in the `Feed` until they are pulled in. Where they do not fit, the policy decides about them, too.
 
-A frame of which bytes are sent must be sent whole, or the peer could not read what follows. So `begun` says how much of
-the queue's head belongs to one. It is found by walking over the headers of what a send has taken, only when that was
-not everything: a queue that empties in one go never walks.
+Once bytes of a frame are sent, the whole frame must be sent, or the peer could not read what follows. `begun` is the
+number of bytes at the queue's head that belong to such a frame. A walk over the headers of what a send has taken finds
+it. Only a send that did not take everything needs that: a queue that empties in one go never walks.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -37,11 +37,11 @@ cdef class Owner(Deadline):
         raise NotImplementedError
 
     cdef int drained(self) except -1:
-        """The kernel has taken everything; told once for each `tell_drained`."""
+        """Hear that the kernel has taken everything; called once for each `tell_drained`."""
         raise NotImplementedError
 
     cdef int call_soon(self, object callback) except -1:
-        """Have the loop call it, as if for an event of this connection, whoever's turn it is."""
+        """Have the loop call `callback` in this connection's context, whichever connection is being served now."""
         raise NotImplementedError
 
     cdef int abort(self) except -1:
@@ -53,13 +53,13 @@ cdef class Owner(Deadline):
         raise NotImplementedError
 
     cdef uint64_t max_backlog(self, uint64_t usual) noexcept:
-        """Return how many bytes may wait for the peer, if that is not as usual."""
+        """Return how many bytes may wait for the peer; `usual` unless this connection has a limit of its own."""
         return usual
 
 
 cdef class Feed(Pending):
     cdef int join(self, Backlog outbox) except -1:
-        """The outbox gets what is published from now on. MemoryError: it gets nothing."""
+        """Give the outbox what is published from now on. MemoryError: it gets nothing."""
         raise NotImplementedError
 
     cdef int catch_up(self, Backlog outbox) except -1:
@@ -67,20 +67,20 @@ cdef class Feed(Pending):
         raise NotImplementedError
 
     cdef int leave(self, Backlog outbox) except -1:
-        """The outbox gets what was published before, and nothing more. It never fails."""
+        """Give the outbox what was published before, and nothing more. This never fails."""
         raise NotImplementedError
 
     cdef size_t refill(self, Backlog outbox) except? 0:
-        """Queue some of what has passed a lagging outbox by; returns how many bytes."""
+        """Queue some of what a lagging outbox lacks; returns how many bytes."""
         raise NotImplementedError
 
     cdef uint64_t lag(self, Backlog outbox) except? 0:
-        """Bytes that have passed an outbox by, and will come."""
+        """Count the bytes that an outbox lacks and will still get."""
         raise NotImplementedError
 
 
 cdef class Backlog(Pieces):
-    """What waits to be sent on one connection."""
+    """The frames that wait to be sent on one connection."""
 
     cdef int stop(self) except -1:
         """Accept no more; what was accepted, broadcasts of this turn included, still goes out."""
@@ -90,22 +90,23 @@ cdef class Backlog(Pieces):
         return 0
 
     cdef size_t waiting(self) noexcept:
-        """Bytes that were queued and not taken by the kernel, as far as is known."""
+        """Count the bytes that were queued and not taken by the kernel, as far as is known."""
         return self.queued + self.handed
 
     cdef Budget budget(self):
         return self.feed.turn.budget
 
     cdef size_t beneath(self) noexcept:
-        """Bytes that another transport has, below one that has some."""
+        """Return the bytes that may wait in a transport below the connection's own, while that one holds some."""
         return 0
 
     cdef size_t held(self) noexcept:
-        """Bytes that what was handed to the transport takes."""
+        """Return the bytes of memory that what was handed to the transport takes."""
         return self.handed + self.beneath() if self.handed else 0
 
     cdef bint leaves(self, size_t unsent) except -1:
-        """So much of what was handed to the transport is left. Whether that is less than was known."""
+        """Note that the transport still holds `unsent` bytes. True if that is less of what it was handed than was known
+        before."""
         cdef size_t held = self.held()
         if unsent >= self.handed:
             return False
@@ -114,7 +115,7 @@ cdef class Backlog(Pieces):
         return True
 
     cdef int forget_handed(self) except -1:
-        """The transport has nothing of this any more."""
+        """Note that the transport holds nothing of what it was handed any more."""
         self.budget().give(self.held())
         self.handed = 0
         return 0
@@ -132,14 +133,14 @@ cdef class Backlog(Pieces):
         return limit - min(limit, <uint64_t>self.waiting())
 
     cdef bint has_room(self, size_t needed) except -1:
-        """Whether a frame fits into the backlog; the oldest may have to make way for it. What the transport has is out
-        of reach for that: it counts as sent."""
+        """True if a frame fits into the backlog. With DROP_OLDEST the oldest frames make way for it. What the transport
+        has can not be dropped, so there it counts as sent."""
         if self.feed.policy == DROP_OLDEST:
             return self.make_way(needed, self.limit(), &self.dropped)
         return needed <= self.left()
 
     cdef int overflow(self, uint64_t messages) except -1:
-        """So many messages did not fit: the backlog policy decides."""
+        """Let the backlog policy decide what follows from `messages` that did not fit."""
         if not (self.drops() or self.overflowed or self.owner is None):
             # Handlers run from the loop, never within a send or a broadcast.
             self.owner.call_soon(self._close_overflowed)
@@ -149,11 +150,12 @@ cdef class Backlog(Pieces):
         return 0
 
     def _log_fields(self):
-        """What lines of the log about this have as fields: a dict for `extra`, or None. The floor above knows."""
+        """Return the fields of log lines about this connection: a dict for `extra`, or None. The floor above overrides
+        this."""
         return None
 
     cdef int cut_short(self, BaseException error) except -1:
-        """Cut the connection: what it is to be sent can not be, most often for want of memory."""
+        """Cut the connection: what waits for its peer can not be sent, most often for want of memory."""
         self._cut_off()
         try:
             logger.error(
@@ -170,24 +172,27 @@ cdef class Backlog(Pieces):
     # ---- What the budget asks for --------------------------------------------------------------------------------
 
     def _burden(self):
-        """Bytes that wait for the peer."""
+        """Count the bytes that wait for the peer."""
         return self.waiting() + (self.feed.lag(self) if self.lagging else 0)
 
     def _precedence(self):
-        """The greater goes first: those that are to be closed for their slowness anyway, then for whom most waits."""
+        """Return a sort key: the budget sheds the greatest first. Those that are to be closed for their slowness anyway
+        come before those for which most waits."""
         return self.overflowed, self._burden()
 
     def _shed(self):
-        """End the connection. Of what waits only the rest of a frame that has begun stays, copied, for it may be the
-        end of something large. Whom that would not free of most, or whose close frame is among what waits, is cut
-        off: else everybody had to go where none has much."""
+        """End the connection. Only the rest of a frame that has begun stays queued, as a copy: what it refers to may be
+        large.
+
+        A connection that this would not free of most of its bytes, or whose close frame waits, is cut off. Else all
+        connections had to go where none has much."""
         cdef bytes rest
         cdef uint64_t burden = self._burden()
         cdef bint closing = self.state != OPEN
         if self.owner is not None:
             # Handlers run from the loop's calls for this connection.
             self.owner.call_soon(partial(self._close_shed, burden))
-        self.overflowed = True  # whoever closes it meanwhile leaves it to that
+        self.overflowed = True  # start_closing() then sends no close frame, but leaves that to _close_shed()
         self.stop()
         self.make_way(0, self.begun, &self.dropped)
         if closing or self.begun > MOST_REST or self.held() + self.begun > burden // 2:
@@ -201,7 +206,7 @@ cdef class Backlog(Pieces):
             self.own = None  # the close frame gets a small block, not one twice as large as this
 
     def _cut_off(self):
-        """Forget all that waits, the rest of what had begun, and cut the connection."""
+        """Forget all that waits, the rest of a frame that has begun included, and cut the connection."""
         self.fd = -1
         self.stop()
         self.dropped += self.begun > 0
@@ -218,7 +223,7 @@ cdef class Backlog(Pieces):
     # ---- Frames -----------------------------------------------------------------------------------------------------
 
     cdef int sent(self, size_t size) except -1:
-        """The first `size` bytes are sent."""
+        """Take the first `size` bytes, which are sent, from the queue."""
         cdef Walk walk
         if size == self.queued:
             self.begun = 0
@@ -234,11 +239,11 @@ cdef class Backlog(Pieces):
         return Pieces.discard(self)
 
     cdef bint make_way(self, size_t needed, uint64_t limit, uint64_t* dropped) except -1:
-        """Drop the oldest frames, and add to `dropped` how many, until the queue has room for `needed` bytes within
-        `limit`; False, and nothing is dropped, if it never would.
+        """Drop the oldest frames until the queue has room for `needed` bytes within `limit`, and add their number to
+        `dropped`. False if it would never have room: then nothing is dropped.
 
-        A peer that reads again must see that this side is alive: the newest ping and the newest pong stay, if there is
-        room for them (RFC 6455 section 5.5.3: who is behind may answer the last ping only)."""
+        A peer that reads again must see that this side is alive. So the newest ping and the newest pong stay, if there
+        is room for them. Older ones need not (RFC 6455 section 5.5.3: an endpoint may answer the last ping only)."""
         cdef Walk walk
         cdef Controls controls
         cdef size_t excess, size
@@ -265,12 +270,12 @@ cdef class Backlog(Pieces):
         return True
 
     cdef void start_walk(self, Walk* walk) noexcept:
-        """At the first frame that has not begun."""
+        """Begin a walk at the first frame of which nothing is sent."""
         walk.piece = self.pieces + self.first
         walk.offset = walk.position = self.begun
 
     cdef int insert_controls(self, Controls* controls) except -1:
-        """Queue copies, to be sent next."""
+        """Queue copies of the ping and the pong that stay, to be sent next."""
         cdef size_t size = controls.sizes[0] + controls.sizes[1]
         cdef Block block = Block(size, self.budget())
         memcpy(block.data, controls.frames[0], controls.sizes[0])
@@ -279,7 +284,7 @@ cdef class Backlog(Pieces):
 
 
 cdef inline const uint8_t* head_at(Walk* walk) noexcept:
-    """Where the frame begins. A header is never apart from itself: it was queued in one piece."""
+    """Find the frame's first byte. Its header is whole there: each header was queued in one piece."""
     while walk.offset >= walk.piece.size:
         walk.offset -= walk.piece.size
         walk.piece += 1
@@ -292,8 +297,8 @@ cdef inline void step(Walk* walk, size_t size) noexcept:
 
 
 cdef bint is_lost(Controls* controls, const uint8_t* frame, size_t size) noexcept:
-    """Whether dropping a frame loses anything. The newest ping and the newest pong are kept, as copies; a close frame
-    is only dropped with the connection."""
+    """True if dropping this frame loses a frame. The newest ping and the newest pong are kept as copies, in place of
+    older ones, which are lost. A close frame does not count: it is only dropped with the connection."""
     cdef int opcode = frame[0] & 0x0F
     cdef int which = opcode == OPCODE_PONG
     cdef bint again

@@ -8,7 +8,7 @@ cdef class Budget:
     cdef readonly uint64_t limit        # bytes
     cdef readonly uint64_t used         # bytes
     cdef bint scheduled
-    cdef set behind                     # for whom something waits
+    cdef set behind                     # the consumers for which something waits
     cdef dict kept                      # Kept, borrowed, by the address of its object
 
     cdef int take(self, uint64_t size) except -1

@@ -1,16 +1,16 @@
-"""The memory of all that waits, on all connections of one event loop, and its limit: what is sent and not taken by its
-peer, and what has come and is not handled (intake.pyx).
+"""The memory of all that waits, on all connections of one event loop, and its limit. What waits is what was sent and is
+not taken by its peer, and what has come and is not handled (intake.pyx).
 
-What is counted is memory, not messages: a block of a broadcast's log counts once, for as long as anybody has a piece of
-it to send, and so does a large `str` or `bytes` that many connections wait to send. Nothing is counted while messages
-leave at once: blocks are allocated rarely, and everything else is counted when it has to wait.
+Memory is counted, not messages. A block of a broadcast's log counts once, as long as any outbox has a piece of it to
+send. So does a large `str` or `bytes` that many connections wait to send. Messages that leave at once are not counted.
+Blocks are, but they are allocated rarely. Everything else is counted when it has to wait.
 
-Past the limit the slowest go first: those that are closed for it already, then those for whom most waits, until a
-sixteenth of the limit is free. That is done from the loop, at most once a turn, so never within a send or a broadcast,
-and when what leaves at once has left.
+Past the limit the slowest consumers go first, until a sixteenth of the limit is free. Those that are closed for their
+slowness already come before those for which most waits. The loop does that at most once a turn, so never within a send
+or a broadcast. What can leave at once leaves before.
 
-A consumer for which something waits, an outbox or an `Intake`, is asked by name: it is seldom, and the types of that
-floor are made of these.
+A consumer is an outbox or an `Intake` for which something waits. Its methods are called by name, through Python: that
+is seldom, and the consumers' types are built on the types here.
 """
 
 cimport cython
@@ -25,12 +25,12 @@ logger = logging.getLogger("crest")
 
 @cython.final
 cdef class Budget:
-    """What may wait on one event loop.
+    """Counts the memory of what waits on one event loop, and bounds it.
 
     Args:
         loop: the event loop.
         limit: bytes; None for any number.
-        flush: sends what need not wait.
+        flush: a function that sends what need not wait.
     """
 
     def __cinit__(self, loop not None, limit, flush not None):
@@ -55,7 +55,7 @@ cdef class Budget:
         return 0
 
     cdef int fell_behind(self, object consumer) except -1:
-        """The kernel does not take any more of what there is for it."""
+        """Add a consumer for which something waits from now on."""
         self.behind.add(consumer)
         return 0
 
@@ -64,7 +64,7 @@ cdef class Budget:
         return 0
 
     cdef Kept keep(self, object owner):
-        """What to hold instead of a `str` or `bytes` that waits, so that it is counted once."""
+        """Return what the caller is to hold instead of a `str` or `bytes` that waits, so that it is counted once."""
         cdef object address = <uintptr_t><PyObject*>owner
         cdef object known = self.kept.get(address)
         cdef Kept kept
@@ -88,13 +88,13 @@ cdef class Budget:
             return
         slowest = sorted(self.behind, key=methodcaller("_precedence"), reverse=True)
         shed = self.shed_until(limit - limit // 16, slowest, "_shed")
-        cut = self.shed_until(limit, slowest, "_cut_off")  # what their ends take may be too much as well
+        cut = self.shed_until(limit, slowest, "_cut_off")  # their rests and close frames may be too much as well
         if shed:
             logger.warning("Messages that wait take %d bytes, max_backlog_total is %d: of %d slow connections %d are "
                            "closed", before, limit, len(slowest), max(shed, cut))
 
     cdef Py_ssize_t shed_until(self, uint64_t goal, list slowest, str how) except -1:
-        """Returns how many had to go."""
+        """Have consumers give up what they hold until at most `goal` bytes are used; returns how many had to."""
         cdef Py_ssize_t shed = 0
         for consumer in slowest:
             if self.used <= goal:
@@ -110,7 +110,7 @@ cdef class Budget:
 @cython.no_gc  # there is no cycle: its object is a str or bytes
 @cython.final
 cdef class Kept:
-    """An immutable object that waits to be sent, or whose memory does."""
+    """An immutable object that waits to be sent, or whose memory waits."""
 
     def __dealloc__(self):
         if self.budget is not None:

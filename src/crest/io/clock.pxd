@@ -9,7 +9,7 @@ cdef extern from "net.h" nogil:
 
 
 cdef enum:
-    TRIES = 8       # at what must be done, and needs memory
+    TRIES = 8       # to do what must be done, and needs memory
 
 
 cdef class Deadline:
@@ -29,7 +29,7 @@ cdef class Clock:
     cdef object loop
     cdef object time                # None: the system's monotonic clock, from compiled code
     cdef dict rings                 # Ring of each duration
-    cdef Ring again                 # of deadlines that had no memory for what they had to do
+    cdef Ring again                 # of deadlines that had no memory for their work, and expire again
     cdef object timer               # of the loop
     cdef double timer_due           # by `time`; infinite: no timer is set
 
@@ -44,7 +44,7 @@ cdef class Clock:
 
 
 cdef inline uint32_t milliseconds(Clock clock) except? 0:
-    """The time, modulo 2**32, and late by 10 at most: for what is asked at every read."""
+    """Return the time, modulo 2**32, and late by 10 at most: cheap enough to be asked at every read."""
     if clock.time is None:
         return crest_milliseconds()
     return <uint32_t><int64_t>(clock.now() * 1000 + 0.5)

@@ -1,12 +1,12 @@
 """Deadlines of connections: as many as there are connections, on one timer of the loop.
 
-A connection is a `Deadline` itself, linked into a ring with those that run for as long: within a ring, what began first
-is due first. To start or to cancel one takes a few instructions and no memory, where a timer of the loop takes
-thousands; and nearly all are cancelled. The timer is set for the earliest deadline, and left alone when that is
-cancelled: then it fires in vain, once.
+A connection is a `Deadline` itself. It is linked into a ring with all deadlines of the same duration: within a ring,
+the one that began first is due first. To start or to cancel one takes a few instructions and no memory, where a timer
+of the loop takes thousands (benches/paths.py, in decision 0008). Nearly all are cancelled. The timer is set for the
+earliest deadline. If that is cancelled the timer stays, and fires in vain once.
 
-A deadline is never early. On a loop that is not busy it is late by TICK at most: what falls due within a tick is served
-together, in no order.
+A deadline is never early. On a loop that is not busy it is late by TICK at most: deadlines that fall due within a tick
+are served together, in no order.
 """
 
 cimport cython
@@ -28,19 +28,19 @@ cdef double AGAIN = 1               # second after which a deadline that had no 
 
 
 cdef class Deadline:
-    """Something that may be given a time; one at a time."""
+    """Something that expires at a time that it is given. It has one time at most."""
 
     def __dealloc__(self):
         unlink(self)
 
     cpdef expired(self):
-        """The time is over."""
+        """Do what is due: the time is over."""
         raise NotImplementedError
 
 
 @cython.final
 cdef class Ring(Deadline):
-    """The deadlines of one duration. It stands between the last and the first, and has no time itself."""
+    """The deadlines of one duration. The ring itself stands between the last and the first, and has no time."""
 
     def __cinit__(self):
         self.previous = self.following = <PyObject*>self
@@ -61,8 +61,8 @@ cdef class Clock:
 
     Args:
         loop: the event loop.
-        time: returns seconds, and never goes back; by default the system's clock. Not `loop.time`: uvloop's stands
-            still during a turn, so a deadline that a slow handler starts would be early.
+        time: a function that returns seconds, and never goes back; by default the system's monotonic clock. It is not
+            `loop.time`: uvloop's stands still during a turn, so a deadline that a slow handler starts would be early.
     """
 
     def __cinit__(self, loop not None, time=None):
@@ -73,11 +73,11 @@ cdef class Clock:
         self.timer_due = INFINITY
 
     cdef double now(self) except? -1:
-        """Seconds."""
+        """Return the time, in seconds."""
         return crest_now() * 1e-9 if self.time is None else self.time()
 
     cpdef start(self, Deadline deadline, double seconds):
-        """Have `deadline` expire in so many seconds, whatever it was given before."""
+        """Have `deadline` expire in so many seconds, in place of any time that it was given before."""
         cdef double now = self.now()
         cdef Ring ring = self.ring_of(seconds)
         if now + seconds < self.timer_due:
@@ -94,17 +94,17 @@ cdef class Clock:
         return ring
 
     cpdef cancel(self, Deadline deadline):
-        """Have it not expire; no-op when it does not run."""
+        """Have `deadline` not expire; no-op when it does not run."""
         unlink(deadline)
 
     def stop(self):
-        """Nothing waits any more, or nobody waits for it: leave nothing with the loop."""
+        """Forget all deadlines, and leave no timer with the loop: none of them matters any more."""
         self.rings.clear()
         self.again = Ring()
         self.set_timer(INFINITY, 0)
 
     def pending(self):
-        """Seconds to each deadline, the nearest first."""
+        """List the seconds to each deadline, the nearest first."""
         cdef Ring ring
         cdef PyObject* each
         cdef double now = self.now()
@@ -127,16 +127,16 @@ cdef class Clock:
         return 0
 
     def run(self):
-        """The timer fires: serve what is due, and set it again if more is to come."""
+        """Serve what is due, as the timer has fired, and set the timer again if more is to come."""
         cdef double now = self.now()
         if self.timer is not None:
-            self.timer.cancel()  # it may be another one
+            self.timer.cancel()  # it may not be the one that fired
             self.timer = None
-        self.timer_due = -INFINITY  # what is started meanwhile needs no timer: it is looked for below
+        self.timer_due = -INFINITY  # deadlines that are started meanwhile set no timer: go_on() looks for them
         try:
             self.expire(now)
         finally:
-            self.timer_due = INFINITY  # if there is no memory for a timer, whoever starts next sets one
+            self.timer_due = INFINITY  # if there is no memory for a timer, the next start() sets one
             go_on(self, now)
 
     cdef int expire(self, double now) except -1:
@@ -156,7 +156,7 @@ cdef class Clock:
         return 0
 
     cdef double earliest(self) except? -1:
-        """When something is due next; forgets the rings that are empty."""
+        """Return when a deadline is due next, and forget the rings that are empty."""
         cdef Ring ring
         cdef double found = self.again.earliest(), due
         for seconds, ring in list(self.rings.items()):
@@ -169,7 +169,7 @@ cdef class Clock:
 
 
 cdef int go_on(Clock clock, double now) except -1:
-    """Set the timer for what is due next; without memory, try again."""
+    """Set the timer for what is due next. Without memory, try again at once, TRIES times in all."""
     cdef int tries
     for tries in range(TRIES, 0, -1):
         try:
@@ -182,7 +182,7 @@ cdef int go_on(Clock clock, double now) except -1:
 
 
 cdef inline void link(Deadline deadline, Ring ring) noexcept:
-    """Put it last."""
+    """Put a deadline last into a ring."""
     deadline.previous = ring.previous
     deadline.following = <PyObject*>ring
     (<Deadline>ring.previous).following = <PyObject*>deadline
@@ -190,7 +190,7 @@ cdef inline void link(Deadline deadline, Ring ring) noexcept:
 
 
 cdef inline void unlink(Deadline deadline) noexcept:
-    """Take it out of its ring, if it is in one."""
+    """Take a deadline out of its ring, if it is in one."""
     if deadline.following != NULL:
         (<Deadline>deadline.previous).following = deadline.following
         (<Deadline>deadline.following).previous = deadline.previous

@@ -1,4 +1,4 @@
-# How one connection ends; see closing.pyx.
+# The end of one connection; see closing.pyx.
 
 from libc.stdint cimport uint8_t
 
@@ -8,10 +8,10 @@ from crest.io.heartbeat cimport Heartbeat
 cdef class Closing(Heartbeat):
     cdef readonly object transport      # None before and after the connection
     cdef object site
-    cdef bytes unread                   # what the reader's chunk lies in, while the inbox is full
+    cdef bytes unread                   # holds the reader's chunk while reading is paused
     cdef uint8_t paused                 # the transport does not read; see reading.pyx
     cdef uint8_t close_sent
-    cdef uint8_t ended                  # on_close is on its way: what still comes is thrown away
+    cdef uint8_t ended                  # on_close is on its way: bytes that still come are thrown away
     cdef uint8_t at_end                 # the peer has closed its half
     cdef uint8_t lost                   # the transport is gone
 

@@ -1,9 +1,12 @@
-"""How a connection ends: the closing handshake (RFC 6455 section 7), and the TCP connection after it.
+"""The end of a connection: the closing handshake (RFC 6455 section 7), and the end of the TCP connection after it.
 
-Step by step: somebody sends the first close frame (`start_closing`, `peer_closed`, `fail`) or the transport is lost;
-the reading ends and on_close is delivered (`finish`), once; when all is sent, the writing half is shut down, so that
-the peer can still read it, and the peer's end of stream is awaited for `close_timeout` (`linger`); the transport's
-`connection_lost` comes last.
+Step by step:
+
+1. This side or the peer sends the first close frame (`start_closing`, `fail`, `peer_closed`), or the transport is lost.
+2. Reading ends, and on_close is delivered, once (`finish`).
+3. When all is sent, the writing half is shut down, so that the peer can still read it. The peer's end of stream is
+   awaited for `close_timeout` (`linger`).
+4. The transport's `connection_lost` comes last.
 """
 
 from libc.stdint cimport UINT32_MAX, uint32_t
@@ -23,23 +26,23 @@ cdef extern from "net.h" nogil:
 
 
 cdef class Closing(Heartbeat):
-    """What one connection does about its end."""
+    """Carries out the end of one connection."""
 
     cdef int unpause(self) except -1:
         """Have the transport read, if it does not."""
         raise NotImplementedError
 
     cdef bint is_closing(self) except -1:
-        """Whether the transport has ended or is about to: it takes no more orders."""
+        """True if the transport has ended or is about to: it must not be called any more."""
         return self.lost or self.transport.is_closing()
 
     cdef bint start_closing(self, int code, str reason) except -1:
-        """Send the first close frame. False if it was sent before, or nobody would get it."""
+        """Send the first close frame. False if one was sent before, or if the peer would not get it."""
         if self.close_sent or self.ended or self.lost:
             return False
         self.set_deadline(self.hub.close_timeout)
         self.connection.stop()
-        if not self.connection.overflowed:  # by the broadcasts of this turn: else fail() follows
+        if not self.connection.overflowed:  # else fail() follows; broadcasts of this turn may have overflowed it
             self.send_close(code, reason)
         return True
 
@@ -58,7 +61,7 @@ cdef class Closing(Heartbeat):
         return 0
 
     cdef int peer_closed(self, int code, str reason) except -1:
-        """The peer's close frame: answer it with the same code (section 5.5.1), unless this is the answer."""
+        """Answer the peer's close frame with the same code (section 5.5.1), unless the frame is itself the answer."""
         if not self.close_sent:
             self.send_close(code, reason)
         self.finish(code, reason)
@@ -83,7 +86,7 @@ cdef class Closing(Heartbeat):
         return 0
 
     cdef int fail_soon(self, int code, str error) except -1:
-        """Fail the connection from the loop: handlers run from the loop's calls for their connection."""
+        """Have the loop fail the connection: handlers run only within the loop's calls for their connection."""
         callback = partial(self._fail, code, error)
         self.turn.loop.call_soon(callback) if self.lost else self.call_soon(callback)
         return 0
@@ -104,7 +107,7 @@ cdef class Closing(Heartbeat):
         watched(self.hub, self.turn.clock, self.connection, since)
 
     cdef int finish(self, int code, str reason) except -1:
-        """Deliver on_close, once. Without memory for that it is still to be done."""
+        """Deliver on_close, once. MemoryError: it is not delivered yet, and the caller may try again."""
         cdef object boxed = code
         if self.ended:
             return 0
@@ -116,8 +119,10 @@ cdef class Closing(Heartbeat):
         return self.log_close(code, reason)
 
     cdef int linger(self) except -1:
-        """Close the TCP connection such that the peer gets all that was sent. To close the socket now, with bytes of
-        the peer's unread, would reset the connection, and the reset can overtake the close frame."""
+        """Close the TCP connection such that the peer gets all that was sent.
+
+        If the socket were closed now, with bytes of the peer unread, the kernel would reset the connection. The reset
+        can overtake the close frame."""
         if self.lost:
             return 0
         self.set_deadline(self.hub.close_timeout)
@@ -128,12 +133,13 @@ cdef class Closing(Heartbeat):
         return self.drained()
 
     cdef int drained(self) except -1:
-        # Not at once: asyncio's transports do not expect to be closed from within resume_writing.
+        # Later, not now: asyncio's transports do not expect to be closed from within resume_writing.
         self.turn.loop.call_soon(self._end_writing)
         return 0
 
     def _end_writing(self):
-        """Everything is sent: shut the writing half down, or the connection, if the peer has done so with its own."""
+        """Shut the writing half down, as everything is sent. If the peer has closed its own half, or the transport has
+        no halves, close the connection."""
         if self.is_closing():
             return
         if self.at_end or not self.transport.can_write_eof():
@@ -141,18 +147,19 @@ cdef class Closing(Heartbeat):
             return
         try:
             self.transport.write_eof()
-        except OSError:  # reset by the peer, which a transport of the loop has not noticed yet
+        except OSError:  # the peer has reset it, and the loop's transport has not noticed yet
             self.transport.abort()
 
     cpdef bint is_taking(self) except -1:
-        """Whether a peer that is no WebSocket has taken some of what it was sent, since this was asked last, and has
-        more to take. `acknowledged` and `spoke` are what the last look found in the kernel and in the transport."""
+        """True if a plain HTTP client has taken some of its response since the last call, and more is pending.
+
+        `acknowledged` and `spoke` keep what the last call found in the kernel and in the transport."""
         cdef uint32_t before = self.spoke
         self.spoke = min(<size_t>self.transport.get_write_buffer_size(), <size_t>UINT32_MAX)
         return crest_takes_output(descriptor_of(self.transport), &self.acknowledged) or 0 < self.spoke < before
 
     cdef int call_soon(self, object callback) except -1:
-        # The loop's own transports do not tell their context: that of whoever asked has to do.
+        # The loop's own transports do not tell their context (None): the loop then takes the caller's.
         self.turn.loop.call_soon(callback, context=self.transport.get_extra_info("context"))
         return 0
 
@@ -182,9 +189,9 @@ cdef class Closing(Heartbeat):
         return True
 
     cpdef set_deadline(self, double seconds):
-        """Have `expired` called in so many seconds, instead of what was awaited before."""
+        """Have `expired` called in so many seconds, in place of the deadline before."""
         self.turn.clock.start(self, seconds)
 
     cpdef clear_deadline(self):
-        """What was awaited has come."""
+        """Have `expired` not called: what was awaited has come."""
         self.turn.clock.cancel(self)

@@ -1,7 +1,7 @@
-/* Threads that help whoever has a job for many. Knows threads; no Python, no sockets.
+/* Threads that help their caller with a job for many. Knows threads; no Python, no sockets.
  *
- * The one who gives a job works on it too, and all who do must share it out among themselves (crest_claim). A helper that
- * comes too late for it is not waited for. Where there are no POSIX threads there is no crew. */
+ * The caller works on its job, too. All threads that do share it out among themselves (crest_claim). A helper that
+ * comes too late for a job is not waited for. Where there are no POSIX threads there is no crew. */
 #ifndef CREST_CREW_H
 #define CREST_CREW_H
 
@@ -47,10 +47,10 @@ static inline size_t crest_claim(size_t *next, size_t count) {
 typedef struct crest_crew {
     pthread_mutex_t lock;
     pthread_cond_t begun, ended;
-    crest_job job; /* NULL: there is none, or it is too late to begin with it */
+    crest_job job; /* NULL: there is none, or it is too late to begin */
     void *argument;
-    uint64_t jobs; /* that were given */
-    int working;   /* helpers, at this job */
+    uint64_t jobs; /* that were given so far */
+    int working;   /* helpers that work on this job */
     int over;
     pid_t process; /* that has the threads: a fork of it has not */
     int helpers;
@@ -89,7 +89,7 @@ static inline void crest_crew_free(crest_crew *crew) {
     free(crew);
 }
 
-/* At most CREST_MOST_THREADS helpers, fewer where the system has no room for more; NULL if it has none at all. */
+/* Start helpers: CREST_MOST_THREADS at most, fewer where the system has no room for more. NULL if there are none. */
 static inline crest_crew *crest_crew_new(int helpers) {
     crest_crew *crew = calloc(1, sizeof *crew);
     sigset_t all, before;
@@ -99,7 +99,7 @@ static inline crest_crew *crest_crew_new(int helpers) {
     pthread_cond_init(&crew->ended, NULL);
     crew->process = getpid();
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the interpreter's threads */
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* for the helpers: signals belong to the interpreter's threads */
     while (crew->helpers < helpers && crew->helpers < CREST_MOST_THREADS &&
            pthread_create(&crew->threads[crew->helpers], NULL, crest_crew_help, crew) == 0)
         crew->helpers++;
@@ -109,7 +109,7 @@ static inline crest_crew *crest_crew_new(int helpers) {
     return NULL;
 }
 
-/* Returns when everyone who has begun with the job has come to its end. */
+/* Run a job in this thread and in helpers. Returns when each thread that has begun with the job has ended it. */
 static inline void crest_crew_run(crest_crew *crew, crest_job job, void *argument) {
     pthread_mutex_lock(&crew->lock);
     crew->job = job;
@@ -124,7 +124,7 @@ static inline void crest_crew_run(crest_crew *crew, crest_job job, void *argumen
     pthread_mutex_unlock(&crew->lock);
 }
 
-/* The next `count` things that nobody else has claimed: the first of them. */
+/* Claim the next `count` things that no thread has claimed yet; returns the index of the first. */
 static inline size_t crest_claim(size_t *next, size_t count) {
     return __atomic_fetch_add(next, count, __ATOMIC_RELAXED);
 }

@@ -1,4 +1,4 @@
-# Who sends a broadcast; see crew.pyx.
+# Threads that send a broadcast; see crew.pyx.
 
 from libc.stdint cimport uint64_t
 
@@ -11,7 +11,7 @@ cdef extern from "crew.h" nogil:
         pass
     const int CREST_MOST_THREADS
 
-# Why nothing was sent to a member that has not seen what is to be sent.
+# The reason for which nothing was sent to a member that has yet to see the log up to `goal`.
 cdef enum:
     NOT_READY = -3      # it has output of its own
 
@@ -21,7 +21,7 @@ cdef struct Part:
 
 
 cdef class Crew:
-    cdef crest_crew* crew       # NULL: not started yet, or there is none to be had
+    cdef crest_crew* crew       # NULL: not started yet, or the system has no room for one
     cdef int helpers
     cdef void stop(self) noexcept
     cdef bint is_there(self) noexcept
@@ -32,8 +32,8 @@ cdef class Crew:
 
 cdef inline ptrdiff_t offer(
         Outbox outbox, const crest_piece* pieces, size_t count, uint64_t start, uint64_t goal) noexcept nogil:
-    """Send the feed from `start` to `goal` to one that has not seen it. Returns the bytes that it took, as
-    `crest_send` does, or NOT_READY."""
+    """Send the log from `start` to `goal`, which `pieces` hold, to an outbox that has not seen it. Returns what
+    `crest_send` returns, above all the bytes that were taken, or NOT_READY."""
     cdef ptrdiff_t sent
     if outbox.seen > start or not is_ready(outbox):
         return NOT_READY

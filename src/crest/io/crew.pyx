@@ -1,8 +1,8 @@
 """Threads that send a broadcast to very many connections, beside the loop's own.
 
-They run without the GIL and touch no Python object but members that nobody else looks at meanwhile: those of the slots
-that they have claimed, while the loop waits for them. On two cores a broadcast to thousands takes half the time, and
-as much CPU.
+They run without the GIL. The only Python objects that they touch are the members in slots that they have claimed. No
+other thread looks at those meanwhile, and the loop waits for the helpers. On two cores a broadcast to thousands takes
+half the time, and as much CPU (decision 0011).
 """
 
 cimport cython
@@ -24,13 +24,13 @@ cdef extern from "Python.h":
 
 cdef enum:
     CLAIM = 64          # members at a time
-    MANY = 4 * CLAIM    # for fewer, nobody is called
+    MANY = 4 * CLAIM    # for fewer, no helper is called
 
 
 cdef struct Errand:
     PyObject** members
     size_t end              # behind the last member
-    size_t next             # the first that nobody has claimed
+    size_t next             # the first that no thread has claimed
     const crest_piece* pieces
     size_t count
     uint64_t start, goal
@@ -45,7 +45,7 @@ cdef class Crew:
     """The threads of one loop.
 
     Args:
-        threads: how many send, the loop's own included.
+        threads: how many threads send, the loop's own included.
     """
 
     def __cinit__(self, int threads):
@@ -63,9 +63,10 @@ cdef class Crew:
     cdef size_t serve(
             self, list members, size_t* at, const crest_piece* pieces, size_t count, uint64_t start, uint64_t goal,
             uint64_t deadline, Part* parts) except? 0:
-        """Send the log from `start` to `goal` to members from `at` on, as long as there is time; `at` gets how far that
-        has come. Those who took everything have seen `goal` then. Those who took a part of it are in `parts`, one for
-        each thread at most; returns how many. Some may be left out."""
+        """Send the log from `start` to `goal` to members from `at` on, as long as there is time.
+
+        `at` gets how far that has come. Members that took everything have seen `goal` then. Members that took a part
+        are in `parts`, one for each thread at most; returns how many. Some members may be left out."""
         cdef Errand errand
         if len(members) - min(at[0], <size_t>len(members)) < MANY or not self.is_there():
             return 0
@@ -85,7 +86,7 @@ cdef class Crew:
         return errand.part_count
 
     cdef bint is_there(self) noexcept:
-        """Whether there are threads to help; they start when the first of them is needed."""
+        """True if there are helpers. They start at the first call."""
         if self.crew == NULL and self.helpers:
             self.crew = crest_crew_new(self.helpers)
             if self.crew == NULL:
@@ -94,7 +95,7 @@ cdef class Crew:
 
 
 cdef void run(void* argument) noexcept nogil:
-    """What each thread does: claim members and send to them."""
+    """Claim members and send to them: the job of each thread."""
     cdef Errand* errand = <Errand*>argument
     cdef size_t slot, stop, size = errand.goal - errand.start
     cdef Part* part
@@ -110,7 +111,7 @@ cdef void run(void* argument) noexcept nogil:
             if (<Outbox>errand.members[slot]).seen < errand.goal:
                 sent = offer(<Outbox>errand.members[slot], errand.pieces, errand.count, errand.start, errand.goal)
                 if 0 < sent < <ptrdiff_t>size:
-                    # The others of this claim are left to the loop.
+                    # The rest of this claim is left to the loop.
                     part = errand.parts + crest_claim(&errand.part_count, 1)
                     part.slot = slot
                     part.sent = sent

@@ -1,4 +1,4 @@
-# What a server's connections compress with; see deflation.pyx.
+# Compression of what a server's connections send; see deflation.pyx.
 
 from libc.stdint cimport uint64_t
 
@@ -20,9 +20,9 @@ cdef class Deflation:
     cdef readonly str agreed
     cdef uint64_t threshold
     cdef Deflater deflater
-    # With context takeover only: whose broadcasts come in between, and how many had when it compressed last.
-    cdef Compression shared
-    cdef uint64_t broadcasts
+    # With context takeover only: broadcasts use the client's window in between.
+    cdef Compression shared     # compresses them
+    cdef uint64_t broadcasts    # that there had been when this one compressed last
 
     cdef bytes compress(self, const char* data, size_t size)
     cdef void forget(self) noexcept

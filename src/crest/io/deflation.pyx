@@ -1,11 +1,11 @@
-"""What one server's connections compress their messages with, while a loop serves it (RFC 7692).
+"""Compression of the messages of one server's connections, while a loop serves it (RFC 7692).
 
-A `Deflation` is what a connection sends with that has agreed on permessage-deflate. Without context takeover nothing of
-it is the connection's own: all that have agreed on the same have the same one. A `Compression` makes them, and
-compresses broadcasts, once for everybody.
+A connection that has agreed on permessage-deflate compresses with a `Deflation`. Without context takeover it holds
+nothing of one connection: all connections with the same agreement share one. A `Compression` makes them, and
+compresses each broadcast once for all connections.
 
-It decides which messages are compressed, and with which window. How is wire/deflate.pyx's business, and frames are the
-outbox's and the fan-out's.
+This room decides which messages are compressed, and with which window. wire/deflate.pyx does the compressing. Frames
+are written by the outbox and the fan-out.
 """
 
 cimport cython
@@ -17,7 +17,7 @@ from crest.wire.deflate cimport Codec
 @cython.final
 @cython.no_gc
 cdef class Compression:
-    """What the compressing connections of one server share.
+    """The compression that the connections of one server share.
 
     Args:
         options: the server's, a `Deflate`.
@@ -30,9 +30,10 @@ cdef class Compression:
         self.stateless = {}
 
     cdef Deflation open(self, object agreed, bint alone):
-        """A connection opens that has made this `Agreement`; `alone` if there is no other open.
+        """Return the `Deflation` of a connection that opens with this `Agreement`.
 
-        From now on broadcasts have to suit its window too."""
+        From now on broadcasts have to fit its window, too. `alone`: no other compressing connection is open, so its
+        window is the only one."""
         cdef Deflation deflation
         cdef int window_bits = agreed.server_max_window_bits
         self.window_bits = window_bits if alone else min(self.window_bits, window_bits)
@@ -44,7 +45,7 @@ cdef class Compression:
         return deflation
 
     cdef bytes compress_for_all(self, const char* data, size_t size):
-        """The payload of a compressed broadcast; None when it is to be sent as it is."""
+        """Compress the payload of a broadcast; None when it is to be sent as it is."""
         cdef bytes payload
         if size < self.threshold:
             return None
@@ -57,7 +58,7 @@ cdef class Compression:
 @cython.final
 @cython.no_gc
 cdef class Deflation:
-    """What one connection compresses with, or several without context takeover.
+    """The compression of one connection, or without context takeover of several.
 
     Args:
         compression: of its server.
@@ -72,22 +73,22 @@ cdef class Deflation:
             self.shared = compression
 
     cdef bytes compress(self, const char* data, size_t size):
-        """The payload of a compressed message; None when it is to be sent as it is.
+        """Compress the payload of a message; None when it is to be sent as it is.
 
-        It must be sent, and in the order of the calls, or else `forget` be called."""
+        What is returned must be sent, in the order of the calls. If it is not, `forget` must be called."""
         if size < self.threshold:
             return None
         if self.shared is not None and self.broadcasts != self.shared.broadcasts:
-            # The client's window has gone on with what was broadcast, and this deflater's has not.
+            # The client's window has gone on with broadcasts, and this deflater's has not.
             self.broadcasts = self.shared.broadcasts
             self.deflater.forget()
         return self.deflater.compress(data, size)
 
     cdef void forget(self) noexcept:
-        """What was compressed last is not sent."""
+        """Forget the window: what was compressed last is not sent."""
         self.deflater.forget()
 
     cdef void end(self) noexcept:
-        """The connection is gone, and nothing more is compressed: windows of its own are given back."""
+        """Give back a window of the connection's own: it is gone, and compresses nothing more."""
         if self.shared is not None:
             self.deflater = None

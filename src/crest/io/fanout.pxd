@@ -15,14 +15,14 @@ cdef class Fanout(Feed):
     cdef list blocks            # Block: the log, which holds everything from `start` to `end`
     cdef uint64_t base          # position of the first block's first byte
     cdef uint64_t slice         # nanoseconds
-    cdef Crew crew              # None: nobody helps
-    cdef Latest latest          # None: there is no such thing, all messages are the same
+    cdef Crew crew              # None: no threads help
+    cdef Latest latest          # None: keys mean nothing with this policy
     cdef uint64_t plain_end     # position behind the last message without a key
-    # A round: the members before `at` have got the log up to `goal`. 0: there is no round.
+    # A round: the members before `at` have got the log up to `goal`. `at` is 0: there is no round.
     cdef size_t at
     cdef uint64_t goal
-    cdef size_t tried           # and the crew has tried those before `tried`
-    cdef uint8_t interrupted    # and will go on in the next turn
+    cdef size_t tried           # the crew has tried the members before this one
+    cdef uint8_t interrupted    # the round goes on in the next turn
 
     cdef Block prepare(self, size_t size, Value value)
     cdef int publish(self, Block block, uint8_t opcode, const char* data, size_t size, Value value) except -1

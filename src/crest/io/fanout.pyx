@@ -1,15 +1,15 @@
 """One message to many connections.
 
-A broadcast is framed once, into a log; a connection holds no copy of it, only a position. At the end of the turn a
-round begins: each connection gets one send of all that it has not seen. For those with nothing of their own queued,
-the common case, that is a loop without the GIL over their sockets. Only who could not take it all right away gets
-pieces of the log's blocks into its outbox, so that a slow connection costs pieces that grow, and blocks stay as long as
-somebody has them to send.
+A broadcast is framed once, into a log. A connection holds no copy of it, only a position. At the end of the turn a
+round begins: each connection gets one send of all that it has not seen. For connections with nothing of their own
+queued, the common case, that is a loop without the GIL over their sockets. Only a connection that does not take it all
+right away gets pieces of the log's blocks into its outbox. So a slow connection costs pieces that grow, and blocks stay
+as long as an outbox has them to send.
 
-A round to very many connections is interrupted after `slice` seconds, so that the loop can serve others, and goes on
-in the next turn. What is broadcast meanwhile is the next round's.
+A round to very many connections is interrupted after `slice` seconds, so that the loop can serve others. It goes on
+in the next turn. What is broadcast meanwhile belongs to the next round.
 
-It owns the log and the list of members. What a member does with its pieces is the outbox's business.
+The fan-out owns the log and the list of members. What a member does with its pieces is the outbox's business.
 """
 
 cimport cython
@@ -32,14 +32,14 @@ from crest.wire.frames cimport MAX_SERVER_HEADER, frame_size, write_header
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject* o) noexcept
 
-cdef size_t BLOCK = 1 << 16             # bytes of log that are allocated at a time; a larger frame has its own
-cdef uint64_t FLUSHED_AT = 1 << 18      # bytes: with so many unsent, whoever broadcasts more waits until they are sent
-cdef size_t REFILLED = 1 << 16          # bytes: about so many at a time of what has passed a slow member by
+cdef size_t BLOCK = 1 << 16             # bytes of log that are allocated at a time; a larger frame has its own block
+cdef uint64_t FLUSHED_AT = 1 << 18      # bytes: with so many unsent, a broadcast sends all before it returns
+cdef size_t REFILLED = 1 << 16          # bytes: a slow member gets about so many at a time of the keyed ones it lacks
 cdef enum:
     MOST_BLOCKS = 32                    # with so many blocks unsent, too
-    SENDS_A_LOOK = 32                   # at the clock
+    SENDS_A_LOOK = 32                   # sends between two looks at the clock
 
-cdef ptrdiff_t TIME_OVER = -4      # what send_ready() stopped for, if not for what offer() returned
+cdef ptrdiff_t TIME_OVER = -4      # why send_ready() stopped, if not for what offer() returned
 
 
 @cython.final
@@ -51,7 +51,7 @@ cdef class Fanout(Feed):
         max_backlog: bytes that may wait for a connection that does not read fast enough.
         policy: what happens past that, a `Policy`.
         slice: seconds after which a round is interrupted.
-        crew: who helps when there are very many connections; None: nobody.
+        crew: threads that help when there are very many connections; None: none do.
     """
 
     def __cinit__(self, Turn turn not None, *, max_backlog, uint8_t policy, double slice, Crew crew=None):
@@ -91,7 +91,7 @@ cdef class Fanout(Feed):
 
     cdef int remove(self, uint32_t free) except -1:
         """Take out the member at a slot."""
-        if free < self.at:  # its place is for one that has had its turn too
+        if free < self.at:  # its place is for a member that has had its turn in the round, too
             self.at -= 1
             free = self.fill(free, self.at)
         self.fill(free, len(self.members) - 1)
@@ -101,7 +101,7 @@ cdef class Fanout(Feed):
         return 0
 
     cdef uint32_t fill(self, uint32_t free, uint32_t slot) except? 0:
-        """Move a member to a slot that is free; returns which one is then."""
+        """Move the member at `slot` to a slot that is free; returns the slot that is free then."""
         cdef Outbox member = self.members[slot]
         if free != slot:
             self.members[free] = member
@@ -109,12 +109,14 @@ cdef class Fanout(Feed):
         return slot
 
     cdef Value supersede(self, object key):
-        """What a message with this key is published with; None where keys mean nothing."""
+        """Return the `Value` to publish a message with this key with; None where keys mean nothing."""
         return self.latest.supersede(key) if self.latest is not None and self.members else None
 
     cdef Block prepare(self, size_t size, Value value):
-        """Make room for a message of so many bytes, before anybody has it. `value` is what it supersedes others as, for
-        members that lag; None: it does not. Returns the log's block for it; None: there are no members."""
+        """Make room for a message of so many bytes, before any member has it.
+
+        `value` stands for the message where it supersedes older ones, for members that lag. None: it supersedes none.
+        Returns the log's block for the message; None: there are no members."""
         cdef Block block = None
         cdef size_t needed = size + MAX_SERVER_HEADER
         if not self.members:
@@ -133,7 +135,7 @@ cdef class Fanout(Feed):
         return block
 
     cdef int publish(self, Block block, uint8_t opcode, const char* data, size_t size, Value value) except -1:
-        """Broadcast a message that was prepared, within the same section. It gets to everyone."""
+        """Broadcast a message that was prepared within the same section. From here on all members get it."""
         cdef size_t header_size = write_header(<uint8_t*>block.data + block.used, opcode, size)
         memcpy(block.data + block.used + header_size, data, size)
         size += header_size
@@ -172,7 +174,7 @@ cdef class Fanout(Feed):
         self.flush()
 
     cdef bint send_until(self, uint64_t deadline) except -1:
-        """Send what is in the log to everyone, unless it becomes too late; returns whether all is sent."""
+        """Send what is in the log to all members, until `deadline`. True if all is sent."""
         while self.start < self.end:
             if self.at == 0:
                 self.goal = self.end
@@ -185,8 +187,8 @@ cdef class Fanout(Feed):
         return True
 
     cdef bint serve(self, uint64_t deadline) except -1:
-        """Go on with the round: send the log up to `goal` to the members from `at` on; returns whether that was all of
-        them."""
+        """Go on with the round: send the log up to `goal` to the members from `at` on, until `deadline`. True if all
+        members have been served."""
         cdef crest_piece pieces[MOST_BLOCKS]
         cdef ptrdiff_t sent = 0
         cdef size_t count = self.unsent(pieces)
@@ -212,7 +214,8 @@ cdef class Fanout(Feed):
                 return False
 
     cdef int call_crew(self, const crest_piece* pieces, size_t count, uint64_t deadline) except -1:
-        """Have the crew send to those who are ready, ahead of `at`. Whoever is left out has not seen `goal` then."""
+        """Have the crew send to members that are ready, ahead of `at`. A member that it leaves out has not seen `goal`
+        then."""
         cdef Part parts[CREST_MOST_THREADS]
         cdef PyObject* late[CREST_MOST_THREADS]
         cdef Outbox outbox
@@ -248,8 +251,10 @@ cdef class Fanout(Feed):
 
     cdef size_t send_ready(
             self, const crest_piece* pieces, size_t count, uint64_t deadline, ptrdiff_t* sent) noexcept nogil:
-        """Send to one member after the other, from `at`, as long as each takes everything. Returns whose turn it is
-        then, and in `sent` why: the bytes that it took, less than 0 if none could be offered, or TIME_OVER."""
+        """Send to one member after the other, from `at` on, as long as each takes everything.
+
+        Returns the index of the member at which it stopped. `sent` gets the reason: the bytes that the member took, a
+        negative code if none could be offered to it, or TIME_OVER."""
         cdef PyObject** members = (<PyListObject*>self.members).ob_item
         cdef size_t at = self.at, n = PyList_GET_SIZE(self.members), look = at + SENDS_A_LOOK
         cdef uint64_t start = self.start, goal = self.goal
@@ -257,7 +262,7 @@ cdef class Fanout(Feed):
         while at < n:
             if at + 2 < n:
                 crest_prefetch(members[at + 2])
-            if (<Outbox>members[at]).seen >= goal:  # the crew was here
+            if (<Outbox>members[at]).seen >= goal:  # the crew has sent to it
                 look += 1
             else:
                 if at >= look:
@@ -300,7 +305,8 @@ cdef class Fanout(Feed):
         return 0
 
     cdef int push_rest(self, Outbox outbox, size_t sent) except -1:
-        """A member took so many bytes of the round: it owes the rest of that frame. What follows it has not seen."""
+        """Queue the rest of the frame of which a member took a part, as it took `sent` bytes of the round. It has not
+        seen what follows that frame."""
         cdef uint64_t base = self.base, position = self.start + sent, at = self.start
         cdef Block block
         for block in self.blocks:
@@ -319,7 +325,8 @@ cdef class Fanout(Feed):
         return 0
 
     cdef int skip_keyed(self, Backlog outbox) except -1:
-        """Give a blocked or lagging outbox what has no key. Messages with keys pass it by."""
+        """Queue unkeyed messages for a blocked or lagging outbox. It lags from the first keyed one on: `Latest`
+        delivers the newest of each key later."""
         cdef uint64_t position = outbox.seen, stop, fits, refused = 0
         cdef size_t index
         if outbox.lagging and position >= self.plain_end:
@@ -353,7 +360,7 @@ cdef class Fanout(Feed):
         return self.latest.lag(outbox)
 
     cdef int push_newest(self, Backlog outbox) except -1:
-        """Push frame by frame what the outbox has not seen: the oldest make way for newer ones."""
+        """Push frame by frame what the outbox has not seen: the oldest frames make way for newer ones."""
         cdef uint64_t base = self.base, at = outbox.seen, size, refused = 0
         cdef Block block
         outbox.seen = self.end
@@ -369,7 +376,8 @@ cdef class Fanout(Feed):
         return outbox.overflow(refused)
 
     cdef int push_range(self, Backlog outbox, uint64_t position, uint64_t stop) except -1:
-        """Give the outbox pieces for the log between two positions; it has seen those that it has got."""
+        """Give the outbox pieces for the log between two positions. `seen` moves with each piece: after a MemoryError
+        it tells what the outbox has got."""
         cdef uint64_t base = self.base
         cdef uint64_t upto
         cdef Block block
@@ -382,8 +390,10 @@ cdef class Fanout(Feed):
         return 0
 
     cdef uint64_t fitting(self, uint64_t position, uint64_t stop, uint64_t size, uint64_t* refused) except? 0:
-        """Where the frames from `position` to `stop`, of which each begins one, come to more than `size` bytes;
-        `refused` gets how many frames follow from there."""
+        """Find the end of the last frame that fits, if the frames from `position` on may take `size` bytes together.
+
+        A frame begins at `position`, and one at `stop`. `refused` grows by the number of frames in between that do not
+        fit. If it is not 0 at the call, none fits."""
         cdef uint64_t base = self.base, at = position, fits = position, limit = position + size
         cdef const uint8_t* head
         cdef Block block
@@ -399,8 +409,8 @@ cdef class Fanout(Feed):
         return fits
 
     cdef int clear(self) except -1:
-        """Everyone has what is before `start`, or pieces of it: let go of its blocks, but for one to go on with. Its
-        memory is used again from the beginning unless somebody still has pieces of it."""
+        """Let go of the blocks before `start`: each member has their bytes, or pieces of them. One block is kept to go
+        on with. Its memory is used again from the beginning, unless an outbox still has pieces of it."""
         cdef Block block = self.blocks[0]
         if self.latest is not None:
             self.latest.round_over(self.start)

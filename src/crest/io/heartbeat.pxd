@@ -8,9 +8,9 @@ from crest.io.inbox cimport Inbox
 cdef class Heartbeat(Inbox):
     # Milliseconds by the loop's clock, modulo 2**32.
     cdef uint32_t heard             # when bytes came last, or there was another sign of life
-    cdef uint32_t spoke             # when a message came last; of no WebSocket, see Closing.is_taking
-    cdef uint32_t asked             # when a ping was sent that nothing has come after; 0: there is none
-    cdef uint32_t acknowledged      # bytes by its kernel, at the last look; if it is not read, and those that came
+    cdef uint32_t spoke             # when a message came last; for plain HTTP see Closing.is_taking
+    cdef uint32_t asked             # when the last ping was sent, if nothing has come since; else 0
+    cdef uint32_t acknowledged      # bytes, by its kernel, at the last look; plus bytes received if it is not read
 
     cdef int begin(self) except -1
     cdef int beat(self) except -1
@@ -28,6 +28,6 @@ cdef int descriptor_of(object transport) except? -1
 
 
 cdef inline void hear(Heartbeat peer, uint32_t now) noexcept:
-    """There is a sign of life."""
+    """Note a sign of life."""
     peer.heard = now
     peer.asked = 0

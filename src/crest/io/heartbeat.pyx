@@ -1,20 +1,21 @@
-"""Whether a peer is still there: pings, and the time-outs for a peer that is silent.
+"""The heartbeat of one connection: pings, and the time-outs for a peer that is silent.
 
-Anything that comes is a sign of life. A peer that has sent nothing for `ping_interval` is asked for one with a ping
-(RFC 6455 section 5.5.2); if nothing has come `ping_timeout` after that, the connection is failed. A peer from which no
-message has come for `idle_timeout` is one to part from, however well it answers pings.
+Anything that comes is a sign of life. A peer that has sent nothing for `ping_interval` is asked for a sign with a ping
+(RFC 6455 section 5.5.2). If nothing has come `ping_timeout` after that, the connection is failed. If no message has
+come for `idle_timeout`, the connection is closed, however well the peer answers pings.
 
 A read only notes the time. The connection's one deadline, on the loop's one timer, finds out what that means when it
-expires: that it is to be set again for what is left, most of the time.
+expires. Most of the time the deadline is then set again for the time that is left.
 
-A peer is not to blame for what it could not say, or what was not listened to. It has not failed to answer while bytes
-of it are unread (a handler blocks the loop), or while it is still taking what was sent before the ping (it is slow).
+A peer is not to blame for an answer that it could not send, or that crest did not read. So it has not failed to answer
+while bytes of it are unread: a handler blocks the loop. Nor has it while it still takes what was sent before the ping:
+it is slow.
 
-While crest itself does not read (an async handler of this peer has too much to do), bytes that are unread say nothing:
-they may be old, and the answer to a ping may have no room behind them. The peer's kernel still acknowledges what is
-sent. So that is a pong, which wants no answer (section 5.5.3). The peer is alive unless its kernel owes an
-acknowledgement and nothing at all has come. Where crest's kernel does not tell, its own time-out for what is not
-acknowledged ends the connection.
+While crest itself does not read (an async handler of this peer has too much to do), unread bytes say nothing. They may
+be old, and the answer to a ping may have no room behind them. The peer's kernel still acknowledges what is sent. So
+crest sends a pong, which wants no answer (section 5.5.3). The peer is alive unless its kernel owes an acknowledgement
+and nothing at all has come. Where crest's kernel does not tell, its own time-out for unacknowledged bytes ends the
+connection.
 """
 
 from libc.stdint cimport UINT32_MAX, uint32_t
@@ -32,29 +33,29 @@ cdef extern from "net.h" nogil:
     bint crest_takes_output(int fd, uint32_t* acknowledged)
     bint crest_is_silent(int fd, uint32_t* exchanged)
 
-cdef uint32_t LEAST = 50        # milliseconds: what is left of a time is awaited at least so long; the clock's tick
-cdef uint32_t INEXACT = 20      # milliseconds: twice what a clock that is looked at cheaply may be late
+cdef uint32_t LEAST = 50        # milliseconds: a shorter rest of a span is awaited so long; the clock's tick
+cdef uint32_t INEXACT = 20      # milliseconds: twice what milliseconds(), the cheap clock, may be late
 
 
 cdef class Heartbeat(Inbox):
-    """The signs of life of one connection. Its deadline is this while the connection is open."""
+    """The signs of life of one connection. While it is open, its deadline is the heartbeat's."""
 
     cdef bint is_reading(self) except -1:
-        """Whether what the peer sends is read."""
+        """True if what the peer sends is read."""
         raise NotImplementedError
 
     cdef int begin(self) except -1:
-        """The connection is open."""
+        """Begin the heartbeat: the connection is open."""
         cdef uint32_t now = milliseconds(self.connection.feed.turn.clock)
         self.heard = self.spoke = now
         return self.await_next(now)
 
     cdef int beat(self) except -1:
-        """The deadline expires: see what that means."""
+        """Find out what the deadline means, which has expired, and act on it."""
         cdef Hub hub = self.hub
         cdef uint32_t now = milliseconds(self.connection.feed.turn.clock)
         if self.task is not None or not self.is_reading():
-            self.spoke = now  # it may be waiting for an answer, or have said something that is not read
+            self.spoke = now  # the peer may await an answer, or have sent a message that is not read
         if self.asked and left(self.asked, hub.ping_timeout, now) <= INEXACT:
             if not self.is_alive():
                 return self.call_soon(self._ping_timed_out)
@@ -70,14 +71,15 @@ cdef class Heartbeat(Inbox):
         return self.await_next(now)
 
     cdef bint answered(self, bytes payload) except -1:
-        """A pong has come. Whether it is the answer to the last ping; nobody has asked for any other."""
+        """True if the pong that has come answers the last ping. Any other pong is unsolicited."""
         if not self.connection.pong(payload):
             return False
         self.await_next(self.heard)
         return True
 
     cdef int ask(self, uint32_t now) except -1:
-        """Have the peer give a sign of life. One that has yet to take what was sent before needs no ping for that."""
+        """Have the peer give a sign of life. A peer that has yet to take what was sent before needs no ping for
+        that."""
         cdef Outbox connection = self.connection
         cdef bint reading = self.is_reading()
         if not connection.blocked and reading:
@@ -110,8 +112,9 @@ cdef class Heartbeat(Inbox):
     # ---- A peer that has not answered ----------------------------------------------------------------------------
 
     cdef bint has_input(self) except -1:
-        """True if bytes of the peer wait to be read: the loop was busy. It was not where nothing is read because the
-        peer reads nothing."""
+        """True if bytes of the peer wait to be read because the loop was busy.
+
+        False where crest does not read because the peer takes none of TLS's answers."""
         cdef object transport = self.connection.transport
         if isinstance(transport, Pollable) and (<Pollable>transport).stalled:
             return False
@@ -123,11 +126,11 @@ cdef class Heartbeat(Inbox):
         return self.has_input() or self.takes_output()
 
     cdef bint is_silent(self) except -1:
-        """True if nothing has come from the peer's kernel since the last look, though it owes something."""
+        """True if nothing has come from the peer's kernel since the last look, though it owes acknowledgements."""
         return crest_is_silent(descriptor_of(self.connection.transport), &self.acknowledged)
 
     cdef bint takes_output(self) except -1:
-        """Whether the peer has taken something since the last look, of more that was sent before."""
+        """True if the peer has taken some of what was sent since the last look, and more of it is pending."""
         cdef Outbox connection = self.connection
         cdef size_t unsent = connection.transport.get_write_buffer_size()
         return connection.leaves(unsent) | crest_takes_output(descriptor_of(connection.transport), &self.acknowledged)
@@ -142,13 +145,14 @@ cdef class Heartbeat(Inbox):
 
 
 cdef uint32_t left(uint32_t since, uint32_t span, uint32_t now) noexcept:
-    """What is left of a span of time."""
+    """Return what is left of a span of time that began at `since`."""
     cdef uint32_t gone = now - since
     return span - gone if gone < span else 0
 
 
 cdef uint32_t rounded(uint32_t wait, uint32_t span) noexcept:
-    """So long or, by a sixteenth at most, shorter: few different times for the clock, the whole span among them."""
+    """Round a wait down, by a sixteenth at most and not below LEAST. The whole span stays as it is. So the clock has
+    few durations."""
     cdef int shift = 0
     if wait == span:
         return wait
@@ -158,7 +162,7 @@ cdef uint32_t rounded(uint32_t wait, uint32_t span) noexcept:
 
 
 cdef int descriptor_of(object transport) except? -1:
-    """The socket's descriptor, whoever's transport it is; -1: there is none."""
+    """Return the descriptor of the socket, of crest's transport or of the loop's; -1: there is none."""
     if isinstance(transport, Pollable):
         return (<Pollable>transport).fd
     sock = transport.get_extra_info("socket")

@@ -18,21 +18,21 @@ cdef class Hub:
     cdef readonly double close_timeout, fanout_slice
     cdef readonly str on_backlog
     cdef readonly Rates rates   # None: clients may send as fast as they can
-    # Milliseconds: of the heartbeat (0: off), and after which handlers are named as blocking the loop.
+    # Milliseconds: the heartbeat's (0: off), and those after which the log names handlers as blocking the loop.
     cdef readonly uint32_t ping_interval, ping_timeout, idle_timeout, slow_handler
-    cdef uint32_t calls[6]      # of handlers, by Event, since one of the connections began to be served
-    cdef uint32_t mistake_told  # in milliseconds, when a client's mistake was logged last
-    cdef uint32_t mistakes      # ... 0: none was; else 1 and how many were not since
+    cdef uint32_t calls[6]      # of handlers, by Event, since the loop began to serve the current connection
+    cdef uint32_t mistake_told  # milliseconds: when a client's mistake was logged last
+    cdef uint32_t mistakes      # 0: none was logged; else 1, and one more for each since that was not
     cdef object deflate         # Deflate; None: nothing is compressed
-    cdef Crew crew              # None: nobody helps with the fan-out
+    cdef Crew crew              # None: no threads help with the fan-out
     # None: no loop serves this.
     cdef Fanout fanout          # of the connections that do not compress
-    cdef Fanout compressing     # of those that do; None, like what they share, where nothing is compressed
+    cdef Fanout compressing     # of those that do; None, as is `compression`, where nothing is compressed
     cdef Compression compression
     cdef object __weakref__
     cdef dict options           # that it was made with
-    cdef object made            # variants of this for some of the connections, by their limits; they are weak
-    cdef Hub origin             # that this is a variant of, or None
+    cdef object made            # variants of this for some of the connections, by their limits; weak references
+    cdef Hub origin             # the hub that this is a variant of, or None
 
     cpdef broadcast(self, text, key=*, bint compress=*)
     cpdef broadcast_binary(self, data, key=*, bint compress=*)

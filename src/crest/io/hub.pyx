@@ -36,7 +36,7 @@ cdef class Hub:
         fanout_threads: see `Crew`.
         ping_interval, ping_timeout, idle_timeout: seconds, None for never; see `Heartbeat`.
         slow_handler: seconds that handlers may block the loop before that is logged; None: any number.
-        rates: that each client may send at; None: any.
+        rates: at which each client may send; None: at any.
         deflate: a `Deflate`, how messages are compressed; None: they are not.
     """
 
@@ -73,7 +73,7 @@ cdef class Hub:
             setattr(each, event, handler)
 
     def open(self, Turn turn not None):
-        """A loop begins to serve this server's connections."""
+        """Make the fan-outs: a loop begins to serve this server's connections."""
         self.crew = Crew(self.fanout_threads) if self.fanout_threads > 1 else None
         self.fanout = self.new_fanout(turn)
         if self.deflate is not None:
@@ -81,10 +81,12 @@ cdef class Hub:
             self.compressing = self.new_fanout(turn)
 
     def variant(self, limits not None, changed not None):
-        """The same server, with other limits for some of its connections. Those that have the same share one.
+        """Return a hub of the same server, with other limits for some of its connections.
+
+        Connections with the same limits share one.
 
         Args:
-            limits: what tells it from other variants, hashable.
+            limits: tells it from other variants; hashable.
             changed: the options in which it differs, by name.
         """
         cdef Hub other
@@ -101,7 +103,7 @@ cdef class Hub:
         return other
 
     def variants(self):
-        """A list of those that connections have."""
+        """List the variants that connections have."""
         return [] if self.made is None else list(self.made.values())
 
     cdef Fanout new_fanout(self, Turn turn):
@@ -109,7 +111,7 @@ cdef class Hub:
                       slice=self.fanout_slice, crew=self.crew)
 
     def close(self):
-        """No loop serves it any more."""
+        """Let go of the fan-outs, and stop the crew: no loop serves this server any more."""
         cdef Hub each
         for each in self.variants():
             each.close()
@@ -119,7 +121,9 @@ cdef class Hub:
             self.crew = None
 
     cdef Fanout admit(self, Outbox connection, object agreed):
-        """What a connection is to join; `agreed`: its `Agreement` on compression, or None."""
+        """Return the fan-out that a connection is to join.
+
+        `agreed` is the connection's `Agreement` on compression, or None."""
         if self.fanout is None:
             raise RuntimeError("no event loop serves this server any more")
         if agreed is None:
@@ -128,7 +132,7 @@ cdef class Hub:
         return self.compressing
 
     cdef FrameReader new_reader(self, object agreed, uint32_t now):
-        """What reads a connection's messages from this time on, by the loop's clock."""
+        """Make what reads a connection's messages; `now` is the time by the loop's clock, in milliseconds."""
         cdef FrameReader reader = FrameReader.__new__(FrameReader)
         reader.max_message_size = self.max_message_size
         reader.max_fragments = self.max_fragments
@@ -139,7 +143,7 @@ cdef class Hub:
         return reader
 
     def connections(self):
-        """A list of the connections that are open."""
+        """List the connections that are open."""
         return members_of(self.fanout) + members_of(self.compressing)
 
     def connection_count(self):
@@ -150,7 +154,7 @@ cdef class Hub:
         cdef Py_ssize_t size
         cdef str exact = as_text("broadcast", text)
         cdef const char* data = utf8_of(exact, &size)
-        hash(key)  # or TypeError, whatever the policy
+        hash(key)  # TypeError if it has none, with any policy
         self.publish_soon(OPCODE_TEXT, data, size, exact, key, compress)
 
     cpdef broadcast_binary(self, data, key=None, bint compress=True):
@@ -161,7 +165,7 @@ cdef class Hub:
 
     cdef int publish_soon(
             self, uint8_t opcode, const char* data, size_t size, object owner, object key, bint compress) except -1:
-        """Broadcast now, or as soon as that may be. `owner` is the immutable object whose memory `data` is."""
+        """Broadcast now, or soon where the call must wait. `owner` is the immutable object whose memory `data` is."""
         if self.fanout is None:
             return 0
         if must_wait(self.fanout.turn):
@@ -171,7 +175,7 @@ cdef class Hub:
 
     cdef int post(self, Fanout plain, Fanout compressing, uint8_t opcode, size_t size, object owner, object key,
                   bint compress) except -1:
-        """Broadcast from another thread, or within a section: it is done soon."""
+        """Have the loop broadcast soon: the call comes from another thread, or within a section."""
         cdef bint called
         count_posted(plain, compressing, size)  # before the loop's thread can take it off
         try:
@@ -192,8 +196,9 @@ cdef class Hub:
             self.publish(<uint8_t>opcode, data, size, key, compress)
 
     cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1:
-        """Broadcast to those that do not compress, and to those that do: compressed once for all, if it is worth it.
-        What may fail comes before anyone has the message: to raise means that nobody gets it."""
+        """Broadcast to connections that do not compress, and to those that do: compressed once, if that is worth it.
+
+        All that may fail comes before any connection has the message. So an exception means that none gets it."""
         cdef Fanout plain = self.fanout, compressing = self.compressing
         cdef Turn turn = plain.turn
         cdef bytes payload = None
@@ -224,7 +229,7 @@ cdef class Hub:
 
 
 cdef int count_posted(Fanout plain, Fanout compressing, int64_t size) except -1:
-    """Have broadcasts that wait count in `buffered` of all connections."""
+    """Add to the bytes of broadcasts that wait, which count in `buffered` of all connections."""
     plain.posted += size
     if compressing is not None:
         compressing.posted += size
@@ -232,7 +237,7 @@ cdef int count_posted(Fanout plain, Fanout compressing, int64_t size) except -1:
 
 
 cdef list members_of(Fanout fanout):
-    """A new list."""
+    """List the members, in a new list."""
     return [] if fanout is None else list(fanout.members)
 
 
@@ -241,5 +246,5 @@ cdef Py_ssize_t count_of(Fanout fanout) except -1:
 
 
 cdef uint32_t milliseconds_of(seconds, uint32_t otherwise) except? 0:
-    """Rounded up; `otherwise` for None."""
+    """Convert seconds to milliseconds, rounded up; `otherwise` for None."""
     return otherwise if seconds is None else <uint32_t>ceil(<double>seconds * 1000)

@@ -1,4 +1,4 @@
-# What waits to be handled on one connection; see inbox.pyx.
+# The events of one connection that wait for their handlers; see inbox.pyx.
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
@@ -9,7 +9,7 @@ from crest.io.intake cimport Intake, is_over
 from crest.io.outbox cimport Outbox
 from crest.io.turn cimport Turn
 
-# What a handler is called for.
+# The events that handlers are called for.
 cdef enum Event:
     CONNECT
     MESSAGE
@@ -23,13 +23,13 @@ cdef class Inbox(Owner):
     cdef readonly Turn turn
     cdef Hub hub
     cdef readonly Outbox connection
-    cdef Intake intake          # what waits behind what `task` awaits, and what else has come; None: nothing
+    cdef Intake intake          # events behind the one that `task` awaits, and other memory; None: nothing waits
     cdef object task            # awaits handlers; None: the next event is handled at once
-    cdef uint8_t begun          # the task has taken its first step: one that is cancelled before never does
-    cdef uint8_t abandoned         # messages that wait are not handled any more: there was time enough
-    cdef uint8_t deaf           # nor are they since the application has called close()
-    cdef uint8_t drain_waits    # in the queue
-    cdef uint8_t awaited        # the Event whose awaitable `call` returned: ERROR where another's handler raised
+    cdef uint8_t begun          # the task has taken its first step: if it is cancelled before, it never does
+    cdef uint8_t abandoned         # messages that wait are not handled any more: their time is over
+    cdef uint8_t deaf           # messages are not handled any more: the application has called close()
+    cdef uint8_t drain_waits    # a DRAIN event is in the queue
+    cdef uint8_t awaited        # the Event of the awaitable that `call` returned: ERROR if it is on_error's
 
     cdef uint64_t max_backlog(self, uint64_t usual) noexcept
     cdef int log_mistake(self, object text) except -1

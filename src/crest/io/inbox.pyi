@@ -10,7 +10,7 @@ from crest.io.turn import Turn
 logger: logging.Logger
 
 class ErrorText(str):
-    """What `on_error` gets: a text that says what went wrong and where.
+    """A text for `on_error` that says what went wrong and where.
 
     Attributes:
         exception: what a handler raised; None when the error was the peer's.

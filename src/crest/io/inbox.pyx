@@ -1,8 +1,8 @@
-"""What waits to be handled on one connection, and how handlers are called.
+"""The events of one connection that wait for their handlers, and the calls of handlers.
 
-Events reach the handlers one at a time, in order. A plain function is called directly; what an `async def` returns is
-awaited in a task, and until it has ended, further events of this connection wait here. The reading side is told when
-too many do (`is_full`) and when there is room again (`has_room`). What a handler raises goes to the log and to
+Events reach the handlers one at a time, in order. A plain function is called directly. What an `async def` returns is
+awaited in a task. Until that has ended, further events of this connection wait here. The reading side asks if too many
+do (`is_full`), and is told when there is room again (`has_room`). What a handler raises goes to the log and to
 `on_error`, and never further: no handler can stop the server, nor reach another connection.
 """
 
@@ -27,20 +27,20 @@ cdef extern from *:
     """
     #define crest_owned(object) (object)
     """
-    # A new reference that a C function returned; NULL raises what it has set.
+    # Take over the new reference that a C function returned; NULL raises the exception that the function has set.
     object owned "crest_owned"(PyObject* returned)
-    # Called as it is, it neither checks what the callee is nor keeps exceptions at hand: a third of `call`.
+    # Called directly: this neither checks the callee's type nor keeps exceptions at hand, which is a third of `call`.
     PyObject* PyObject_Vectorcall(PyObject* callee, PyObject** arguments, size_t count, PyObject* names) noexcept
 
 logger = logging.getLogger("crest")
 cdef object is_enabled_for = logger.isEnabledFor
 cdef object DEBUG = logging.DEBUG
 
-cdef uint32_t PAUSE = 1000  # milliseconds after a line about a client's mistake: anyone can make as many as they like
+cdef uint32_t PAUSE = 1000  # milliseconds after a line about a mistake: a client can make as many as it likes
 
 
 class ErrorText(str):
-    """What `on_error` gets: a text that says what went wrong and where.
+    """A text for `on_error` that says what went wrong and where.
 
     Attributes:
         exception: what a handler raised; None when the error was the peer's.
@@ -63,23 +63,23 @@ cdef class Inbox(Owner):
         self.look_after(False)
 
     cdef int has_room(self) except -1:
-        """At most half of `max_queue` events wait; reading may go on."""
+        """Let reading go on: at most half of `max_queue` events wait."""
         raise NotImplementedError
 
     cdef int idle(self) except -1:
-        """The last event that waited has been handled."""
+        """Hear that the last event that waited has been handled."""
         raise NotImplementedError
 
     cdef bint leaves_loop(self) except -1:
-        """True if the server is about to end, and therefore the handler's task was cancelled: then this parts from the
-        peer."""
+        """True if the handler's task was cancelled because the server is about to end; then this closes the
+        connection."""
         raise NotImplementedError
 
     cdef uint64_t max_backlog(self, uint64_t usual) noexcept:
         return usual if self.hub is None else self.hub.max_backlog
 
     cdef int relieved(self) except -1:
-        """The peer has taken some of what waited for it: on_drain is due if that was all."""
+        """Deliver on_drain if the peer, which has taken some of what waited for it, has taken all."""
         cdef uint32_t since
         if self.hub.on_drain is None or self.drain_waits or self.connection.state != OPEN \
                 or self.connection.blocked or self.connection.count:
@@ -90,7 +90,7 @@ cdef class Inbox(Owner):
         return watched(self.hub, self.connection.feed.turn.clock, self.connection, since)
 
     cdef int deliver(self, Event event, object first, object second) except -1:
-        """Handle an event: now, or when those before it have been handled."""
+        """Handle an event now, or after those that came before it."""
         if self.task is not None:
             if self.intake is None:
                 self.intake = Intake.__new__(Intake, self.turn.budget, self)
@@ -141,7 +141,7 @@ cdef class Inbox(Owner):
             count = 3
         elif event == DRAIN:
             self.drain_waits = False
-            if self.connection.blocked or self.connection.state != OPEN:  # since: it will drain again, or never
+            if self.connection.blocked or self.connection.state != OPEN:  # it will drain again later, or never
                 return None
             handler = hub.on_drain
             count = 1
@@ -161,7 +161,7 @@ cdef class Inbox(Owner):
         return self.awaitable_of(event, handler, result)
 
     cdef int log_mistake(self, object text) except -1:
-        """A client's mistake that no handler is told of: a line in the log, or one more in the next."""
+        """Log a client's mistake, of which no handler is told. Within PAUSE of the last line, count it for the next."""
         cdef Hub hub = self.hub if self.hub.origin is None else self.hub.origin
         cdef uint32_t now = milliseconds(self.connection.feed.turn.clock)
         if hub.mistakes and now - hub.mistake_told < PAUSE:
@@ -174,7 +174,9 @@ cdef class Inbox(Owner):
         return 0
 
     cdef object awaitable_of(self, Event event, object handler, PyObject* returned):
-        """What a handler returned, NULL when it raised, if that has to be awaited; else None."""
+        """Return what a handler returned, if that has to be awaited, else None.
+
+        `returned` is NULL if the handler raised. Then on_error is called, and what that returned counts instead."""
         cdef object awaitable = None
         try:
             result = owned(returned)
@@ -188,7 +190,7 @@ cdef class Inbox(Owner):
         return awaitable
 
     cdef object handler_failed(self, Event event, str name, BaseException error):
-        """Log what a handler raised, and tell on_error. Without one, or when it was on_error that raised, close with
+        """Log what a handler raised, and tell on_error. Without an on_error, or if on_error itself raised, close with
         1011. Returns what has to be awaited, or None."""
         text = f"handler {name} raised {type_of(error)}: {text_of(error)}"
         self.log_error(text, error)
@@ -198,17 +200,17 @@ cdef class Inbox(Owner):
         return None
 
     cdef int await_result(self, Event event, object awaitable) except -1:
-        """An async handler has begun: events wait until it, and those that came meanwhile, have ended."""
+        """Have a task await an async handler. Events wait until it, and the events before them, have been handled."""
         cdef object task = None, following = None
         self.begun = False
         self.task = self  # anything but None
         self.look_after(True)
         try:
             task = self.begin_task(event, awaitable)
-        except BaseException as error:  # a task factory's, or there is no memory
+        except BaseException as error:  # a task factory has raised it, or there is no memory
             self.task = None
             self.look_after(False)
-            if self.begun:  # it was eager, and is no task: nothing will wake it
+            if self.begun:  # the task was eager, and its making failed: nothing will wake the coroutine
                 self.abort()
                 raise
             if iscoroutine(awaitable):
@@ -221,7 +223,7 @@ cdef class Inbox(Owner):
         return 0
 
     cdef object begin_task(self, Event event, object awaitable):
-        """Have the loop await a handler. Without memory this is tried again, lest on_close be lost."""
+        """Have the loop await a handler. Without memory this is tried again, or on_close would be lost."""
         cdef object work = None, task = None
         cdef int tries = TRIES
         while task is None:
@@ -242,7 +244,7 @@ cdef class Inbox(Owner):
         return task
 
     async def _work(self, int event, awaitable):
-        cdef int tries = TRIES  # of what crest has to do for an event
+        cdef int tries = TRIES  # for crest's own failures to deliver an event
         self.begun = True
         while tries:
             while awaitable is not None:
@@ -251,7 +253,7 @@ cdef class Inbox(Owner):
                     awaitable = None
                 except BaseException as error:
                     if isinstance(error, GeneratorExit) and self.connection.feed.turn.loop.is_closed():
-                        raise  # not the handler's: this task is being thrown away
+                        raise  # the handler has not raised it: this task is being thrown away
                     if self.turn.was_forked():
                         end_child(error)
                     awaitable = self.await_failed(<Event>event, awaitable, error)
@@ -306,7 +308,7 @@ cdef class Inbox(Owner):
         return 0
 
     cdef int log_close(self, int code, str reason) except -1:
-        """Log the end of the connection, for who wants to see all of them."""
+        """Log the end of the connection, at level DEBUG."""
         if is_enabled_for(DEBUG):
             try:
                 logger.debug("%s: closed with %d %s", self.connection.get_id(), code, reason,
@@ -316,8 +318,8 @@ cdef class Inbox(Owner):
         return 0
 
     cdef int look_after(self, bint collectable) except -1:
-        """Whether the garbage collector visits this: only while a task may refer back to it; see
-        `Outbox.collectable`."""
+        """Have the garbage collector visit this connection, or no longer. It needs to only while a task may refer back
+        to it; see `Outbox.collectable`."""
         if collectable:
             self.connection.collectable()
             if not PyObject_GC_IsTracked(self):
@@ -327,8 +329,8 @@ cdef class Inbox(Owner):
         return 0
 
     cdef int abandon(self) except -1:
-        """The connection has ended, and its handlers have had the time to: cancel what runs, skip what waits but
-        on_close."""
+        """Cancel the handler that runs, and skip the events that wait, except on_close. The connection has ended, and
+        its handlers had time to end, too."""
         self.abandoned = True
         if self.task is not None:
             if self.begun:
@@ -341,7 +343,7 @@ cdef class Inbox(Owner):
         self.abandon()
 
 
-# What the application's objects are called: they may raise anything when they are asked, or say what is no text.
+# Names of the application's objects. Those may raise anything when they are asked, or return what is no text.
 
 cdef str text_of(BaseException error):
     cdef str text
@@ -353,7 +355,7 @@ cdef str text_of(BaseException error):
 
 
 cdef str type_of(value):
-    """The name of its type, whatever its metaclass says."""
+    """Return the name of its type, as C knows it, whatever its metaclass says."""
     cdef object kind = type(value)
     return (<PyTypeObject*>kind).tp_name.decode(errors="replace").rpartition(".")[2]
 

@@ -1,4 +1,4 @@
-# What one connection has taken in and not handled; see intake.pyx.
+# Memory of what one connection has taken in and not handled; see intake.pyx.
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -7,11 +7,11 @@ from crest.io.budget cimport Budget
 
 # The kinds of what is held.
 cdef enum:
-    EVENTS      # messages, and what else waits behind a handler that runs
-    UNREAD      # bytes behind too many of those
+    EVENTS      # messages, and other events, behind a handler that runs
+    UNREAD      # bytes that are not read on because too many events wait
     PARTIAL     # a message that is being put together
     OPENING     # requests before the upgrade, and responses to them
-    ANSWERS     # of TLS itself
+    ANSWERS     # of TLS itself, to the peer
     KINDS
 
 
@@ -31,5 +31,5 @@ cdef class Intake:
 
 
 cdef inline bint is_over(Intake intake) noexcept:
-    """True if the budget is used up: what has come must do for now."""
+    """True if the budget is used up: no more should be read for now."""
     return intake.budget.used > intake.budget.limit

@@ -1,12 +1,12 @@
 """The events of one connection that wait for their handlers, and the memory of all that has come and waits.
 
 The peer decides how much comes, and a `str` with one emoji takes four bytes a character. So what waits counts in the
-loop's budget by what it takes in memory, not by what it was on the wire. When a message is handed to its handler it is
-the handler's, and no longer counted.
+loop's budget by its size in memory, not by its size on the wire. Once a message is handed to its handler it belongs to
+the handler, and no longer counts.
 
 An `Intake` exists only while it holds something: an idle connection has none, and a message that is handled at once
-never meets one. Like an outbox it is one of those that the budget asks, by name, to give up what waits for them. Its
-`Owner` does that, for it knows what else has come.
+never meets one. Like an outbox it is a consumer that the budget asks to give up what waits. Its `Owner` does that, for
+the owner knows what else has come.
 
 What must hold: it is among the budget's consumers exactly while `total` is not 0, and each event has a size.
 """
@@ -50,11 +50,11 @@ cdef uint64_t size_of(object payload) noexcept:
 
 @cython.final
 cdef class Intake:
-    """What one connection holds of what has come.
+    """Holds what has come on one connection and is not handled.
 
     Args:
         budget: of its loop.
-        owner: the connection's Protocol, which gives up what is held when there is too much in all.
+        owner: the connection's Protocol, which gives up what is held when the budget is exceeded.
     """
 
     def __cinit__(self, Budget budget not None, Owner owner not None):
@@ -62,7 +62,7 @@ cdef class Intake:
         self.owner = owner
 
     cdef int hold(self, int kind, uint64_t size) except -1:
-        """Hold so many bytes of this kind from now on."""
+        """Hold `size` bytes of this kind from now on, in place of those before."""
         cdef uint64_t before = self.sizes[kind]
         if size == before:
             return 0
@@ -96,17 +96,17 @@ cdef class Intake:
         return 0
 
     cdef tuple pop(self):
-        """Return the event that has waited longest; there is one."""
+        """Take out and return the event that has waited longest. At least one must wait."""
         cdef tuple found = self.events.popleft()
         self.count -= 1
         self.hold(EVENTS, self.sizes[EVENTS] - <uint64_t>found[3])
         return found
 
     cdef bint drop_messages(self, object instead) except -1:
-        """Drop what waits and has a size, which is messages. False if there are none.
+        """Drop the messages that wait, which are the events with a payload. False if there are none.
 
         Args:
-            instead: (event, argument, argument) in place of the first one; None: nothing.
+            instead: (event, argument, argument), to wait in place of the first message; None: nothing does.
         """
         cdef list kept = [], dropped = []
         for each in self.events or ():
@@ -135,13 +135,13 @@ cdef class Intake:
     # ---- What the budget asks for --------------------------------------------------------------------------------
 
     def _precedence(self):
-        """See `Backlog`: the greater goes first."""
+        """Return a sort key, as `Backlog._precedence` does: the budget sheds the greatest first."""
         return False, self.total
 
     def _shed(self):
         """Give up what is held, and end the connection."""
         if not self.total:
-            return  # since the budget began to look
+            return  # all was handled since the budget began to shed
         self.owner.give_up(f"too much of the peer's waits to be handled: it takes {self.total} bytes of memory, and "
                            f"that of all together more than max_backlog_total, {self.budget.limit} bytes")
 

@@ -10,20 +10,20 @@ from crest.io.turn cimport Block
 cdef class Value:
     cdef object key
     cdef Block frame            # None: it was superseded, or is not in the log yet
-    cdef Block announced        # what becomes the frame
-    cdef uint64_t position      # in the log, like its size
-    cdef uint64_t size
-    cdef Value older            # what it supersedes, until it is in the log
-    cdef uint64_t number        # of keyed messages
-    cdef uint64_t ahead         # bytes of the newest from here on, where Latest.summed
+    cdef Block announced        # room for the frame, until it is recorded
+    cdef uint64_t position      # in the log
+    cdef uint64_t size          # in the log
+    cdef Value older            # the one that it supersedes, until it is in the log
+    cdef uint64_t number        # among keyed messages
+    cdef uint64_t ahead         # bytes of the newest from here on, if Latest.summed
 
 
 cdef class Latest:
     cdef Budget budget
     cdef uint64_t max_backlog
     cdef dict newest            # Value of each key
-    cdef list order             # Value: these, and superseded ones in between, by number
-    cdef dict behind            # of each outbox that lags: the number of the first that it lacks
+    cdef list order             # Value: the newest, and superseded ones in between, by number
+    cdef dict behind            # for each outbox that lags: the number of the first message that it lacks
     cdef uint64_t count         # keyed messages so far
     cdef uint64_t size          # bytes of the newest
     cdef bint summed            # nothing was recorded since `ahead` was summed up

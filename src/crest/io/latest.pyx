@@ -1,12 +1,13 @@
-"""The newest message of each key, for those who lag behind: with the policy "latest", what has a key is state, not
+"""The newest message of each key, for outboxes that lag: with the policy "latest", what has a key is state, not
 history.
 
-Who keeps up gets every message, in order, from the fan-out's log, and this room only takes notes. Who does not is said
-to lag: keyed messages pass it by, it has only the number of the first that it lacks. When it has taken what it had, it
-gets the newest of each key from there on, in the order of their last updates, a bit at a time: what is still to come
-may be superseded meanwhile. What was superseded before it got there counts as dropped.
+An outbox that keeps up gets every message, in order, from the fan-out's log, and this room only takes notes. An outbox
+that does not is said to lag: it gets no keyed messages, and only the number of the first that it lacks is kept. When it
+has sent what it had, it gets the newest of each key from there on, in the order of their last updates. It gets them a
+bit at a time, for what is still to come may be superseded meanwhile. Messages that were superseded before it got them
+count as dropped.
 
-Notes are kept as long as somebody lags, or the log has the messages.
+Notes are kept as long as an outbox lags, or the log has the messages.
 """
 
 cimport cython
@@ -18,7 +19,7 @@ from crest.io.budget cimport Budget
 from crest.io.turn cimport Block
 
 cdef size_t COPIED = 8192       # bytes: a frame up to this is copied into a queue, a larger one is referenced
-cdef size_t LEAST_ORDER = 64    # values, superseded ones among them, that are kept without a look
+cdef size_t LEAST_ORDER = 64    # values, superseded ones among them, up to which `order` is not cleaned up
 
 
 @cython.final
@@ -28,11 +29,11 @@ cdef class Value:
 
 @cython.final
 cdef class Latest:
-    """The newest messages of one fan-out, and who lacks which.
+    """The newest messages of one fan-out, and which of them each outbox lacks.
 
     Args:
-        budget: of the memory that they take.
-        max_backlog: bytes of them that one outbox may lack.
+        budget: that the messages' memory counts against.
+        max_backlog: bytes of messages that one outbox may lack.
     """
 
     def __cinit__(self, Budget budget not None, max_backlog):
@@ -43,7 +44,8 @@ cdef class Latest:
         self.behind = {}
 
     cdef Value supersede(self, object key):
-        """A new message of a key, which goes into the log soon. Whatever the key's own methods do, they do it here."""
+        """Make the `Value` of a new message of a key, which goes into the log soon. The key's own methods, which may do
+        anything, are called here: before anything is published."""
         cdef Value value = Value.__new__(Value), older = self.newest.get(key)
         value.key = key
         # One without a frame was never recorded: another fan-out could not look the key up.
@@ -52,8 +54,8 @@ cdef class Latest:
         return value
 
     cdef int announce(self, Value value, uint64_t position, size_t room) except -1:
-        """It goes into the log at this position, most likely, with a frame of at most `room` bytes. It counts as
-        superseded until it is recorded."""
+        """Allocate what `record` needs. The message will most likely go into the log at this position, with a frame of
+        at most `room` bytes. It counts as superseded until it is recorded."""
         value.announced = Block(room, self.budget)
         value.position = position
         value.number = self.count
@@ -61,7 +63,7 @@ cdef class Latest:
         return 0
 
     cdef int record(self, Value value, const char* data, size_t size) except -1:
-        """It goes into the log, where it was announced; its frame is copied."""
+        """Copy the message's frame: it goes into the log, where it was announced."""
         value.frame, value.announced = value.announced, None
         memcpy(value.frame.data, data, size)
         value.size = size
@@ -74,21 +76,20 @@ cdef class Latest:
         return 0
 
     cdef int bound(self) except -1:
-        """Something was recorded: keep no more than may wait for one outbox."""
+        """Keep no more bytes than may wait for one outbox; called after `record`."""
         if self.size > self.max_backlog and self.behind:
             self.close_slowest()
         return 0
 
     cdef int retire(self, Value value) except -1:
-        """Nobody gets it any more."""
+        """Let go of a message's frame: no outbox gets it any more."""
         if value.frame is not None:
             value.frame = None
             self.size -= value.size
         return 0
 
     cdef size_t find(self, uint64_t position, uint64_t number) except? 0:
-        """The index in `order` of the first that is at or behind this position of the log, and has this number or a
-        greater one."""
+        """Find the first value in `order` whose position and number are at least these; returns its index."""
         cdef size_t low = 0, high = len(self.order), middle
         cdef Value value
         while low < high:
@@ -101,19 +102,19 @@ cdef class Latest:
         return low
 
     cdef uint64_t position_of(self, size_t index, uint64_t otherwise) except? 0:
-        """Where `order[index]` begins in the log; `otherwise` behind the last."""
+        """Return the log's position at which `order[index]` begins; `otherwise` if there is none."""
         return (<Value>self.order[index]).position if index < <size_t>len(self.order) else otherwise
 
     cdef uint64_t end_of(self, size_t index, uint64_t otherwise) except? 0:
-        """Where it ends."""
+        """Return the log's position at which `order[index]` ends; `otherwise` if there is none."""
         if index >= <size_t>len(self.order):
             return otherwise
         return (<Value>self.order[index]).position + (<Value>self.order[index]).size
 
-    # ---- Who lags ------------------------------------------------------------------------------------------------
+    # ---- Outboxes that lag ---------------------------------------------------------------------------------------
 
     cdef int begin(self, Backlog outbox, size_t index) except -1:
-        """From `order[index]` on an outbox is passed by, if that is anything."""
+        """Have an outbox lag from `order[index]` on; no-op if it lags already, or there is no such value."""
         if not outbox.lagging and index < <size_t>len(self.order):
             self.behind[outbox] = (<Value>self.order[index]).number
             outbox.lagging = True
@@ -126,8 +127,8 @@ cdef class Latest:
         return 0
 
     cdef size_t refill(self, Backlog outbox, size_t most) except? 0:
-        """Queue what an outbox lacks, no more once `most` bytes are; returns how many. When that is all, it lags no
-        longer."""
+        """Queue what an outbox lacks, until that is `most` bytes or more; returns how many. An outbox that has got all
+        lags no longer."""
         cdef uint64_t number = self.behind[outbox]
         cdef size_t index = self.find(0, number), pushed = 0
         cdef Value value
@@ -150,13 +151,13 @@ cdef class Latest:
         return pushed
 
     cdef int give_up(self, Backlog outbox) except -1:
-        """What an outbox lacks will never come to it."""
+        """Count what an outbox lacks as dropped: it will never get it."""
         cdef uint64_t number = self.behind[outbox]
         outbox.dropped += self.count - number
         return 0
 
     cdef uint64_t lag(self, Backlog outbox) except? 0:
-        """Bytes that an outbox lacks."""
+        """Count the bytes that an outbox lacks."""
         cdef size_t index
         if not outbox.lagging:
             return 0
@@ -167,13 +168,15 @@ cdef class Latest:
         return (<Value>self.order[index]).ahead
 
     cdef int sum_up(self) except -1:
-        """Once for all who lag: thousands may be asked what they lack in one go, when the budget is used up. What is
-        forgotten, be it superseded or the oldest, changes no sum."""
+        """Sum up the bytes that an outbox lacks from each value on, once for all outboxes that lag.
+
+        When the budget is used up, thousands of them may be asked in one go. A value that is forgotten, because it was
+        superseded or is the oldest, changes no sum."""
         cdef uint64_t size = 0
         cdef Value value
         cdef Py_ssize_t i = len(self.order)
         if not self.summed:
-            while i:  # reversed() makes an object, and so might call whatever the collector does
+            while i:  # reversed() makes an object, and so might have the collector run anything
                 i -= 1
                 value = self.order[i]
                 if value.frame is not None:
@@ -183,7 +186,7 @@ cdef class Latest:
         return 0
 
     cdef int close_slowest(self) except -1:
-        """Somebody may lack more than may wait for one: close those that do, and forget what nobody lacks."""
+        """Close the outboxes that lack more bytes than may wait for one, and forget what no outbox lacks."""
         cdef uint64_t size = 0, first = UINT64_MAX, number
         cdef Value value
         cdef Backlog outbox
@@ -201,10 +204,10 @@ cdef class Latest:
             self.forget_before(first)
         return 0
 
-    # ---- What is kept --------------------------------------------------------------------------------------------
+    # ---- Notes ---------------------------------------------------------------------------------------------------
 
     cdef int round_over(self, uint64_t start) except -1:
-        """What the log has before `start` is with everyone but those who lag."""
+        """Forget notes that are not needed any more: all outboxes but those that lag have the log up to `start`."""
         cdef Value value
         if not self.order:
             return 0
@@ -215,19 +218,19 @@ cdef class Latest:
         elif <size_t>len(self.order) > LEAST_ORDER + 2 * <size_t>len(self.newest):
             try:
                 self.order = [value for value in self.order if value.frame is not None or value.position >= start]
-            except MemoryError:  # another round will see to it
+            except MemoryError:  # the end of another round tries again
                 pass
         return 0
 
     cdef int forget_all(self) except -1:
-        """Nobody lacks anything, nor will anyone."""
+        """Forget all messages: no outbox lacks any, nor will any outbox."""
         self.newest.clear()
         self.order.clear()
         self.size = 0
         return 0
 
     cdef int forget_before(self, uint64_t number) except -1:
-        """Forget what has a smaller number. The keys' own methods come last: they may raise."""
+        """Forget messages with a smaller number. The keys' own methods are called last: they may raise."""
         cdef size_t index = self.find(0, number)
         cdef Value value
         forgotten = [value for value in self.order[:index] if value.frame is not None]

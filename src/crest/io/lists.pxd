@@ -1,4 +1,4 @@
-# Lists that become shorter without asking for memory: list.pop may have to move the rest, and fail.
+# Lists that become shorter without asking for memory: list.pop may have to move the items to a smaller array, and fail.
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
@@ -11,7 +11,7 @@ cdef extern from "Python.h":
 
 
 cdef inline int drop_last(list items) except -1:
-    """Take the last item out. It is let go of when the list is whole."""
+    """Take the last item out. Its reference goes only when the list is whole again: a finalizer may look into it."""
     cdef PyObject* last = (<PyListObject*>items).ob_item[PyList_GET_SIZE(items) - 1]
     Py_SET_SIZE(items, PyList_GET_SIZE(items) - 1)
     Py_DECREF(<object>last)

@@ -12,7 +12,7 @@ def with_own_methods(cls: _Class) -> _Class: ...
 
 @disjoint_base
 class Broadcaster:
-    """Who broadcasts by a hub."""
+    """Broadcasts by a hub."""
 
     _hub: Hub
     def broadcast(self, text: str, *, key: Hashable = None, compress: bool = True) -> None:
@@ -33,7 +33,7 @@ class Broadcaster:
 
         Args:
             data: Any bytes-like object; a mutable one may be changed as soon as the call returns.
-            key, compress: As for `broadcast`.
+            key, compress: See `broadcast`.
 
         Raises:
             TypeError: `data` is not bytes-like; text goes through `broadcast`. Or `key` is not hashable.

@@ -1,11 +1,11 @@
 """The methods that are called for each message, as CPython calls them fastest.
 
-For `send` and `send_binary`: its bytecode calls a method without further ado only on an instance of just the type that
-defines it, so a subclass of `Outbox` gets the two as its very own. And as long as nothing but the message is passed,
-there are no arguments to parse: that saves a `send` 20 instructions. Whatever else is passed is for the `Outbox`'s own
-method to understand, or to refuse.
+`send` and `send_binary`: CPython's bytecode calls a method directly only if the instance is of just the type that
+defines it. So a subclass of `Outbox` gets the two as methods of its own. As long as only the message is passed, there
+are no arguments to parse, which saves a `send` 20 instructions. Calls with other arguments go to the `Outbox`'s own
+method, which understands or refuses them.
 
-For broadcasts: to look up the defaults of two keyword-only arguments costs a plain Python function 400 instructions.
+Broadcasts: to look up the defaults of two keyword-only arguments costs a plain Python function 400 instructions.
 """
 
 cimport cython
@@ -29,7 +29,7 @@ cdef extern from "Python.h":
     object PyDescr_NewMethod(PyTypeObject* type, PyMethodDef* method)
     const int METH_FASTCALL, METH_KEYWORDS
 
-# How CPython is to call the two below, and what parses arguments for them.
+# Definitions by which CPython calls the two functions below, and the methods that parse other arguments for them.
 cdef PyMethodDef text_method, binary_method
 cdef Method parse_text, parse_binary
 
@@ -54,7 +54,7 @@ cdef object send_binary(Outbox self, PyObject* const* args, Py_ssize_t count, Py
 
 
 cdef Method replace(str name, PyMethodDef* own, Method method) except NULL:
-    """Make `own` the definition of the Outbox's method, but with another way in; returns the way in of the original."""
+    """Make `own` the definition of the Outbox's method, but have it call `method`. Returns what the original calls."""
     cdef object original = getattr(Outbox, name)
     own[0] = (<PyMethodDescrObject*>original).d_method[0]
     if own.ml_flags != METH_FASTCALL | METH_KEYWORDS:
@@ -75,7 +75,7 @@ def with_own_methods(cls):
 
 
 cdef class Broadcaster:
-    """Who broadcasts by a hub."""
+    """Broadcasts by a hub."""
 
     cdef public Hub _hub
 
@@ -101,7 +101,7 @@ cdef class Broadcaster:
 
         Args:
             data: Any bytes-like object; a mutable one may be changed as soon as the call returns.
-            key, compress: As for `broadcast`.
+            key, compress: See `broadcast`.
 
         Raises:
             TypeError: `data` is not bytes-like; text goes through `broadcast`. Or `key` is not hashable.

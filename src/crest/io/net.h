@@ -1,5 +1,5 @@
-/* What crest does with a socket itself: send(2) on many pieces of memory, recv(2), accept(2). Knows sockets; no Python, no
- * frames. On Windows, where the event loop's transports do all of it, these are never called. */
+/* System calls that crest itself makes on sockets: send(2) on many pieces of memory, recv(2), accept(2). Knows sockets;
+ * no Python, no frames. On Windows these are never called: the event loop's transports do all of it. */
 #ifndef CREST_NET_H
 #define CREST_NET_H
 
@@ -15,15 +15,15 @@ typedef struct crest_piece {
 
 enum {
     CREST_WOULD_BLOCK = -1, /* the kernel's send buffer is full: not an error */
-    CREST_BROKEN = -2,      /* the connection is gone; its reading side will say so too */
+    CREST_BROKEN = -2,      /* the connection is gone; its reading side will find out, too */
     CREST_REFUSED = -3,     /* there is no room for a connection, in this process or in the system; or worse */
 };
 
-/* Who is at the other end of a TCP connection. */
+/* The address at the other end of a TCP connection. */
 typedef struct crest_address {
     uint8_t bytes[16]; /* 4 or 16 of them */
     uint16_t port;
-    uint8_t version; /* 4 or 6; 0: it has no such address */
+    uint8_t version; /* of IP: 4 or 6; 0: the peer has no such address */
 } crest_address;
 
 enum { CREST_ADDRESS_TEXT = 48 };
@@ -32,7 +32,7 @@ enum { CREST_ADDRESS_TEXT = 48 };
 
 #include <time.h>
 
-/* Nanoseconds; of a clock that can be set, the only one that C has. */
+/* Nanoseconds, of a clock that can be set: C has no other. */
 static inline uint64_t crest_now(void) {
     struct timespec now;
     timespec_get(&now, TIME_UTC);
@@ -117,7 +117,7 @@ static inline void crest_close(int fd) {
 #include <time.h>
 #include <unistd.h>
 #ifdef __linux__
-#include <linux/tcp.h> /* glibc's own tcp_info lacks its newer half */
+#include <linux/tcp.h> /* the tcp_info of glibc lacks the newer half of the fields */
 #endif
 
 #ifndef MSG_NOSIGNAL /* macOS: CPython ignores SIGPIPE at start-up */
@@ -126,7 +126,7 @@ static inline void crest_close(int fd) {
 
 enum { CREST_PIECES_A_CALL = 64 };
 
-/* Nanoseconds of a clock that nobody sets. */
+/* Nanoseconds, of a clock that can not be set. */
 static inline uint64_t crest_now(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -135,7 +135,7 @@ static inline uint64_t crest_now(void) {
 
 enum { CREST_MONOTONIC = 1 }; /* crest_now and crest_milliseconds never go back */
 
-/* Milliseconds modulo 2**32: a few instructions, and late by 10 at most. */
+/* Milliseconds modulo 2**32, late by 10 at most. It takes a few instructions. */
 static inline uint32_t crest_milliseconds(void) {
     struct timespec now;
 #ifdef CLOCK_MONOTONIC_COARSE
@@ -146,7 +146,7 @@ static inline uint32_t crest_milliseconds(void) {
     return (uint32_t)now.tv_sec * 1000u + (uint32_t)(now.tv_nsec / 1000000);
 }
 
-/* Whether something has come that was not read yet, the end of the stream or an error among it. */
+/* True if something has come that is not read yet; the end of the stream and an error count. */
 static inline int crest_has_input(int fd) {
     char byte;
     if (fd < 0) return 0;
@@ -154,7 +154,7 @@ static inline int crest_has_input(int fd) {
 }
 
 #ifdef __linux__
-/* Whether the kernel tells how the connection is; what an older one does not know is 0. */
+/* True if the kernel tells the state of the connection. Fields that an older kernel does not know are 0. */
 static inline int crest_tcp_info(int fd, struct tcp_info *info) {
     socklen_t size = sizeof *info;
     memset(info, 0, sizeof *info);
@@ -162,8 +162,8 @@ static inline int crest_tcp_info(int fd, struct tcp_info *info) {
 }
 #endif
 
-/* Whether the peer's kernel has acknowledged bytes since this was asked with the same `acknowledged`, and has more to
- * come: it is busy taking what was sent before. Always 0 where the kernel does not tell. */
+/* True if the peer's kernel has acknowledged bytes since the last call with the same `acknowledged`, and more bytes
+ * wait for it: the peer is busy taking what was sent before. Always 0 where the kernel does not tell. */
 static inline int crest_takes_output(int fd, uint32_t *acknowledged) {
 #ifdef __linux__
     struct tcp_info info;
@@ -177,9 +177,9 @@ static inline int crest_takes_output(int fd, uint32_t *acknowledged) {
 #endif
 }
 
-/* Whether nothing has come from the peer's kernel since this was asked with the same `exchanged`, no acknowledgement
- * either, though it owes some: for bytes that were sent, or for more than one question whether it has room for any. Always
- * 0 where the kernel does not tell. */
+/* True if the peer's kernel has been silent since the last call with the same `exchanged`, though it owes an answer.
+ * Silent: neither bytes nor an acknowledgement have come. It owes an answer to bytes that were sent, or to more than
+ * one probe of its window. Always 0 where the kernel does not tell. */
 static inline int crest_is_silent(int fd, uint32_t *exchanged) {
 #ifdef __linux__
     struct tcp_info info;
@@ -197,7 +197,7 @@ static inline void crest_prefetch(const void *address) {
     __builtin_prefetch(address);
 }
 
-/* Bytes that the kernel took of the pieces, in order (possibly 0), or one of the two codes above. */
+/* Send pieces, in order. Returns the bytes that the kernel took (possibly 0), CREST_WOULD_BLOCK or CREST_BROKEN. */
 static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t count) {
     ssize_t sent;
     if (count == 1) {
@@ -223,7 +223,7 @@ static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t cou
     return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ENOMEM ? CREST_WOULD_BLOCK : CREST_BROKEN;
 }
 
-/* Bytes that came, 0 at the end of the stream, or one of the two codes above. */
+/* Receive. Returns the bytes that came, 0 at the end of the stream, CREST_WOULD_BLOCK or CREST_BROKEN. */
 static inline ptrdiff_t crest_recv(int fd, char *data, size_t room) {
     ssize_t got;
     do
@@ -233,8 +233,9 @@ static inline ptrdiff_t crest_recv(int fd, char *data, size_t room) {
     return errno == EAGAIN || errno == EWOULDBLOCK ? CREST_WOULD_BLOCK : CREST_BROKEN;
 }
 
-/* Why a connection was not accepted, from errno: there is none; it is gone already, and the next may be there; or, for any
- * other reason, none can be accepted now. Linux also reports what the network has found out about the new connection. */
+/* Find out from errno why no connection was accepted. CREST_WOULD_BLOCK: there is none. CREST_BROKEN: it is gone
+ * already, and the next may be there. CREST_REFUSED, for any other reason: none can be accepted now. Linux also reports
+ * network errors that are pending on the new connection. */
 static inline int crest_not_accepted(int error) {
     switch (error) {
     case EAGAIN:
@@ -280,12 +281,13 @@ static inline void crest_set_address(crest_address *address, const crest_sockadd
     }
 }
 
-/* A connection that was waiting, not blocking and closed on exec; or one of the three codes above, with errno. */
+/* Accept a connection that waits. Returns its descriptor, which does not block and is closed on exec; or one of the
+ * three codes above, with errno. */
 static inline int crest_accept(int fd, crest_address *peer) {
     crest_sockaddr from;
     socklen_t size = sizeof from;
     int accepted;
-    memset(&from, 0, sizeof from); /* macOS leaves it alone when the peer has gone again */
+    memset(&from, 0, sizeof from); /* macOS does not fill it in when the peer has gone again */
 #ifdef SOCK_CLOEXEC
     accepted = accept4(fd, &from.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 #else
@@ -300,7 +302,7 @@ static inline int crest_accept(int fd, crest_address *peer) {
     return accepted;
 }
 
-/* Who is at the other end of a connected socket; nobody, if it has gone. */
+/* Find the address at the other end of a connected socket; version 0 if the peer has gone. */
 static inline void crest_peer(int fd, crest_address *peer) {
     crest_sockaddr from;
     socklen_t size = sizeof from;
@@ -315,7 +317,7 @@ static inline int crest_address_text(const crest_address *address, char *text) {
     return address->version && inet_ntop(family, address->bytes, text, CREST_ADDRESS_TEXT) != NULL;
 }
 
-/* Which process this is: not the same in one that was forked. */
+/* The number of this process: another one in a process that was forked. */
 static inline int crest_process(void) {
     return (int)getpid();
 }
@@ -329,7 +331,7 @@ static inline int crest_shut_down_writing(int fd) {
 }
 
 static inline void crest_close(int fd) {
-    close(fd); /* not again after EINTR: the descriptor is gone, and another thread may have it */
+    close(fd); /* not repeated after EINTR: the descriptor is gone, and another thread may have the number */
 }
 
 #endif

@@ -1,4 +1,4 @@
-# What waits to be sent on one connection; see outbox.pyx.
+# The sending side of one connection; see outbox.pyx.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -16,7 +16,7 @@ cdef extern from "Python.h":
 
 cdef class Outbox(Sender):
     cdef uint32_t ping_serial
-    cdef float pong_delay                   # seconds from a ping to its pong; negative: there was none yet
+    cdef float pong_delay                   # seconds from the last answered ping to its pong; negative: none was yet
     cdef double pinged                      # when the last ping was sent, by the clock; 0: none awaits its pong
     cdef readonly uint64_t _number          # unique in this process
     cdef size_t posted                      # bytes of calls that wait: from other threads, or from within sections
@@ -39,5 +39,5 @@ cdef class Outbox(Sender):
 
 
 cdef inline bint is_ready(Outbox outbox) noexcept nogil:
-    """Whether bytes may go straight to the socket: nothing waits that must go before."""
+    """True if bytes may go straight to the socket: there is one, and nothing waits that must go before."""
     return outbox.count == 0 and not outbox.blocked and outbox.fd >= 0

@@ -25,10 +25,10 @@ class Outbox(Sender):
 
         Args:
             data: any bytes-like object; a mutable one may be changed as soon as the call returns.
-            compress: as for `send`.
+            compress: see `send`.
 
         Returns:
-            As `send`.
+            See `send`.
 
         Raises:
             TypeError: for anything that is not bytes-like; text goes through `send`.
@@ -37,12 +37,13 @@ class Outbox(Sender):
         """Send a ping (RFC 6455 section 5.5.2); the answer sets `latency`. May be called from any thread.
 
         Returns:
-            As `send`.
+            True when the ping was accepted; False when the connection is not open any more, or the backlog policy
+            (`max_backlog`, `on_backlog`) refused it.
         """
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Start the closing handshake (RFC 6455 section 7.1.2). May be called from any thread.
 
-        What was sent before still goes out. Closing twice, or when the peer was first, does nothing.
+        What was sent before still goes out. A second call, or one after the peer has started to close, does nothing.
 
         Args:
             code: 1000-1003, 1007-1014 or 3000-4999.
@@ -53,19 +54,19 @@ class Outbox(Sender):
         """
     def _may_refer_to_itself(self) -> None: ...
     def is_open(self) -> bool:
-        """Whether messages can be sent: True from `on_connect` until closing starts."""
+        """True if messages can be sent: from `on_connect` until closing starts."""
     @property
     def _number(self) -> int: ...
     @property
     def buffered(self) -> int:
-        """Bytes that were sent and that the kernel has not taken yet. Those of calls from other threads count as the
-        payload has them, until the loop has got to them.
+        """Count the bytes that were sent and that the kernel has not taken yet. Messages that other threads sent count
+        with their payload's bytes, until the loop has got to them.
         """
     @property
     def compression(self) -> str | None:
-        """How messages are compressed, as agreed in the opening handshake: the value of the response's
-        Sec-WebSocket-Extensions header (RFC 7692 section 7.1), or None when they are not.
+        """Return the compression that was agreed in the opening handshake: the value of the response's
+        Sec-WebSocket-Extensions header (RFC 7692 section 7.1). None: messages are not compressed.
         """
     @property
     def latency(self) -> float | None:
-        """Seconds from the last answered ping to its pong; None before the first."""
+        """Return the seconds from the last answered ping to its pong; None before the first."""

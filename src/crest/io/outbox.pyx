@@ -1,13 +1,13 @@
 """The sending side of one connection: what waits to be sent, in the order of the calls.
 
-An `Outbox` is a queue with a bound on it (`Backlog`) and the way out (`Sender`); `connection.py` makes it what a
-handler holds. It does not read, and does not know how a connection opens or ends: its `Owner` does.
+An `Outbox` is a queue with a bound on it (`Backlog`) and the way out (`Sender`). `connection.py` makes of it the
+connection that handlers get. It does not read, and does not know how a connection opens or ends: its `Owner` does.
 
-- Within a turn of the loop, small frames are written one behind the other into the turn's arena: one piece, however
-  many.
+- Within a turn of the loop, small frames are written one behind the other into the turn's arena. They are one piece,
+  however many.
 - A large `str` or `bytes` is not copied: its own memory is a piece.
-- Broadcasts are not here. They stand in the `Feed`, up to whose end they are pulled in (`catch_up`) before anything
-  of this connection's own, so that the order of the calls is kept.
+- Broadcasts are not here. They stand in the `Feed`. All of them are pulled in (`catch_up`) before anything of this
+  connection's own is queued, so that the order of the calls is kept.
 """
 
 cimport cython
@@ -35,7 +35,7 @@ from crest.wire.rfc6455 cimport (
 from crest.io.arguments import check_close
 
 cdef size_t COPIED = 8192           # bytes: a payload up to this is copied, a larger one is referenced
-cdef size_t FLUSHED_AT = 1 << 16    # bytes: with so many waiting, the turn's end is not waited for
+cdef size_t FLUSHED_AT = 1 << 16    # bytes: so many that wait are sent without waiting for the turn's end
 cdef uint64_t made = 0              # outboxes, by this process
 
 
@@ -52,17 +52,19 @@ cdef class Outbox(Sender):
         PyObject_GC_UnTrack(self)
 
     cdef int collectable(self) except -1:
-        """From now on the garbage collector visits this. It need not before: what crest itself hangs on a connection
-        ends with it, and the visits to 15,000 connections would stop the loop for milliseconds."""
+        """Have the garbage collector visit this from now on.
+
+        It need not before: what crest itself hangs on a connection ends with it. The visits to 15,000 connections would
+        stop the loop for milliseconds (decision 0012)."""
         if not PyObject_GC_IsTracked(self):
             PyObject_GC_Track(self)
         return 0
 
     def _may_refer_to_itself(self):
-        """The application hangs something of its own on it."""
+        """Prepare for a reference cycle: the application hangs something of its own on the connection."""
         self.collectable()
 
-    # ---- What a handler calls ------------------------------------------------------------------------------------
+    # ---- Calls of the application --------------------------------------------------------------------------------
 
     @cython.binding(False)
     def send(self, text not None, /, *, bint compress=True):
@@ -91,10 +93,10 @@ cdef class Outbox(Sender):
 
         Args:
             data: any bytes-like object; a mutable one may be changed as soon as the call returns.
-            compress: as for `send`.
+            compress: see `send`.
 
         Returns:
-            As `send`.
+            See `send`.
 
         Raises:
             TypeError: for anything that is not bytes-like; text goes through `send`.
@@ -106,7 +108,8 @@ cdef class Outbox(Sender):
         """Send a ping (RFC 6455 section 5.5.2); the answer sets `latency`. May be called from any thread.
 
         Returns:
-            As `send`.
+            True when the ping was accepted; False when the connection is not open any more, or the backlog policy
+            (`max_backlog`, `on_backlog`) refused it.
         """
         if self.state != OPEN:
             return False
@@ -121,7 +124,7 @@ cdef class Outbox(Sender):
     def close(self, code=1000, reason=""):
         """Start the closing handshake (RFC 6455 section 7.1.2). May be called from any thread.
 
-        What was sent before still goes out. Closing twice, or when the peer was first, does nothing.
+        What was sent before still goes out. A second call, or one after the peer has started to close, does nothing.
 
         Args:
             code: 1000-1003, 1007-1014 or 3000-4999.
@@ -144,13 +147,13 @@ cdef class Outbox(Sender):
             self.owner.close(code, reason)
 
     def is_open(self):
-        """Whether messages can be sent: True from `on_connect` until closing starts."""
+        """True if messages can be sent: from `on_connect` until closing starts."""
         return self.state == OPEN
 
     @property
     def buffered(self):
-        """Bytes that were sent and that the kernel has not taken yet. Those of calls from other threads count as the
-        payload has them, until the loop has got to them."""
+        """Count the bytes that were sent and that the kernel has not taken yet. Messages that other threads sent count
+        with their payload's bytes, until the loop has got to them."""
         cdef uint64_t unseen = 0
         if self.state == OPEN:
             unseen = self.feed.end - self.seen + self.feed.posted + (self.feed.lag(self) if self.lagging else 0)
@@ -159,13 +162,13 @@ cdef class Outbox(Sender):
 
     @property
     def compression(self):
-        """How messages are compressed, as agreed in the opening handshake: the value of the response's
-        Sec-WebSocket-Extensions header (RFC 7692 section 7.1), or None when they are not."""
+        """Return the compression that was agreed in the opening handshake: the value of the response's
+        Sec-WebSocket-Extensions header (RFC 7692 section 7.1). None: messages are not compressed."""
         return None if self.deflation is None else self.deflation.agreed
 
     @property
     def latency(self):
-        """Seconds from the last answered ping to its pong; None before the first."""
+        """Return the seconds from the last answered ping to its pong; None before the first."""
         return None if self.pong_delay < 0 else self.pong_delay
 
     # ---- Messages ------------------------------------------------------------------------------------------------
@@ -186,11 +189,11 @@ cdef class Outbox(Sender):
         return self.extend(opcode, data, size) or self.push_frame(opcode, data, size, owner)
 
     cdef bint push_compressed(self, uint8_t opcode, const char* data, size_t size, object owner) except -1:
-        """Queue a message, compressed if it is worth it; False when it was refused."""
+        """Queue a message, compressed if that is worth it; False when it was refused."""
         cdef Turn turn = self.feed.turn
         cdef bytes payload
         cdef bint pushed = False
-        begin_section(turn)  # what is compressed must be queued in the same order
+        begin_section(turn)  # messages must be queued in the order in which they are compressed
         try:
             payload = self.deflation.compress(data, size)
             if payload is not None:
@@ -206,7 +209,7 @@ cdef class Outbox(Sender):
         return pushed
 
     cdef bint post(self, uint8_t opcode, size_t size, object owner, bint compress) except -1:
-        """Send from another thread, or within a section: it is done soon."""
+        """Have the loop send soon: the call comes from another thread, or within a section."""
         cdef bint called
         cdef size_t before = self.posted
         if self.feed.policy == DROP_NEWEST:
@@ -235,8 +238,8 @@ cdef class Outbox(Sender):
             self.push_now(<uint8_t>opcode, data, size, owner, compress)
 
     cdef bint push_frame(self, uint8_t opcode, const char* data, size_t size, object owner) except -1:
-        """Queue a frame; False when it was refused. `owner` is the immutable object whose memory `data` is; without
-        one, `size` is at most COPIED."""
+        """Queue a frame; False when it was refused. `owner` is the immutable object whose memory `data` is. It may be
+        None if `size` is at most COPIED."""
         cdef Turn turn = self.feed.turn
         cdef char header[MAX_SERVER_HEADER]
         cdef size_t header_size
@@ -245,7 +248,7 @@ cdef class Outbox(Sender):
         begin_section(turn)
         try:
             if self.seen < self.feed.end:
-                self.feed.catch_up(self)  # may be too much
+                self.feed.catch_up(self)  # may be too much for the backlog, and end the connection
             if self.state != OPEN:
                 self.dropped += 1
                 return False
@@ -267,11 +270,11 @@ cdef class Outbox(Sender):
             end_section(turn)
 
     cdef inline bint extend(self, uint8_t opcode, const char* data, size_t size) noexcept:
-        """A short cut for a short frame right behind one that leaves with this turn: write it there. False: it is
-        something else, for `push_frame` to judge.
+        """Write a short frame right behind one that leaves with this turn, as a short cut. False: this is another case,
+        which is left to `push_frame`.
 
-        It halves the instructions of a `send`."""
-        cdef PyObject* arena = <PyObject*>self.feed.turn.arena  # borrowed, so that none is counted
+        It halves the instructions of a `send`, which `make bench-guard` counts."""
+        cdef PyObject* arena = <PyObject*>self.feed.turn.arena  # borrowed, so that no reference is counted
         cdef crest_piece* last
         cdef char* target = (<Block>arena).data + (<Block>arena).used
         if not self.count or size >= 126 or self.blocked or self.seen < self.feed.end \
@@ -288,8 +291,9 @@ cdef class Outbox(Sender):
         return True
 
     cdef int append(self, const char* header, size_t header_size, const char* data, size_t size) except -1:
-        """Queue a copy of header and payload: in the turn's arena, if they may leave with this turn, at its end at the
-        latest. Then there is room for one piece more. MemoryError: nothing is queued."""
+        """Queue a copy of header and payload. It lies in the turn's arena if it may leave by the end of this turn.
+
+        Afterwards there is room for one piece more. MemoryError: nothing is queued."""
         cdef Turn turn = self.feed.turn
         cdef char* target
         if not self.blocked:
@@ -306,7 +310,7 @@ cdef class Outbox(Sender):
         return self.push_copy(header, header_size, data, size)
 
     cdef int push_close(self, int code, bytes reason) except -1:
-        """Queue a close frame, the last there will be; CLOSE_NO_STATUS_RECEIVED stands for one without a code."""
+        """Queue a close frame, the last frame of all; CLOSE_NO_STATUS_RECEIVED stands for one without a code."""
         cdef Turn turn = self.feed.turn
         cdef uint8_t frame[MAX_SERVER_HEADER + 2]
         begin_section(turn)
@@ -332,8 +336,8 @@ cdef class Outbox(Sender):
         return self.push_frame(OPCODE_PING, payload, 4, None)
 
     cdef bint pong(self, bytes payload) except -1:
-        """The peer answered a ping. Whether it was the last one; an answer to an older one, to one that was answered
-        before, or to none, says nothing."""
+        """True if this pong answers the last ping, for the first time; then it sets `latency`. An answer to an older
+        ping, to one that was answered before, or to none says nothing."""
         if not self.pinged or len(payload) != 4 or memcmp(PyBytes_AS_STRING(payload), &self.ping_serial, 4):
             return False
         self.pong_delay = self.feed.turn.clock.now() - self.pinged
@@ -343,7 +347,7 @@ cdef class Outbox(Sender):
     # ---- Life ----------------------------------------------------------------------------------------------------
 
     cdef int attach(self, Owner owner, Feed feed, object transport, bytes response) except -1:
-        """The connection is open: what is pushed goes to this transport, behind the response to its request."""
+        """Open the connection: what is pushed goes to this transport, behind the response to the request."""
         cdef Turn turn = feed.turn
         self.owner = owner
         self.feed = feed
@@ -351,7 +355,7 @@ cdef class Outbox(Sender):
         begin_section(turn)
         try:
             if transport.get_write_buffer_size():
-                self.pause()  # perhaps it has said so long ago, to the opening
+                self.pause()  # the transport may have called pause_writing while the opening was there
                 self.limit_transport()
             self.append(PyBytes_AS_STRING(response), len(response), NULL, 0)
             self.begun = self.queued
@@ -364,7 +368,7 @@ cdef class Outbox(Sender):
         return 0
 
     cdef int detach(self) except -1:
-        """The transport is gone."""
+        """Let go of the transport, which is gone, and of all that waits."""
         self.fd = -1  # whatever goes wrong below: another connection may have that descriptor soon
         self.owner = None
         self.stop()

@@ -1,4 +1,4 @@
-# How one client is held to its rates; see pace.pyx.
+# The rates that one client is held to; see pace.pyx.
 
 from crest.io.reading cimport Reading
 from crest.wire.meter cimport is_used_up

@@ -1,11 +1,12 @@
 """Holds one client to its rates (`max_message_rate`, `max_byte_rate`), where the client is to wait for them.
 
-The frame reader's meter says when the tokens are used up. Then the client is not read, as when too many of its messages
-wait for their handler, until the meter has tokens again: the kernel keeps what it sends, and at last its own kernel
-does. Its heartbeat goes by what its kernel acknowledges. The connection's one deadline ends the pause.
+The frame reader's meter says when the tokens are used up. Then the client is not read until the meter has tokens again,
+as when too many of its messages wait for their handler. Crest's kernel keeps what the client sends. When that is full,
+the client's kernel does. The heartbeat goes by what the client's kernel acknowledges meanwhile. The connection's one
+deadline ends the pause.
 
-Nothing is waited for once the connection is about to end. What is over the rate is dropped from then on, and the close
-frame behind it is read.
+Once the connection is about to end there are no more pauses. Messages over the rate are dropped from then on, and the
+close frame behind them is read.
 """
 
 from libc.math cimport ceil
@@ -18,14 +19,14 @@ from crest.wire.frames cimport FrameReader
 from crest.wire.meter cimport DROP, Meter, is_used_up
 from crest.wire.rfc6455 cimport CLOSE_POLICY_VIOLATION, OPCODE_CONTINUATION
 
-cdef double STEP = 0.05     # seconds: the clock's tick, in whole ones of which a pause lasts
+cdef double STEP = 0.05     # seconds: the clock's tick; a pause lasts a whole number of them
 
 
 cdef class Pace(Reading):
     """Holds one client to its rates."""
 
     cdef bint must_wait(self) except -1:
-        """True if tokens are still lacking, now; then the pause has begun."""
+        """True if tokens are lacking even after a refill; then the pause has begun."""
         cdef Meter meter = self.reader.meter
         cdef bint within = self.reader.message_opcode != OPCODE_CONTINUATION
         cdef uint32_t now
@@ -44,7 +45,8 @@ cdef class Pace(Reading):
         return True
 
     cdef int count_overhead(self, size_t size) except -1:
-        """Meter bytes of TLS records that had nothing for the connection, as KeyUpdates (RFC 8446 section 4.6.3)."""
+        """Meter bytes of TLS records that had nothing for the connection, such as KeyUpdates (RFC 8446 section
+        4.6.3)."""
         cdef FrameReader reader = self.reader
         reader.meter.refill(milliseconds(self.turn.clock))
         if not reader.meter.takes_control(0, size):

@@ -1,8 +1,8 @@
 """A queue of pieces of memory that wait to be sent, in order.
 
-A piece is owned by an object that keeps its memory alive (a `str`, `bytes`, a `Block` of a broadcast's log or of the
-queue's own), or it lies in the turn's arena and has no owner: then it must be gone, or be settled, before the turn
-ends. Pieces that follow each other in memory are one. An empty queue owns no memory.
+Most pieces have an owner, an object that keeps their memory alive: a `str`, `bytes`, or a `Block` of a broadcast's log
+or of the queue's own. A piece without an owner lies in the turn's arena. It must be sent, or be settled, before the
+turn ends. Pieces that follow each other in memory are one. An empty queue owns no memory.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -15,8 +15,8 @@ from crest.io.budget cimport Budget, Kept
 from crest.io.turn cimport Block, Pending
 
 cdef uint32_t LEAST_ROOM = 4
-# Blocks of the queue's own: each twice as large as the one before, so that small frames cost little more than their
-# bytes.
+# Bytes of the queue's own blocks. Each is twice as large as the one before, so that small frames cost little more than
+# their bytes.
 cdef size_t LEAST_BLOCK = 1024
 cdef size_t LARGEST_BLOCK = 1 << 16
 
@@ -26,7 +26,7 @@ cdef class Pieces(Pending):
         self.discard()
 
     cdef int push(self, object owner, const char* data, size_t size) except -1:
-        """Queue memory that `owner` keeps alive; None: it lies in the turn's arena."""
+        """Queue memory that `owner` keeps alive. None: the memory lies in the turn's arena."""
         cdef crest_piece* last
         cdef void* held = NULL if owner is None else <void*>owner
         if self.count:
@@ -48,7 +48,7 @@ cdef class Pieces(Pending):
         return 0
 
     cdef int make_room(self, uint32_t more) except -1:
-        """Have room for so many pieces at the end."""
+        """Make room for `more` pieces at the end."""
         cdef uint32_t room = max(LEAST_ROOM, self.room * 2)
         cdef crest_piece* grown
         if self.first + self.count + more <= self.room:
@@ -65,7 +65,7 @@ cdef class Pieces(Pending):
         return 0
 
     cdef Budget budget(self):
-        """What waits here counts against it."""
+        """Return the budget that what waits here counts against."""
         raise NotImplementedError
 
     cdef int push_copy(self, const char* header, size_t header_size, const char* data, size_t size) except -1:
@@ -79,7 +79,7 @@ cdef class Pieces(Pending):
         return self.push(block, target, header_size + size)
 
     cdef int push_shared(self, Block block, const char* data, size_t size) except -1:
-        """Queue memory of a block that many queues share; a piece must not cost more than what it stands for."""
+        """Queue memory of a block that many queues share. Bytes that take less memory than a piece does are copied."""
         cdef crest_piece* last
         if size < sizeof(crest_piece) and self.count:
             last = self.pieces + self.first + self.count - 1
@@ -88,7 +88,8 @@ cdef class Pieces(Pending):
         return self.push(block, data, size)
 
     cdef Block tail(self, size_t needed):
-        """A block of the queue's own with room for `needed` bytes: the last one, if it has it."""
+        """Return a block of the queue's own with room for `needed` bytes: the last one if it has room, else a new
+        one."""
         cdef Block block = self.own
         if block is None or block.room - block.used < needed:
             block = Block(max(needed, LEAST_BLOCK if block is None else min(block.room * 2, LARGEST_BLOCK)),
@@ -97,7 +98,7 @@ cdef class Pieces(Pending):
         return block
 
     cdef int settle(self) except -1:
-        """What waits will outlast the turn: copy aside what lies in the arena, and count what is referenced."""
+        """Prepare what waits for outlasting the turn: copy aside what lies in the arena, count what is referenced."""
         cdef crest_piece* piece
         cdef object owner
         cdef Kept kept
@@ -121,7 +122,7 @@ cdef class Pieces(Pending):
         return 0
 
     cdef bytes head(self, size_t size):
-        """A copy of the first `size` bytes, or of all there are."""
+        """Copy the first `size` bytes, or all if there are fewer."""
         cdef size_t at = 0, part
         cdef uint32_t i = self.first
         cdef bytes data
@@ -135,7 +136,7 @@ cdef class Pieces(Pending):
         return data
 
     cdef int consume(self, size_t size) except -1:
-        """The first `size` bytes are gone."""
+        """Take the first `size` bytes from the queue."""
         cdef crest_piece* piece
         self.queued -= size
         while self.count:
@@ -156,13 +157,14 @@ cdef class Pieces(Pending):
         return 0
 
     cdef int discard(self) except -1:
-        """Forget what waits."""
+        """Forget all that waits."""
         return self.consume(self.queued)
 
     # ---- In the middle -------------------------------------------------------------------------------------------
 
     cdef int cut(self, size_t start, size_t stop) except -1:
-        """Forget the bytes between two positions, counted from the head, where little is left before `start`."""
+        """Forget the bytes between two positions, counted from the head. Pieces before `start` are moved: few, as a
+        rule."""
         cdef uint32_t first, end, i
         if start == 0:
             return self.consume(stop)
@@ -178,7 +180,7 @@ cdef class Pieces(Pending):
         return 0
 
     cdef int insert(self, size_t position, object owner, const char* data, size_t size) except -1:
-        """Queue memory that `owner` keeps alive at a position, counted from the head, instead of at the end."""
+        """Queue memory that `owner` keeps alive, not at the end but at a position counted from the head."""
         cdef uint32_t index = self.open(self.split(position))
         cdef crest_piece* piece = self.pieces + index
         piece.owner = <void*>owner
@@ -189,7 +191,8 @@ cdef class Pieces(Pending):
         return 0
 
     cdef uint32_t split(self, size_t position) except? 0:
-        """The index of the piece that begins at a position, counted from the head; one across it becomes two."""
+        """Find the piece that begins at a position counted from the head; returns its index. A piece across the
+        position is split in two."""
         cdef uint32_t index = self.first
         cdef crest_piece* piece
         while index < self.first + self.count and position >= self.pieces[index].size:
@@ -208,7 +211,7 @@ cdef class Pieces(Pending):
         return index
 
     cdef uint32_t open(self, uint32_t index) except? 0:
-        """Make room for a piece before the one at `index`; returns where that is."""
+        """Make room for a piece before the one at `index`; returns the index of that room."""
         if self.first:
             memmove(self.pieces + self.first - 1, self.pieces + self.first,
                     (index - self.first) * sizeof(crest_piece))

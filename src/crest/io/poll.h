@@ -1,8 +1,8 @@
-/* Which sockets are ready: epoll on Linux, kqueue on macOS and the BSDs. Knows file descriptors; no Python, no protocol.
+/* Readiness of sockets: epoll on Linux, kqueue on macOS and the BSDs. Knows file descriptors; no Python, no protocol.
  *
  * All of it is level-triggered: what was not read or written now is reported again. A hang-up or an error makes a
- * descriptor readable and writable, so that the next recv(2) or send(2) says what happened. A descriptor that is not to be
- * read can be watched for the peer's end alone: what that stands behind does not matter.
+ * descriptor readable and writable, so that the next recv(2) or send(2) says what happened. A descriptor that is not to
+ * be read can be watched for the peer's end alone. The end is reported even while unread bytes stand before it.
  */
 #ifndef CREST_POLL_H
 #define CREST_POLL_H
@@ -13,14 +13,14 @@
 enum {
     CREST_READABLE = 1,
     CREST_WRITABLE = 2,
-    CREST_FINISHED = 4, /* the peer has closed its half, perhaps behind bytes that are not read */
+    CREST_FINISHED = 4, /* the peer has closed its half; bytes before that may be unread */
     CREST_GONE = 8,     /* the connection is gone: reset, or both halves are closed */
     CREST_ANYTHING = CREST_READABLE | CREST_WRITABLE | CREST_FINISHED | CREST_GONE,
 };
 
 typedef struct {
-    void *token; /* as it was given to crest_poll_change; NULL: not any more */
-    int ready;   /* what is ready of all these, watched or not */
+    void *token; /* as it was given to crest_poll_change; NULL: the poller has struck out the event */
+    int ready;   /* those of the flags above that apply, watched or not */
 } crest_event;
 
 enum { CREST_EVENTS_A_CALL = 256 };
@@ -36,9 +36,9 @@ static inline int crest_poll_open(void) {
     return epoll_create1(EPOLL_CLOEXEC);
 }
 
-/* Watch a descriptor for other events than before; 0 for none, so that no hang-up is reported either. Returns 0, or -1
- * with errno: the kernel has no memory for it. To watch for less than before always succeeds. Whatever is watched for,
- * epoll tells of a connection that is gone. */
+/* Watch a descriptor for other events than before. 0: for none; then no hang-up is reported either. For any other value
+ * epoll also tells of a connection that is gone. Returns 0, or -1 with errno: the kernel has no memory for it. To watch
+ * for less than before always succeeds. */
 static inline int crest_poll_change(int poll, int fd, int before, int after, void *token) {
     struct epoll_event event = {0};
     event.events = (after & CREST_READABLE ? EPOLLIN : 0u) | (after & CREST_WRITABLE ? EPOLLOUT : 0u) |
@@ -48,7 +48,8 @@ static inline int crest_poll_change(int poll, int fd, int before, int after, voi
     return after & ~before ? failed : 0;
 }
 
-/* What is ready now, without waiting: how many events, at most CREST_EVENTS_A_CALL, or -1 with errno. */
+/* Find what is ready now, without waiting. Returns the number of events, at most CREST_EVENTS_A_CALL, or -1 with
+ * errno. */
 static inline int crest_poll_ready(int poll, crest_event *events) {
     struct epoll_event found[CREST_EVENTS_A_CALL];
     int n;
@@ -82,8 +83,8 @@ static inline int crest_poll_open(void) {
     return poll;
 }
 
-/* Readable and writable are two filters in a kqueue. Each is changed by a call of its own: in one, the kernel stops at
- * the first that fails. A filter that is to go may be gone already. */
+/* Change one filter. Readable and writable are two filters in a kqueue, and each is changed by a call of its own:
+ * within one call the kernel stops at the first change that fails. A filter that is to go may be gone already. */
 static inline int crest_poll_filter(int poll, int fd, int filter, int flags, void *token) {
     struct kevent change = {0};
     change.ident = (uintptr_t)fd;
@@ -93,8 +94,9 @@ static inline int crest_poll_filter(int poll, int fd, int filter, int flags, voi
     return kevent(poll, &change, 1, NULL, 0, NULL) < 0 && flags & EV_ADD ? -1 : 0;
 }
 
-/* How the filter that reads is added for these events. For the peer's end alone it tells once of whatever comes, and most
- * of that is not watched for; the end is told of again. */
+/* Find the flags with which EVFILT_READ is added for these events; 0: it is not. If only the peer's end is watched for,
+ * EV_CLEAR has the filter report once each time that something comes. Most of those reports are of data, and not
+ * watched for. The end brings another one. */
 static inline int crest_poll_reading(int events) {
     if (events & CREST_READABLE) return EV_ADD;
     return events & (CREST_FINISHED | CREST_GONE) ? EV_ADD | EV_CLEAR : 0;
@@ -102,7 +104,7 @@ static inline int crest_poll_reading(int events) {
 
 static inline int crest_poll_change(int poll, int fd, int before, int after, void *token) {
     int was = crest_poll_reading(before), reading = crest_poll_reading(after);
-    if (was != reading) { /* how a filter tells is not changed by adding it again */
+    if (was != reading) { /* to add a filter again would not change its EV_CLEAR */
         if (was) crest_poll_filter(poll, fd, EVFILT_READ, EV_DELETE, token);
         if (reading && crest_poll_filter(poll, fd, EVFILT_READ, reading, token) < 0) return -1;
     }
@@ -119,7 +121,7 @@ static inline int crest_poll_ready(int poll, crest_event *events) {
     do
         n = kevent(poll, NULL, 0, found, CREST_EVENTS_A_CALL, &at_once);
     while (n < 0 && errno == EINTR);
-    for (int ready = CREST_READABLE; ready <= CREST_WRITABLE; ready++) /* who is both is told so in this order */
+    for (int ready = CREST_READABLE; ready <= CREST_WRITABLE; ready++) /* a socket that is both is read first */
         for (int i = 0; i < n; i++)
             if ((found[i].filter == EVFILT_READ) == (ready == CREST_READABLE)) {
                 int ended = ready == CREST_READABLE && found[i].flags & EV_EOF;

@@ -20,9 +20,9 @@ cdef extern from "poll.h" nogil:
 
 cdef class Pollable:
     cdef public int fd              # -1: closed
-    cdef uint8_t watched            # for which events of poll.h; the poller's to change
-    cdef uint8_t encrypts           # nobody but itself may send to the descriptor
-    cdef uint8_t stalled            # nothing is read until the peer has taken what was answered; see secure.pyx
+    cdef uint8_t watched            # the events of poll.h that it is watched for; the poller changes this
+    cdef uint8_t encrypts           # only its own code may send to the descriptor
+    cdef uint8_t stalled            # nothing is read until the peer has taken TLS's answers; see secure.pyx
     cdef int ready(self, int events) except -1
     cdef int abandoned(self) except -1
     cdef int disowned(self) except -1
@@ -32,8 +32,8 @@ cdef class Poller:
     cdef readonly object loop
     cdef int fd                     # -1: closed
     cdef list kept                  # pollables, each at the place of its descriptor
-    cdef crest_event* events        # being told; CREST_EVENTS_A_CALL, of which `told` have been found
-    cdef int told
+    cdef crest_event* events        # room for CREST_EVENTS_A_CALL
+    cdef int told                   # how many of them were found ready, and are being told
     cdef int keep(self, Pollable pollable) except -1
     cdef int watch(self, Pollable pollable, int events) except -1
     cdef int release(self, Pollable pollable) except -1

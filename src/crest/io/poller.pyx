@@ -1,18 +1,20 @@
-"""Which sockets of crest's own are ready, on an event loop that knows of one descriptor only.
+"""Readiness of crest's own sockets, on an event loop that knows of one descriptor only.
 
 A `Poller` is an epoll instance (or kqueue), which the loop watches like any other descriptor. When something in it is
-ready, the loop calls back once, and every socket that is ready is served from here, without the loop's cost for each:
-a handle, a context, two calls from C into Python, and more than a kilobyte of its transport for each connection.
+ready, the loop calls back once, and every socket that is ready is served from here. That saves what the loop would cost
+for each: a handle, a context, two calls from C into Python, and more than a kilobyte of its transport for each
+connection (decision 0001).
 
 What a `Pollable` does when it is ready is its own business. What must hold:
 
 - The kernel knows a pollable by its address. So it is kept, from `keep` to `release`, and released before its
-  descriptor is closed: the kernel forgets a descriptor by itself only when no process that was forked has it either.
-- `watched` is what the kernel was told last, and nobody is called for anything else. What was found ready, and then is
-  not watched any more because somebody served before it has closed it, is struck from the list that is being told.
+  descriptor is closed. The kernel forgets a descriptor by itself only when no forked process has it either.
+- `watched` is what the kernel was told last. A pollable is called for nothing else. One that was found ready may be
+  closed by one that is served before it. Then it is not watched any more, and is struck from the list that is being
+  told.
 - To watch for less than before never fails; to watch for more may, when the kernel has no memory.
-- A connection that is gone is reported as whatever is watched for. So a pollable that wants to hear of nothing, of that
-  neither, watches for nothing; one that is not to be read, and wants to, watches for CREST_FINISHED or CREST_GONE.
+- A connection that is gone is reported as all events that are watched for. A pollable that is not to hear even of that
+  watches for nothing. One that is not read, and is to hear of it, watches for CREST_FINISHED or CREST_GONE.
 """
 
 cimport cython
@@ -32,15 +34,16 @@ cdef class Pollable:
         self.fd = -1
 
     cdef int ready(self, int events) except -1:
-        """It is ready: for some of the events that it is watched for, or it is broken. May be told in vain."""
+        """Serve the descriptor, which is ready for `events`, a part of those that are watched, or is broken. May be
+        called in vain."""
         raise NotImplementedError
 
     cdef int abandoned(self) except -1:
-        """The poller has come to its end before this did. Most often so has the loop: it was closed."""
+        """Come to an end: the poller has ended first. Most often the loop has ended, too: it was closed."""
         raise NotImplementedError
 
     cdef int disowned(self) except -1:
-        """This is a process that was forked: the descriptor is that of the process before, and nothing may be sent."""
+        """Let go of the descriptor, without sending anything: this is a forked process, and its parent uses it."""
         raise NotImplementedError
 
 
@@ -54,7 +57,7 @@ cdef class Poller:
         OSError: the process has no descriptor left.
 
     Attributes:
-        exists: whether there is one on this platform; on Windows there is not.
+        exists: True if this platform has pollers; Windows has none.
     """
 
     exists = CREST_POLL
@@ -78,20 +81,20 @@ cdef class Poller:
         PyMem_Free(self.events)
 
     def close(self):
-        """The end; what is still kept is abandoned."""
+        """End the poller, and abandon the pollables that are still kept."""
         if self.fd >= 0:
             self.loop.remove_reader(self.fd)
             self.end()
 
     cdef int keep(self, Pollable pollable) except -1:
-        """Keep it until it is released; it may be watched from now on."""
+        """Keep a pollable until it is released. It may be watched from now on."""
         while len(self.kept) <= pollable.fd:
             self.kept.append(None)
         self.kept[pollable.fd] = pollable
         return 0
 
     cdef int watch(self, Pollable pollable, int events) except -1:
-        """Watch it for these events, and no others; 0: not at all.
+        """Watch a pollable for these events, and no others; 0: not at all.
 
         Raises:
             OSError: the kernel has no memory to watch it for more than before.
@@ -109,14 +112,14 @@ cdef class Poller:
         return 0
 
     cdef int release(self, Pollable pollable) except -1:
-        """Watch it no more, nor keep it; its descriptor may be closed."""
+        """Neither watch nor keep a pollable any more. Its descriptor may be closed from now on."""
         if self.fd >= 0:
             self.watch(pollable, 0)
             self.kept[pollable.fd] = None
         return 0
 
     cdef int poll(self) except -1:
-        """Serve whom the kernel finds ready."""
+        """Serve the pollables that the kernel finds ready."""
         cdef int i = 0
         cdef Pollable pollable
         if self.fd < 0:
@@ -150,8 +153,8 @@ cdef class Poller:
         return 0
 
     cdef int disown(self) except -1:
-        """Let go of everything, in a process that was forked. The kernel's list of descriptors is not touched: both
-        processes have the same."""
+        """Let go of everything, in a forked process. The kernel's list of descriptors is not changed: the parent has
+        the same list."""
         cdef Pollable pollable
         crest_close(self.fd)
         self.fd = -1
@@ -179,8 +182,8 @@ if hasattr(os, "register_at_fork"):
 
 @cython.final
 cdef class Callback:
-    """What the loop calls. Nobody else has it: so it goes when the loop is closed, and what is still kept then would
-    never come to its end."""
+    """The loop's callback for a poller. Only the loop holds it, so it goes when the loop is closed. It then ends the
+    pollables that are still kept, which would else never come to their end."""
 
     cdef Poller poller
 

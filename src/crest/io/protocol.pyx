@@ -1,9 +1,8 @@
 """One connection between asyncio and the wire: transport callbacks to frames to events.
 
 `Protocol` owns the life of one TCP connection. Its bytes go to an `opening` (of the floor above) until that calls
-`upgrade`; from then on it feeds the frame reader, answers control frames, and hands messages to its inbox, which
-calls the handlers. When it is read is reading.pyx's, and how it ends closing.pyx's. It knows nothing of routes, HTTP or
-users.
+`upgrade`. From then on it feeds the frame reader, answers control frames, and hands messages to its inbox, which calls
+the handlers. reading.pyx decides when it is read, closing.pyx how it ends. It knows nothing of routes, HTTP or users.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -42,7 +41,7 @@ cdef extern from "Python.h":
     char* PyByteArray_AS_STRING(bytearray data) noexcept
     const int PyBUF_WRITE
 
-# Payload bytes that must be awaited for them to be received where they belong instead of in the shared buffer.
+# Bytes: if so much of a frame's payload is to come, it is received into the message instead of the shared buffer.
 cdef size_t DIRECT = 1 << 18
 
 # Seconds in which a plain HTTP client takes some of a last response, or closes; else the connection is cut.
@@ -54,9 +53,9 @@ cdef class Protocol(Pace):
 
     Args:
         turn: of the loop that the connection belongs to.
-        site: whom the connection reports to: `site.opened(protocol)` returns the opening, an object with
+        site: an object that the connection reports to: `site.opened(protocol)` returns the opening, an object with
             `data_received(bytes)`, `eof_received()`, `resume_writing()`, `timed_out()` and `connection_lost()`, and
-            `left_by_client()`: the client has closed its half behind what is not read; True to have that read now;
+            `left_by_client()`: the client has closed its half, behind unread bytes; True to have them read now;
             `site.left(protocol)` is called when the connection is gone and its handlers have not ended;
             `site.ended(protocol)` is called when the connection is gone and its handlers have ended;
             `site.farewell()` returns the code and the reason to part with, if the server is about to end, else None.
@@ -85,14 +84,15 @@ cdef class Protocol(Pace):
         return self.view(where, room)
 
     cdef object view(self, char* where, size_t room):
-        """Of what `buffer` said, or of the end of it."""
+        """Return a memoryview of what `buffer` found, or of the end of it."""
         if room == <size_t>len(self.turn.read_buffer) and not self.into_body:
             return self.turn.read_view
         return PyMemoryView_FromMemory(where, room, PyBUF_WRITE)
 
     cdef int buffer(self, char** where, size_t* room) except -1:
-        """Where the bytes that come next are to be written, and how many: into the message that they belong to, or else
-        into the shared buffer. Then `received` must be told, before any other connection reads."""
+        """Find room for the bytes that come next: in the message that they belong to, or in the shared buffer.
+
+        `received` must then be called before any other connection reads."""
         self.into_body = False
         if self.reader is not None and self.unread is None and not self.ended:
             try:
@@ -111,7 +111,7 @@ cdef class Protocol(Pace):
         self.received(size)
 
     cdef int received(self, size_t size) except -1:
-        """So many bytes have come, to where `buffer` said."""
+        """Read `size` bytes, which have come to where `buffer` said."""
         cdef Hub hub = self.hub
         cdef uint32_t since = watch(hub, self.turn.clock)
         hear(self, since)
@@ -123,7 +123,7 @@ cdef class Protocol(Pace):
         cdef FrameReader reader = self.reader
         if self.ended:
             return 0
-        if reader is not None and reader.meter is not None and not self.paused:  # else it is excused when it is read
+        if reader is not None and reader.meter is not None and not self.paused:  # if paused: see Reading.excuse
             reader.meter.refill(self.heard)
         if self.into_body:
             reader.wrote(size)
@@ -142,7 +142,7 @@ cdef class Protocol(Pace):
         return self.read()
 
     def eof_received(self):
-        """The peer has closed its half. True keeps the transport open, for what it has still to get."""
+        """Hear that the peer has closed its half. True keeps the transport open, for what the peer has still to get."""
         cdef uint32_t since
         self.at_end = True
         if self.opening is not None:
@@ -156,7 +156,7 @@ cdef class Protocol(Pace):
         if not self.connection.count and not self.connection.blocked:
             return False
         self.linger()
-        return self.transport.can_write_eof()  # TLS is not open by halves; asyncio warns of who thinks so
+        return self.transport.can_write_eof()  # False for the loop's TLS: it has no halves, and asyncio's warns of True
 
     def pause_writing(self):
         if self.connection is not None:
@@ -195,7 +195,8 @@ cdef class Protocol(Pace):
                 self.site.left(self)
 
     cdef int read_rest(self) except -1:
-        """Read what came before the end, a close frame above all; then on_close is due, whatever else goes wrong."""
+        """Read what came before the end, a close frame above all. on_close must be delivered, so without memory this is
+        tried again."""
         cdef int tries
         cdef uint32_t since = watch(self.hub, self.turn.clock)
         for tries in range(TRIES, 0, -1):
@@ -208,8 +209,8 @@ cdef class Protocol(Pace):
         return watched(self.hub, self.turn.clock, self.connection, since)
 
     cdef int loop_closed(self) except -1:
-        """In place of connection_lost, when the loop was closed before that could be called: no handler runs any more,
-        and the descriptor is about to be closed."""
+        """Let go of everything, in place of connection_lost: the loop was closed before that could be called. No
+        handler runs any more, and the descriptor is about to be closed."""
         self.lost = True
         self.clear_deadline()
         self.end_vigil()
@@ -217,7 +218,7 @@ cdef class Protocol(Pace):
         if self.intake is not None:
             self.intake.clear()
             self.intake = None
-        self.site = None  # which refers to this, and the garbage collector may not look here
+        self.site = None  # it refers back to this, and the garbage collector may not visit this
         if self.connection is not None:
             self.connection.detach()
         return 0
@@ -226,11 +227,11 @@ cdef class Protocol(Pace):
 
     def upgrade(self, Outbox connection not None, Hub hub not None, bytes response not None, bytes rest not None,
                 agreed=None):
-        """The opening handshake is accepted: from now on this is a WebSocket.
+        """Become a WebSocket: the opening handshake is accepted.
 
         Args:
-            connection: what handlers get.
-            hub: of the server whose connection it is.
+            connection: the connection that handlers get.
+            hub: of the connection's server.
             response: to be sent first.
             rest: bytes that came behind the request.
             agreed: the `Agreement` on compression, or None.
@@ -265,7 +266,8 @@ cdef class Protocol(Pace):
     # ---- Reading -------------------------------------------------------------------------------------------------
 
     cdef int read(self) except -1:
-        """Read what the chunk has. What handlers send to this connection meanwhile leaves at the end, in one write."""
+        """Read the frames in the chunk. What handlers send to this connection meanwhile leaves at the end, in one
+        write."""
         cdef FrameReader reader = self.reader
         self.turn.corked = self.connection
         try:
@@ -280,7 +282,7 @@ cdef class Protocol(Pace):
         return 0
 
     cdef inline int uncork(self) except -1:
-        """What was sent since the turn was corked leaves now."""
+        """Send what was queued since the turn was corked."""
         cdef Turn turn = self.turn
         cdef Outbox connection = <Outbox>turn.corked
         turn.corked = None
@@ -291,7 +293,7 @@ cdef class Protocol(Pace):
         return 0
 
     cdef int count(self) except -1:
-        """Count what of the peer's is not handled: bytes behind too many events, and a message that is not complete."""
+        """Count what came and is not handled: bytes behind too many events, and an incomplete message."""
         if self.ended:
             self.reader.stop()
         self.keep(UNREAD, 0 if self.unread is None else len(self.unread))
@@ -299,7 +301,7 @@ cdef class Protocol(Pace):
         return 0
 
     cdef int overhead(self, size_t size) except -1:
-        """So many bytes of TLS records came that had nothing for the connection."""
+        """Count `size` bytes of TLS records that had nothing for the connection."""
         if self.opening is not None:
             self.opening.overhead(size)
         elif self.reader is not None and self.reader.meter is not None and not self.ended:
@@ -347,22 +349,22 @@ cdef class Protocol(Pace):
         return 0
 
     cdef int chunk_read(self) except -1:
-        """The chunk is used up: go on reading, or end where nothing more can come."""
+        """Go on reading, as the chunk is used up, or end where nothing more can come."""
         self.unread = None
         if self.reader.body != NULL:
-            self.spoke = self.heard  # a message is on its way
+            self.spoke = self.heard  # a part of a message has come
         if self.lost or self.at_end:
             return self.finish(CLOSE_ABNORMAL_CLOSURE, "")
         return 0 if is_over_rate(self) else self.unpause()
 
     cdef int has_room(self) except -1:
         if (self.paused or self.lost or self.at_end) and not self.ended and self.turn.corked is not self.connection:
-            self.read()  # else it is being read: an eager task has come to its end within
+            self.read()  # if it is corked, read() runs already: an eager task has ended within it
         return 0
 
     cpdef expired(self):
-        """What was awaited has not come: the end of its handlers, a request, a sign of life, or the peer's end of the
-        connection."""
+        """Act on what has not come in time: the end of the handlers, a request, a sign of life, or the peer's end of
+        the connection."""
         if self.lost:
             self.abandon()
         elif self.opening is not None:
@@ -380,10 +382,10 @@ cdef class Protocol(Pace):
     # ---- What the floor above asks for ---------------------------------------------------------------------------
 
     def holds(self, size_t size):
-        """Count what is kept before the upgrade, in place of what was before.
+        """Count what is kept before the upgrade, in place of the last count.
 
         Args:
-            size: bytes of requests; responses are found in the transport, if it will tell when they are taken.
+            size: bytes of requests. Responses are found in the transport, if it will tell when they are taken.
         """
         cdef size_t waiting
         if self.transport is not None:
@@ -408,7 +410,7 @@ cdef class Protocol(Pace):
         return self.count()
 
     def close_opening(self):
-        """The opening has sent its last response: no upgrade will follow."""
+        """Let go of the opening: it has sent its last response, and no upgrade will follow."""
         self.opening = None
         self.holds(0)
         self.is_taking()
@@ -416,21 +418,22 @@ cdef class Protocol(Pace):
         self.drained()
 
     def stop(self, int code, str reason):
-        """The server shuts down: close. Unlike after `close`, messages that wait or still come are handled: it was not
-        the application that had heard enough."""
+        """Close: the server shuts down. Messages that wait or still come are handled, unlike after `close`: here the
+        application has not asked to hear no more."""
         if self.connection is not None and self.start_closing(code, reason) and self.paused:
             self.call_soon(self._read_on)
 
     def end_now(self):
-        """Shutdown has waited long enough: cut the connection, cancel the handler that runs. on_close begins then, if
-        it had not; to cancel that too takes another call."""
+        """Cut the connection, and cancel the handler that runs: shutdown has waited long enough.
+
+        on_close begins then, unless it had begun. Another call cancels that, too."""
         self.abort()
         self.abandon()
 
 
 class ServerProtocol(Protocol, BufferedProtocol):
-    """`Protocol` as asyncio's own loops want it: they ask whether it is a BufferedProtocol."""
+    """`Protocol` for asyncio's own loops, which look for a BufferedProtocol."""
 
     __slots__ = ()
 
-    data_received = None  # uvloop looks for it on every connection, and what is missing costs 3,000 instructions
+    data_received = None  # uvloop looks for it on every connection, and a missing one costs 3,000 instructions

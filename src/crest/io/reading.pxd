@@ -1,4 +1,4 @@
-# Whether one connection is read; see reading.pyx.
+# Reading of one connection, and its pauses; see reading.pyx.
 
 from crest.io.closing cimport Closing
 from crest.io.poller cimport Pollable, Poller

@@ -1,16 +1,18 @@
-"""Whether one connection is read, and its end while it is not.
+"""Reading of one connection, its pauses, and the connection's end during a pause.
 
-Reading pauses while too much of what has come waits for handlers or for the client's rate (`hold`), and while a request
-is being answered, which its opening knows (`pause_reading`). The end of the connection stands behind what is not read
-then: no read tells of it. The poller does (`left_by_peer`). It watches the transports of crest's own anyway. For a
-transport of the loop's there is a `Vigil` as long as it is paused, where there is a poller.
+Reading pauses while too much of what has come waits for handlers, or for the client's rate (`hold`). It also pauses
+while a request is being answered: its opening knows that, and calls `pause_reading`.
 
-What the peer sent before it left is then read after all, whatever waits: it is no more than the kernel has already, and
-counts in the budget. So everything goes on as if reading had not paused. The end is noticed, handlers have
-`close_timeout` for what waits, and on_close gets the code of a close frame that is among it.
+During a pause no read tells of the connection's end, for it stands behind unread bytes. The poller tells of it
+(`left_by_peer`). It watches the transports of crest's own anyway. Where there is a poller, a transport of the loop's
+has a `Vigil` as long as it is paused.
 
-A plain request is another matter. Its client may close its half, and still await responses, to requests that are not
-read yet among others. Only when the connection is gone is the request's answer cancelled.
+What the peer sent before it left is then read after all, whatever waits. It is no more than the kernel has already, and
+counts in the budget. So everything goes on as if reading had not paused. The end is noticed. Handlers have
+`close_timeout` for what waits. on_close gets the code of a close frame, if one is among it.
+
+A plain request is another matter. Its client may close its half and still await responses, even to requests that are
+not read yet. So the request's answer is cancelled only when the connection is gone.
 """
 
 cimport cython
@@ -27,8 +29,8 @@ from crest.io.poller cimport CREST_FINISHED, CREST_GONE, Pollable, Poller
 cdef class Vigil(Pollable):
     """Waits for the end of a connection whose transport is the loop's, and is paused.
 
-    The descriptor is the transport's. So the vigil ends, at the latest, with connection_lost: the transport closes its
-    socket after that.
+    The descriptor is the transport's, which closes its socket after connection_lost. So the vigil ends with that call
+    at the latest.
     """
 
     cdef int ready(self, int events) except -1:
@@ -58,7 +60,7 @@ cdef class Reading(Closing):
         return not self.paused
 
     cdef int hold(self) except -1:
-        """Too many messages wait for their handler: keep the rest of the chunk, and read no more."""
+        """Keep the rest of the chunk, and read no more: too many messages wait, or the client is over its rate."""
         cdef FrameReader reader = self.reader
         if self.unread is None and reader.at != reader.end:
             self.unread = PyBytes_FromStringAndSize(<char*>reader.at, reader.end - reader.at)
@@ -72,12 +74,13 @@ cdef class Reading(Closing):
         if self.paused and not self.is_closing():
             self.paused = False
             self.excuse()
-            hear(self, milliseconds(self.turn.clock))  # it was not asked for an answer meanwhile
+            hear(self, milliseconds(self.turn.clock))  # the peer was not asked for an answer meanwhile
             self.resume_reading()
         return 0
 
     cdef int excuse(self) except -1:
-        """Nothing was read until now: what comes next may have been sent at any time since."""
+        """Have the meter excuse what comes next. Nothing was read until now, so it may have been sent at any time of
+        the pause."""
         if self.reader.meter is not None:
             self.reader.meter.excuse(milliseconds(self.turn.clock))
         return 0
@@ -88,7 +91,7 @@ cdef class Reading(Closing):
         self.begin_vigil()
 
     cpdef resume_reading(self):
-        """Have the transport read again; no-op without one, or if it does."""
+        """Have the transport read again; no-op if it does already, or if there is none."""
         self.end_vigil()
         if self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
@@ -96,8 +99,9 @@ cdef class Reading(Closing):
     # ---- The end, meanwhile --------------------------------------------------------------------------------------
 
     cdef bint left_by_peer(self, bint gone) except -1:
-        """The peer has ended the connection, which is not read: it has closed its half or, if it is gone, both. False
-        if that does not matter as long as it is not gone."""
+        """Deal with the end of a connection that is not read. The peer has closed its half, or both if `gone`.
+
+        False if the peer's half does not matter now, and only a connection that is gone would."""
         if self.opening is None:
             if self.reader is not None:
                 self.excuse()

@@ -1,4 +1,4 @@
-"""The connections of one listener, WebSockets or not, while they are there or have handlers that run."""
+"""The connections of one listener, WebSockets or not, while they exist or their handlers run."""
 
 cimport cython
 

@@ -1,19 +1,19 @@
 """A transport of crest's own for TLS, in place of the event loop's.
 
 `SecureTransport` is a `StreamTransport` with Python's `ssl` between the socket and the protocol: an `SSLObject` and its
-two `MemoryBIO`. What comes is cut into records (RFC 8446 section 5.1), so that OpenSSL is asked for plaintext only when
-there is some, and so that a BIO, whose memory never shrinks, never has more than one of them. What waits for the kernel
-is ciphertext, all of which `get_write_buffer_size` knows.
+two `MemoryBIO`. What comes is cut into records (RFC 8446 section 5.1). So OpenSSL is asked for plaintext only when
+there is some. And a BIO, whose memory never shrinks, never holds more than one record. What waits for the kernel is
+ciphertext, and `get_write_buffer_size` counts all of it.
 
 The end is that of TCP, with a close_notify (section 6.1) before it: each half is closed by itself. A stream that ends
-without the peer's close_notify has ended all the same: a WebSocket has a closing handshake of its own, and an HTTP
+without the peer's close_notify has ended all the same. A WebSocket has a closing handshake of its own, and an HTTP
 request says how long it is.
 
-A peer can have OpenSSL answer without end, and read nothing. So while more than 64 KiB of such answers wait, nothing is
-read: twice that is the most there can be, and it counts in the budget.
+A peer can make OpenSSL answer without end, and read nothing. So while more than 64 KiB of such answers wait, nothing is
+read. At most twice that can wait, and it counts in the budget.
 
-What must hold beside what stream.pyx says: until the handshake has ended well the protocol has not been told of
-anything, and is not told of the end either.
+What must hold besides what stream.pyx says: until the handshake has ended well, the protocol is told of nothing, not of
+the connection's end either.
 """
 
 cimport cython
@@ -39,13 +39,13 @@ cdef size_t RECORD_HEADER = 5                   # bytes: type, major and minor v
 cdef uint8_t FIRST_TYPE = 20, LAST_TYPE = 24    # of content: change_cipher_spec ... heartbeat
 cdef uint8_t MAJOR_VERSION = 3                  # of every TLS
 cdef size_t MAX_PLAINTEXT = 1 << 14             # bytes of a record, before it is encrypted
-cdef size_t MAX_CIPHERTEXT = MAX_PLAINTEXT + 2048   # and after, in any version (RFC 5246 section 6.2.3)
+cdef size_t MAX_CIPHERTEXT = MAX_PLAINTEXT + 2048   # and encrypted, in any version (RFC 5246 section 6.2.3)
 
 cdef enum:
     RECORDS_A_CALL = 8
-    END_OF_DATA = -3    # beside CREST_BROKEN: the peer has said close_notify
+    END_OF_DATA = -3    # a code besides CREST_BROKEN: the peer has sent close_notify
 
-cdef size_t MOST_ANSWERS = 1 << 16              # bytes of TLS's own that may wait while anything is read
+cdef size_t MOST_ANSWERS = 1 << 16              # bytes of TLS's own answers: while more wait, nothing is read
 cdef size_t COPIED = 2048                       # bytes: a copy of so few costs less than a view of them
 
 _WantRead = ssl.SSLWantReadError
@@ -54,23 +54,23 @@ _Error = ssl.SSLError
 
 
 cdef inline object readable(const char* data, size_t size):
-    """An object with these bytes, for a call that keeps nothing of it."""
+    """Return an object with these bytes, for a call that does not keep the object."""
     return data[:size] if size <= COPIED else PyMemoryView_FromMemory(<char*>data, size, PyBUF_READ)
 
 
 @cython.final
 cdef class Handshake:
-    """What a task awaits until a TLS handshake has ended.
+    """An awaitable that ends with a TLS handshake.
 
-    It is no future of asyncio: without memory those forget which task is to be told, and it would wait for ever. This
-    one tells it when it is told of an end again, of the task's own time-out at last.
+    It is no future of asyncio. Without memory those forget which task is to be told, and the task would wait for ever.
+    This one remembers, and tells the task at the next end that it is told of: at last that is the task's own time-out.
     """
 
     def __cinit__(self, loop not None):
         self.loop = loop
 
     cdef int finish(self, object error) except -1:
-        """It has ended; the first of several ends counts."""
+        """Note the handshake's end, and tell the task; the first of several ends counts."""
         if not self.over:
             self.error = error
             self.over = True
@@ -79,7 +79,7 @@ cdef class Handshake:
             self.callback = self.context = None
         return 0
 
-    # ---- What tasks call -----------------------------------------------------------------------------------------
+    # ---- Calls of tasks ------------------------------------------------------------------------------------------
 
     def __await__(self):
         return self
@@ -116,14 +116,14 @@ cdef class Handshake:
 
 @cython.final
 cdef class SecureTransport(StreamTransport):
-    """The transport of one connection with TLS, of which this is the server; arguments as for a `StreamTransport`."""
+    """The transport of one connection with TLS, at the server's side; its arguments are a `StreamTransport`'s."""
 
     def shake_hands(self, context, bytearray room not None):
-        """Begin; in place of `start`.
+        """Begin the handshake; called in place of `start`.
 
         Args:
             context: the `ssl.SSLContext`.
-            room: where all connections of one listening socket receive what comes.
+            room: memory into which all connections of one listening socket receive.
 
         Returns:
             A `Handshake`; awaited, it raises an OSError (an `ssl.SSLError` above all) when the handshake has failed.
@@ -136,13 +136,14 @@ cdef class SecureTransport(StreamTransport):
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
-        # What SSLObject itself calls, with the same arguments. Its own methods, in Python, are a tenth of a message.
+        # The object that SSLObject itself calls, with the same arguments. SSLObject's methods are Python: they would
+        # be a tenth of what a message costs.
         self.engine = getattr(self.tls, "_sslobj", self.tls)
         self.watch()
         return self.handshake
 
     def get_extra_info(self, name, default=None):
-        """As of a `StreamTransport`; `sslcontext` and `ssl_object` beside that."""
+        """Return what a `StreamTransport` has, or `sslcontext` or `ssl_object`."""
         if name == "ssl_object" and self.tls is not None:
             return self.tls
         if name == "sslcontext" and self.tls is not None:
@@ -169,8 +170,8 @@ cdef class SecureTransport(StreamTransport):
         return self.decrypt(data, size)
 
     cdef bint feed(self, const char** data, size_t* size) except -1:
-        """Give OpenSSL what there is of one record, and take it from `data`. Whether it is for OpenSSL to read now: the
-        record is whole, or is none at all."""
+        """Give OpenSSL what there is of one record, and take it from `data`. True if OpenSSL should read now: the
+        record is whole, or it is no record at all."""
         cdef size_t taken = 0
         while self.header_size < RECORD_HEADER and taken < size[0]:
             self.header[self.header_size] = <uint8_t>data[0][taken]
@@ -203,7 +204,7 @@ cdef class SecureTransport(StreamTransport):
         except _WantRead:
             self.flush()
         except _Error as error:
-            self.flush()  # an alert, that tells the peer why
+            self.flush()  # an alert that tells the peer the reason
             self.end()
             self.handshake.finish(error)
         else:
@@ -211,8 +212,8 @@ cdef class SecureTransport(StreamTransport):
             handshake.finish(None)
             if self.tls.version() != "TLSv1.3":
                 self.flush()
-            # Else only tickets are left, which leave with the first answer. A client that reads in one thread and
-            # writes in another may hang for ever, in OpenSSL, when they come just as it sends its first request.
+            # Else only tickets wait, which leave with the first answer. A client may read in one thread and write in
+            # another. Tickets that come just as it sends its first request may hang it for ever, in OpenSSL.
             if not self.ended:
                 self.protocol.connection_made(self)
                 self.watch()
@@ -221,7 +222,7 @@ cdef class SecureTransport(StreamTransport):
         return 0
 
     cdef int decrypt(self, const char* data, size_t size) except -1:
-        """Give the protocol what `data` has, all that it has room for in one go."""
+        """Decrypt `data` for the protocol, which gets as much in one call as it has room for."""
         cdef Protocol protocol = self.protocol
         cdef char* where
         cdef size_t room, filled = 0, overhead = 0
@@ -259,7 +260,8 @@ cdef class SecureTransport(StreamTransport):
         return 0
 
     cdef ptrdiff_t decrypt_record(self, char* where, size_t room) except? -9:
-        """Bytes of plaintext, at most those of one record; 0: it was for OpenSSL itself; or one of the codes."""
+        """Read plaintext of one record at most; returns its bytes. 0: the record was for OpenSSL itself. Or END_OF_DATA
+        or CREST_BROKEN."""
         cdef Turn turn = self.protocol.turn
         cdef ptrdiff_t got
         begin_section(turn)
@@ -270,7 +272,7 @@ cdef class SecureTransport(StreamTransport):
             got = 0
         except _ZeroReturn:
             got = END_OF_DATA
-        except _Error:  # the peer does not speak TLS any more, or somebody else has spoken
+        except _Error:  # the peer does not speak TLS any more, or another party has sent the bytes
             self.flush()
             got = CREST_BROKEN
         finally:
@@ -328,12 +330,12 @@ cdef class SecureTransport(StreamTransport):
         return 0
 
     cdef size_t unsent(self) noexcept:
-        """Return the bytes that are pending."""
+        """Count the bytes that are pending."""
         return 0 if self.pending is None else len(self.pending)
 
     cdef int answered(self, size_t size) except -1:
-        """Note how much of TLS's answers waits for the peer, at most. Past a limit nothing more is read until the peer
-        has taken most of it."""
+        """Note how many bytes of TLS's answers wait for the peer, at most. Past a limit nothing more is read until the
+        peer has taken most of them."""
         cdef bint stalled = size > (MOST_ANSWERS // 4 if self.stalled else MOST_ANSWERS)
         self.answers = size
         self.protocol.keep(ANSWERS, size)
@@ -343,7 +345,7 @@ cdef class SecureTransport(StreamTransport):
         return 0
 
     cdef int pace(self) except -1:
-        # What was answered may be behind all that is pending, or before it: it is no more than that.
+        # Answers may lie anywhere in what is pending: they are no more than all of it.
         if self.answers > self.unsent() and not self.ended:
             self.answered(self.unsent())
         return StreamTransport.pace(self)
@@ -357,7 +359,7 @@ cdef class SecureTransport(StreamTransport):
             begin_section(turn)
             try:
                 self.tls.unwrap()
-            except _Error:  # most often, that the peer has not said close_notify as well
+            except _Error:  # most often because the peer has not sent close_notify, too
                 pass
             finally:
                 end_section(turn)

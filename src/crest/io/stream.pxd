@@ -19,16 +19,16 @@ cdef class StreamTransport(Pollable):
     cdef Poller poller
     cdef Protocol protocol          # None: connection_lost has been called
     cdef object context             # of the connection's handlers
-    cdef bytearray pending          # was written, and the kernel has not taken it; None: nothing
-    cdef uint32_t high              # bytes of it above which the protocol is to pause writing
+    cdef bytearray pending          # bytes that were written, and that the kernel has not taken; None: there are none
+    cdef uint32_t high              # bytes of `pending` above which the protocol is to pause writing
     cdef crest_address peer
     # Flags are bytes: this is part of the size of an idle connection.
-    cdef uint8_t paused             # reading is, by the protocol: PAUSED or FINISHED
+    cdef uint8_t paused             # the protocol has paused reading: PAUSED or FINISHED
     cdef uint8_t at_end             # the peer has closed its half
     cdef uint8_t writing_paused
     cdef uint8_t eof_due            # the writing half is to be shut down, behind what is pending
     cdef uint8_t closing            # nothing is read any more; what is pending still goes out
-    cdef uint8_t ended              # nor written; connection_lost is on its way
+    cdef uint8_t ended              # nothing is read or written any more; connection_lost is on its way
 
     cdef int call(self, int events) except -1
     cdef int watch(self) except -1

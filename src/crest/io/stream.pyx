@@ -1,23 +1,24 @@
 """A transport of crest's own for plain TCP (and Unix) sockets, in place of the event loop's.
 
-`StreamTransport` does for a `Protocol` what asyncio's socket transports do, and under their names; what is left out
-nobody here calls. It reads when the `Poller` says that there is something, straight to where the protocol wants it,
-without a Python call between the kernel and the frame reader. What a connection writes goes past it most of the time
-(see outbox.pyx): it queues only what the kernel did not take.
+`StreamTransport` does for a `Protocol` what asyncio's socket transports do, under the same names. Methods that crest
+does not call are left out. It reads when the `Poller` finds the socket readable, straight to where the protocol wants
+the bytes: there is no Python call between the kernel and the frame reader. What a connection writes goes past it most
+of the time (see outbox.pyx): it queues only what the kernel did not take.
 
-As with asyncio's, the callbacks of one connection run in a `contextvars` context of its own, so that a handler finds
-what an earlier one of the same connection has set, and nothing of others.
+The callbacks of one connection run in a `contextvars` context of its own, as with asyncio's transports. A handler finds
+there what an earlier handler of the same connection has set, and nothing of other connections.
 
 What must hold:
 
-- `watch` is called whenever `paused`, `stalled`, `at_end`, `closing`, `ended` or `pending` has changed, before anything
-  else can be told: it alone knows what these mean for the poller.
-- `pending` is None or not empty. While there is some, nothing is sent past it.
-- Once `ended`, nothing is called but connection_lost. Until that was, the descriptor stays open, though useless: an
-  outbox knows its number. Without memory to have the loop call it, the poller is watched for that: it needs none.
-- What fails in the middle of sending ends the connection: how much of it has gone is not known.
-- The poller calls through `call`, the loop `_lose`: in the connection's context both, and no exception of a protocol
-  passes the former.
+- `watch` is called whenever `paused`, `stalled`, `at_end`, `closing`, `ended` or `pending` has changed, before any
+  other event can be told: it alone knows what these mean for the poller.
+- `pending` is None or not empty. While it is not None, nothing is sent past it.
+- Once `ended`, nothing of the protocol is called but connection_lost. Until that call the descriptor stays open, though
+  useless: an outbox knows its number. Without memory to have the loop call it, the poller calls to try again: that
+  needs none.
+- A failure in the middle of sending ends the connection: it is not known how much has gone.
+- The poller calls through `call`, the loop calls `_lose`. Both run in the connection's context. No exception of a
+  protocol passes `call`.
 """
 
 cimport cython
@@ -44,22 +45,22 @@ cdef extern from "net.h" nogil:
     void crest_close(int fd)
 
 cdef uint32_t HIGH_WATER = 1 << 16
-cdef int MADE = 0   # the event that nothing is ready, but the connection is new
+cdef int MADE = 0   # in place of events: nothing is ready, but the connection is new
 
 cdef enum:
     PAUSED = 1
     FINISHED = 2    # and the protocol has been told that the peer has closed its half
 
 
-# Not for the garbage collector, which costs a connection 16 bytes. Instead every ending breaks the cycle of transport
-# and protocol: `_lose`, and, where the loop does not turn any more, `abandoned`.
+# The garbage collector would cost each connection 16 bytes, so it does not know transports. Instead every ending breaks
+# the cycle of transport and protocol: `_lose`, or `abandoned` where the loop does not turn any more.
 @cython.no_gc
 cdef class StreamTransport(Pollable):
     """The transport of one connection.
 
     Args:
         poller: of the loop that the connection belongs to.
-        protocol: whose transport it is.
+        protocol: that the transport serves.
         fd: a connected stream socket that does not block; the transport closes it.
     """
 
@@ -80,7 +81,8 @@ cdef class StreamTransport(Pollable):
         self.call(MADE)
 
     def get_extra_info(self, name, default=None):
-        """`peername`: (address, port), if the peer has that; `context`: the `contextvars` context of the callbacks."""
+        """Return what `name` names: `peername`, (address, port) if the peer has that; or `context`, the `contextvars`
+        context of the callbacks."""
         cdef char text[CREST_ADDRESS_TEXT]
         if name == "peername" and crest_address_text(&self.peer, text):
             return text.decode(), self.peer.port
@@ -92,9 +94,9 @@ cdef class StreamTransport(Pollable):
         return self.call(events)
 
     cdef int call(self, int events) except -1:
-        """Have the protocol called for what is ready, in the context of its connection. What it raises is the end of
-        this connection and of no other."""
-        cdef object context = self.context  # which is forgotten where a handler forks
+        """Have the protocol called for what is ready, in the context of its connection. An exception ends this
+        connection and no other."""
+        cdef object context = self.context  # a reference of its own: a child that a handler forks forgets it
         if self.ended:
             return self.lose_soon()
         PyContext_Enter(context)
@@ -102,11 +104,11 @@ cdef class StreamTransport(Pollable):
             if events == MADE:
                 self.protocol.connection_made(self)
                 self.watch()
-            # As asyncio's loops: a close frame that came before the connection broke is read before that is noticed.
+            # Reading comes first, as in asyncio's loops: a close frame that came before the connection broke is read.
             if events & CREST_READABLE:
                 self.read()
             if events & self.watched & (CREST_FINISHED | CREST_GONE):
-                self.left_by_peer(events & CREST_GONE)  # what is unread is read before a write fails
+                self.left_by_peer(events & CREST_GONE)  # unread bytes are read before a write fails
             elif events & self.watched & CREST_WRITABLE:
                 self.write_pending()
         except (SystemExit, KeyboardInterrupt):
@@ -118,7 +120,7 @@ cdef class StreamTransport(Pollable):
         return 0
 
     cdef int watch(self) except -1:
-        """Have the poller watch for what is of interest now; called whenever that may have changed."""
+        """Have the poller watch for the events of interest; called whenever those may have changed."""
         cdef int events = 0
         if self.ended:
             return 0  # see lose_soon()
@@ -152,7 +154,7 @@ cdef class StreamTransport(Pollable):
         return 0
 
     cdef int ended_by_peer(self) except -1:
-        """The peer has closed its half."""
+        """Tell the protocol that the peer has closed its half. Close, unless the protocol has more to send."""
         self.at_end = True
         self.watch()
         if not self.protocol.eof_received():
@@ -160,8 +162,8 @@ cdef class StreamTransport(Pollable):
         return 0
 
     cdef int left_by_peer(self, bint gone) except -1:
-        """The peer has ended the connection, which is not read: it has closed its half or, if it is gone, both."""
-        if self.at_end or self.stalled:  # there is nothing more to read; or it has read nothing of what TLS answered
+        """Deal with the end of a connection that is not read. The peer has closed its half, or both if `gone`."""
+        if self.at_end or self.stalled:  # nothing more is to be read, or the peer has not read TLS's answers
             return self.end()
         if not self.protocol.left_by_peer(gone) and self.paused:
             self.paused = FINISHED
@@ -270,7 +272,7 @@ cdef class StreamTransport(Pollable):
         return self.high // 4, self.high
 
     def set_write_buffer_limits(self, uint32_t high=HIGH_WATER):
-        """Pause the protocol above so many bytes, and resume it at a quarter of them."""
+        """Pause the protocol's writing above so many bytes, and resume it at a quarter of them."""
         self.high = high
         self.pace()
 
@@ -298,10 +300,10 @@ cdef class StreamTransport(Pollable):
                 self.all_sent()
 
     cdef int all_sent(self) except -1:
-        """What was awaited to close the connection, or to shut its writing half down."""
+        """Close the connection, or shut its writing half down: nothing is pending any more."""
         if self.closing:
             return self.end()
-        crest_shut_down_writing(self.fd)  # if that fails the connection is broken, and reading will tell
+        crest_shut_down_writing(self.fd)  # if that fails the connection is broken, and a read will tell
         return 0
 
     def abort(self):
@@ -309,7 +311,7 @@ cdef class StreamTransport(Pollable):
         self.end()
 
     cdef int fail(self, object error) except -1:
-        """The end, by something that is not the peer's doing."""
+        """End the connection because of an error that is not the peer's doing."""
         protocol = self.protocol
         self.end()
         self.poller.loop.call_exception_handler(
@@ -324,7 +326,8 @@ cdef class StreamTransport(Pollable):
         return 0
 
     cdef int lose_soon(self) except -1:
-        """Have connection_lost called by the loop; or, without memory for that, by the poller until there is some."""
+        """Have the loop call connection_lost. Without memory for that, have the poller call this again until there is
+        some."""
         try:
             self.poller.loop.call_soon(self._lose, context=self.context)
         except MemoryError:
@@ -360,7 +363,7 @@ cdef class StreamTransport(Pollable):
         return self.cease()
 
     cdef int cease(self) except -1:
-        """End without another word to the peer, or from the loop."""
+        """End without sending anything to the peer, and without a call of the loop."""
         cdef Protocol protocol = self.protocol
         self.ended = self.closing = True
         self.watched = 0

@@ -24,18 +24,18 @@ cdef class Turn:
     cdef readonly object loop
     cdef readonly Clock clock
     cdef readonly Budget budget  # of what waits
-    cdef readonly int busy_code  # of a close frame for a peer that should come again later
+    cdef readonly int busy_code  # close code for a peer that should come again later
     cdef public Poller poller   # None: there is none
-    cdef dict vigils            # of paused transports of the loop's, by protocol; see reading.pyx
+    cdef dict vigils            # Vigil, by protocol, for paused transports of the loop's; see reading.pyx
     cdef readonly bytearray read_buffer
     cdef object read_view       # of all of it
-    cdef void* thread           # the loop's own, as CPython knows it
-    cdef int process            # that the loop was made in
+    cdef void* thread           # the loop's thread, as CPython knows it
+    cdef int process            # the process that this was made in
     cdef list due
     cdef bint scheduled
     cdef Block arena
-    cdef Pending corked         # flushed by whoever corked it, when its chunk has been read
-    cdef unsigned int sections  # entered and not left
+    cdef Pending corked         # Protocol.read flushes it itself, when its chunk has been read
+    cdef unsigned int sections  # how many have begun and not ended
     cdef list held              # (callable, arguments) that were called within; None: nothing
 
     cdef int add(self, Pending pending) except -1
@@ -46,7 +46,7 @@ cdef class Turn:
 
 
 cdef inline bint must_wait(Turn turn) noexcept:
-    """True if the caller may not touch what connections send now: `Turn.call_later` carries its call out."""
+    """True if the caller may not change what is sent now: then `Turn.call_later` carries its call out."""
     return PyThreadState_Get() != turn.thread or turn.sections
 
 
@@ -56,7 +56,7 @@ cdef inline void begin_section(Turn turn) noexcept:
 
 
 cdef inline int end_section(Turn turn) except -1:
-    """End a section; behind the outermost one, carry out what was called within."""
+    """End a section. If it was the outermost one, carry out the calls that came within."""
     if turn.sections == 1 and turn.held is not None:
         turn.make_up()
     turn.sections -= 1

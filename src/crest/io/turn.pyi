@@ -21,7 +21,7 @@ class Pending: ...
 
 @final
 class Turn:
-    poller: Poller | None  # that watches paused transports of the loop's
+    poller: Poller | None  # watches paused transports of the loop's
     def __new__(
         cls,
         loop: asyncio.AbstractEventLoop,

@@ -1,16 +1,16 @@
 """One turn of an event loop: what its connections share while it lasts.
 
-`Turn` owns the buffer that every connection reads into, the arena that small frames are written to, and the list of
-those with output due. Everything sent within one turn to one connection leaves together at its end: `Pending.flush` is
-called once for each that was added. It does not know what is flushed, nor to whom.
+`Turn` owns the buffer that every connection reads into, the arena that small frames are written to, and a list of all
+that has output due. Everything sent within one turn to one connection leaves together at its end: `Pending.flush` is
+called once for each object that was added. A turn does not know what is flushed, nor to which peer.
 
-Memory in the arena lasts until the end of the turn only; what the kernel did not take by then, its sender copies aside.
+Memory in the arena lasts only until the end of the turn. The sender copies aside what the kernel did not take by then.
 
 Code of the application may run in the middle of anything that crest does. The garbage collector may call a finalizer
-or a weakref's callback; wherever crest calls Python, a signal's handler or one of the log may run. That code may send,
-close and broadcast. So whatever leaves the sending side half done for a while does it within a section
-(`begin_section`, `end_section`). A call that comes within one is held, and carried out behind the outermost: in the
-order of the calls, before anything that is called later. No handler is called within a section.
+or a weakref's callback. Wherever crest calls Python, a signal's handler or one of the log may run. That code may send,
+close and broadcast. So code that leaves the sending side half done for a while does it within a section
+(`begin_section`, `end_section`). A call that comes within a section is held, and carried out after the outermost one:
+in the order of the calls, before anything that is called later. No handler is called within a section.
 
 Nor may a failed allocation leave anything half done: allocate first, then change what others see. Where that can not
 be, and bytes would be lost or mixed up, the connection is cut.
@@ -34,20 +34,20 @@ cdef size_t READ_BUFFER = 1 << 18   # bytes; one read takes what has come for a 
 cdef size_t ARENA = 1 << 18
 cdef size_t LARGE = 1 << 21         # bytes: a message is hardly ever larger
 
-# glibc's malloc gives the end of the heap back to the kernel as soon as 128 KiB are free there, and has it back page
-# fault by page fault, until it has seen a block freed that is larger than that; its measure is then twice the block.
-# So an `async def` echo of 64 KiB messages costs 1.7 times as much before the first.
+# glibc's malloc gives the end of the heap back to the kernel as soon as 128 KiB are free there. It gets it back page
+# fault by page fault. Once a larger block was freed, twice that block may be free instead. Before that, an `async def`
+# echo of 64 KiB messages costs 1.7 times as much (`make compare`, scenario echo-64k).
 PyMem_RawFree(PyMem_RawMalloc(LARGE))
 
 
 @cython.no_gc  # there is no cycle: a budget does not refer to blocks
 @cython.final
 cdef class Block:
-    """Memory that frames are appended to; whoever has a piece of it to send holds a reference.
+    """Memory that frames are appended to. A queue that has a piece of it to send holds a reference.
 
     Args:
         room: bytes.
-        budget: that it counts against, perhaps longer than there is a turn; None: it does not count.
+        budget: that it counts against, even if the block outlives the turn; None: it does not count.
     """
 
     def __cinit__(self, size_t room, Budget budget):
@@ -66,7 +66,7 @@ cdef class Block:
 
 
 cdef class Pending:
-    """Something with output due at the end of the turn."""
+    """An object that may have output due at the end of the turn."""
 
     cdef int flush(self) except -1:
         raise NotImplementedError
@@ -74,7 +74,7 @@ cdef class Pending:
 
 @cython.final
 cdef class Turn:
-    """What the connections of one event loop share.
+    """Holds what the connections of one event loop share.
 
     Args:
         loop: the event loop, in whose thread the Turn is made.
@@ -98,7 +98,8 @@ cdef class Turn:
         self.vigils = {}
 
     def call_later(self, callback, *args):
-        """Have it called where it need not wait (see `must_wait`): behind the section, or by the loop's own thread.
+        """Have a callback called as soon as it need not wait (see `must_wait`): after the section, or by the loop.
+
         Calls of one thread keep their order. False when the loop is closed."""
         cdef bint asked = False
         if self.sections and PyThreadState_Get() == self.thread:
@@ -114,7 +115,7 @@ cdef class Turn:
         return asked
 
     cdef int add(self, Pending pending) except -1:
-        """Flush it at the end of this turn; once, however often it is added."""
+        """Have output flushed at the end of this turn: once, however often it is added."""
         if pending.due or pending is self.corked:
             return 0
         if not self.scheduled:
@@ -125,7 +126,7 @@ cdef class Turn:
         return 0
 
     def run(self):
-        """The turn ends: flush what is due."""
+        """Flush what is due: the turn ends."""
         self.scheduled = False
         self.flush_all()
 
@@ -152,8 +153,10 @@ cdef class Turn:
         return 0
 
     cdef char* reserve(self, size_t size) except NULL:
-        """Room for `size` bytes, at most half the arena, until the end of the turn. The caller adds to arena.used what
-        it wrote. May flush everything that is due, the corked one too: then nothing else lies in the arena."""
+        """Find room in the arena for `size` bytes, at most half of it, until the end of the turn.
+
+        The caller adds the bytes that it wrote to arena.used. This may flush everything that is due, and what is
+        corked: nothing else lies in the arena then."""
         if self.arena.room - self.arena.used < size:
             self.flush_all()
             if self.corked is not None:
@@ -168,7 +171,7 @@ cdef class Turn:
     # ---- Sections ------------------------------------------------------------------------------------------------
 
     cdef int make_up(self) except -1:
-        """Carry out what was called within a section, and what is called meanwhile."""
+        """Carry out the calls that came within a section, and those that come meanwhile."""
         cdef Py_ssize_t at = 0
         held = self.held
         try:

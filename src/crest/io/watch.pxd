@@ -1,4 +1,4 @@
-# How long handlers keep the loop from everything else; see watch.pyx.
+# The time for which handlers block the loop; see watch.pyx.
 
 from libc.stdint cimport uint32_t
 from libc.string cimport memset
@@ -21,14 +21,14 @@ cdef int report(Hub hub, Outbox connection, uint32_t elapsed) except -1
 
 
 cdef inline uint32_t watch(Hub hub, Clock clock) except? 0:
-    """A connection begins to be served: count the calls of handlers from here. Returns when that was."""
+    """Count the calls of handlers from here: the loop begins to serve a connection. Returns the time."""
     if hub is not None:
         memset(hub.calls, 0, sizeof(hub.calls))
     return milliseconds(clock)
 
 
 cdef inline int watched(Hub hub, Clock clock, Outbox connection, uint32_t since) except -1:
-    """It has been served."""
+    """Report handlers that took too long since `watch`, which returned `since`: the connection has been served."""
     cdef uint32_t elapsed
     if hub is not None:
         elapsed = milliseconds(clock) - since

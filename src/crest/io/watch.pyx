@@ -1,8 +1,9 @@
 """Handlers that block the loop: while one runs nothing else does, so the log names it when it takes too long.
 
-What is measured is how long one connection is served: two looks at a cheap clock for all the messages of one read, and
-a count of each handler's calls; and how long each step of an async handler takes, from one `await` to the next. The
-report says no more than is known that way: that handlers took so long together, in so many calls.
+Two times are measured. One is the time that one connection is served: two looks at a cheap clock for all the messages
+of one read, and a count of each handler's calls. The other is the time of each step of an async handler, from one
+`await` to the next. The report says no more than is known that way: that handlers took so long together, in so many
+calls.
 """
 
 cimport cython
@@ -19,7 +20,7 @@ logger = logging.getLogger("crest")
 
 @cython.final
 cdef class Steps:
-    """What an async handler returned, to be awaited in its place."""
+    """An awaitable in place of the one that an async handler returned: it measures each step."""
 
     def __await__(self):
         return self
@@ -54,7 +55,7 @@ cdef class Steps:
 
 
 cdef object in_steps(object awaitable, Hub hub, Outbox connection, int event):
-    """The awaitable of a handler such that its steps are watched, if any are."""
+    """Wrap a handler's awaitable so that its steps are watched; returns it as it is if they are not to be."""
     cdef Steps made
     if hub.slow_handler == UINT32_MAX or not hasattr(awaitable, "__await__"):
         return awaitable
@@ -92,7 +93,7 @@ cdef str name_of(handler):
 
 
 cdef str place_of(handler):
-    """File and line of a function, a method, or what either wraps; else its type."""
+    """Find file and line of a function, of a method, or of what either wraps; else the object's type."""
     handler = unwrap(getattr(handler, "__func__", handler))
     handler = getattr(handler, "func", handler)
     code = getattr(handler, "__code__", None)
