@@ -49,8 +49,12 @@ def functions(path: Path) -> Iterator[Text]:
         lines = text.split("\n")
         for number, line in enumerate(lines):
             if CYTHON_HEAD.match(line):
-                while not re.search(r":(?:\s*#.*)?$", lines[number]) and number + 2 < len(lines):
-                    number += 1  # to the end of its head
+                head = line
+                while head.count("(") > head.count(")") and number + 1 < len(lines):
+                    number += 1
+                    head += lines[number]
+                if not re.search(r":(?:\s*#.*)?$", head):  # a declaration
+                    continue
                 match = CYTHON_DOCSTRING.match("\n".join(lines[number + 1 : number + 60]).lstrip())
                 if match:
                     yield number + 1, match[1]

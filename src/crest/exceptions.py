@@ -8,7 +8,7 @@ class CrestError(Exception):
 
 
 class HandshakeError(CrestError):
-    """A request that is refused, and the HTTP response that says so. Always the peer's fault.
+    """A request that is refused, and the HTTP response that says so.
 
     Args:
         status: HTTP status code of the response.
@@ -56,7 +56,8 @@ class Reject(HandshakeError):
 
 
 class ConfigurationError(CrestError):
-    """An app can not run as it was put together: two servers at one path, or one server in two running apps."""
+    """An app can not run as it was put together: two servers at one path, one server in two running apps; a certificate
+    without an address that speaks TLS; a server that is mounted too late, or from another thread."""
 
 
 class ListenError(CrestError, OSError):

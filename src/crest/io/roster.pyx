@@ -8,7 +8,7 @@ from crest.io.protocol cimport NO_SLOT, Protocol
 
 @cython.final
 cdef class Roster:
-    """Knows each connection by its slot in a list: a set would be eight times as large."""
+    """Knows each connection by its slot in a list: a set would be four times as large."""
 
     def __cinit__(self):
         self.protocols = []
