@@ -24,6 +24,7 @@ ORDER = (
     *(
         "log",
         "http",
+        "limits",
         "connection",
         "handlers",
         "admission",

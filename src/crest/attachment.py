@@ -22,7 +22,9 @@ class Attachable(Protocol):
     """The part of a WebSocketServer that decides which app serves it."""
 
     _module: str | None
-    path: str
+
+    @property
+    def path(self) -> str: ...
 
 
 class Attaching(Protocol):

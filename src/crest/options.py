@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import field, fields
+from typing import Any
 
 LONGEST_SPAN = 1_000_000
 """Seconds. Compiled code counts milliseconds in 32 bits."""
@@ -121,3 +123,34 @@ def check_rate(name: str, value: Rate | None) -> tuple[float, float] | None:
     if not 1 <= burst <= HIGHEST_RATE:
         raise ValueError(f"{name} must allow at least 1 at once and at most {HIGHEST_RATE:g}, not {burst!r}")
     return float(rate), float(burst)
+
+
+# ---- Options as fields of a frozen dataclass -------------------------------------------------------------------------
+
+Check = Callable[[str, Any], Any]
+"""Takes the name and the value of an option, and returns what it is from then on."""
+
+
+def option(default: Any, check: Callable[..., Any], *limits: Any, **how: Any) -> Any:
+    """Make the field of an option. `check` takes its name, its value, and the further arguments given here."""
+    return field(default=default, metadata={"check": lambda name, value: check(name, value, *limits, **how)})
+
+
+def optional(check: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a check pass None as well."""
+    return lambda name, value, *limits, **how: None if value is None else check(name, value, *limits, **how)
+
+
+def checks_of(options: Any) -> dict[str, Check]:
+    """Return the check of each field that `option` has made, by its name."""
+    return {each.name: each.metadata["check"] for each in fields(options) if "check" in each.metadata}
+
+
+def check_all(options: Any) -> None:
+    """Check the fields of an object, and set what their checks return.
+
+    Raises:
+        TypeError, ValueError: An option is of the wrong type or out of range.
+    """
+    for name, check in checks_of(options).items():
+        object.__setattr__(options, name, check(name, getattr(options, name)))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from logging import DEBUG
-from typing import Any, Generic, Literal, overload
+from typing import Any, Final, Generic, cast, overload
 from weakref import ref
 
 from crest.admission.acceptance import Accept
@@ -21,30 +20,18 @@ from crest.handlers import (
     registering,
 )
 from crest.http.messages import Request
-from crest.io.hub import POLICIES, Hub
+from crest.io.hub import Hub
 from crest.io.methods import Broadcaster
+from crest.limits import Limits
 from crest.log import logger
-from crest.options import (
-    MOST_BYTES,
-    MOST_COUNT,
-    Rate,
-    check_choice,
-    check_count,
-    check_flag,
-    check_optional_count,
-    check_path,
-    check_rate,
-    check_seconds,
-    check_span,
-)
 from crest.wire.extensions import Deflate
-from crest.wire.handshake import is_token
-from crest.wire.meter import EXCESSES, Rates
+from crest.wire.meter import Rates
 
-MOST_THREADS = 16
+RATES: Final = "max_message_rate", "max_byte_rate", "count_inflated", "on_rate"
+"""Options that become the hub's `Rates`."""
 
 
-class WebSocketServer(Broadcaster, Generic[User]):
+class WebSocketServer(Broadcaster, Limits, Generic[User]):
     """The WebSocket connections of one path: their handlers, their limits, and broadcasts to all of them.
 
     Never mounted, it is served at its path by the app made in the same module. If that has none, by the only app of the
@@ -122,67 +109,30 @@ class WebSocketServer(Broadcaster, Generic[User]):
         "subprotocols",
     )
 
-    def __init__(
-        self,
-        path: str = "/ws",
-        *,
-        subprotocols: Sequence[str] = (),
-        origins: str | re.Pattern[str] | Sequence[str | re.Pattern[str]] = "same",
-        max_connections: int | None = None,
-        max_connections_per_ip: int | None = None,
-        max_connect_rate_per_ip: Rate | None = None,
-        max_message_size: int = 1 << 20,
-        max_fragments: int = 1 << 17,
-        max_message_rate: Rate | None = None,
-        max_byte_rate: Rate | None = None,
-        count_inflated: bool = False,
-        on_rate: Literal["close", "drop", "wait"] = "close",
-        max_backlog: int = 1 << 20,
-        on_backlog: Literal["close", "drop", "drop-newest", "drop-oldest", "latest"] = "close",
-        max_queue: int = 16,
-        close_timeout: float = 10.0,
-        ping_interval: float | None = 20.0,
-        ping_timeout: float | None = 20.0,
-        idle_timeout: float | None = None,
-        slow_handler: float | None = 1.0,
-        compression: Literal["deflate"] | Deflate | None = None,
-        fanout_slice: float = 0.005,
-        fanout_threads: int = 1,
-    ) -> None:
-        policy = "drop-newest" if on_backlog == "drop" else on_backlog
-        if policy not in POLICIES:
-            raise ValueError(f"on_backlog must be one of {', '.join(map(repr, POLICIES))}, not {on_backlog!r}")
-        self.path: str = check_path(path)
-        self.subprotocols: tuple[str, ...] = _check_subprotocols(subprotocols)
-        self._deflate = _check_compression(compression, policy)
-        self._rates = {
-            "max_message_rate": check_rate("max_message_rate", max_message_rate),
-            "max_byte_rate": check_rate("max_byte_rate", max_byte_rate),
-            "count_inflated": check_flag("count_inflated", count_inflated),
-            "on_rate": check_choice("on_rate", on_rate, EXCESSES),
-        }
-        if count_inflated and max_byte_rate is None:
-            raise ValueError("count_inflated counts against max_byte_rate, and there is none")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._deflate = cast(Deflate | None, self.compression)  # it is checked
+        self._rates = {name: getattr(self, name) for name in RATES}
         self._admission = Admission(
-            origins,
-            check_optional_count("max_connections", max_connections, MOST_COUNT),
-            check_optional_count("max_connections_per_ip", max_connections_per_ip, MOST_COUNT),
-            check_rate("max_connect_rate_per_ip", max_connect_rate_per_ip),
+            self.origins,
+            self.max_connections,
+            self.max_connections_per_ip,
+            self.max_connect_rate_per_ip,  # type: ignore[arg-type]  # a pair, once it is checked
         )
         self._hub = Hub(
-            max_message_size=check_count("max_message_size", max_message_size, MOST_BYTES),
-            max_fragments=check_count("max_fragments", max_fragments, MOST_COUNT),
-            max_backlog=check_count("max_backlog", max_backlog, MOST_BYTES),
-            on_backlog=policy,
-            max_queue=check_count("max_queue", max_queue, MOST_COUNT),
-            close_timeout=check_seconds("close_timeout", close_timeout),
-            ping_interval=check_span("ping_interval", ping_interval),
-            ping_timeout=check_span("ping_timeout", ping_timeout),
-            idle_timeout=check_span("idle_timeout", idle_timeout),
-            slow_handler=check_span("slow_handler", slow_handler),
+            max_message_size=self.max_message_size,
+            max_fragments=self.max_fragments,
+            max_backlog=self.max_backlog,
+            on_backlog=self.on_backlog,
+            max_queue=self.max_queue,
+            close_timeout=self.close_timeout,
+            ping_interval=self.ping_interval,
+            ping_timeout=self.ping_timeout,
+            idle_timeout=self.idle_timeout,
+            slow_handler=self.slow_handler,
             deflate=self._deflate,
-            fanout_slice=check_seconds("fanout_slice", fanout_slice),
-            fanout_threads=check_count("fanout_threads", fanout_threads, MOST_THREADS),
+            fanout_slice=self.fanout_slice,
+            fanout_threads=self.fanout_threads,
             rates=_rates_of(**self._rates),
         )
         # The app that serves it now. Weak: an app whose loop was closed under it can go, and its sockets with it.
@@ -313,31 +263,8 @@ class WebSocketServer(Broadcaster, Generic[User]):
         return self._hub.connections()
 
 
-def _check_subprotocols(names: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(names, str):
-        raise TypeError(f"subprotocols must be a sequence of names, not the str {names!r}")
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"a subprotocol must be str, not {type(name).__name__}")
-        if not is_token(name):
-            raise ValueError(f"not a subprotocol's name (RFC 6455 section 4.1): {name!r}")
-    return tuple(names)
-
-
 def _rates_of(*, max_message_rate: Any, max_byte_rate: Any, count_inflated: Any, on_rate: Any) -> Rates | None:
     """Return the rates that clients are held to, or None if there are none."""
     if max_message_rate is None and max_byte_rate is None:
         return None
     return Rates(max_message_rate, max_byte_rate, count_inflated, on_rate)
-
-
-def _check_compression(compression: Literal["deflate"] | Deflate | None, policy: str) -> Deflate | None:
-    if compression == "deflate":
-        return Deflate()
-    if isinstance(compression, str):
-        raise ValueError(f"compression must be 'deflate', a Deflate or None, not {compression!r}")
-    if compression is not None and not isinstance(compression, Deflate):
-        raise TypeError(f"compression must be 'deflate', a Deflate or None, not {type(compression).__name__}")
-    if policy == "drop-oldest" and compression is not None and not compression.server_no_context_takeover:
-        raise ValueError("on_backlog='drop-oldest' needs Deflate(server_no_context_takeover=True)")
-    return compression

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
 
 from crest.admission.hosts import Hosts
 from crest.admission.proxies import Address, Network, TrustedProxies
 from crest.options import (
     MOST_BYTES,
     MOST_COUNT,
+    check_all,
     check_choice,
     check_count,
     check_flag,
     check_optional_count,
     check_pace,
     check_seconds,
+    option,
+    optional,
 )
 
 MOST_HEADER = 1 << 20
-
-
-def option(default: Any, check: Callable[..., Any], *limits: Any, **how: Any) -> Any:
-    """Make the field of an option. `check` takes its name, its value, and the further arguments given here."""
-    return field(default=default, metadata={"check": lambda name, value: check(name, value, *limits, **how)})
-
-
-def optional(check: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a check pass None as well."""
-    return lambda name, value, *limits, **how: None if value is None else check(name, value, *limits, **how)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -66,15 +59,10 @@ class Serving:
     proxies: TrustedProxies | None = field(init=False)
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            if "check" in each.metadata:
-                self._set(each.name, each.metadata["check"](each.name, getattr(self, each.name)))
-        self._set("served_hosts", None if self.hosts is None else Hosts(self.hosts))
-        self._set("proxies", TrustedProxies(self.trusted_proxies, self.forwarded_header) or None)
+        check_all(self)
+        object.__setattr__(self, "served_hosts", None if self.hosts is None else Hosts(self.hosts))
+        object.__setattr__(self, "proxies", TrustedProxies(self.trusted_proxies, self.forwarded_header) or None)
         if self.proxy_protocol and self.proxies is None:
             raise ValueError(
                 "proxy_protocol needs trusted_proxies: the header is taken from those, and from nobody else"
             )
-
-    def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)

@@ -579,8 +579,9 @@ async def test_after_shutdown_timeout_handlers_that_never_return_are_cancelled(h
 @pytest.mark.parametrize("handler", ["on_connect", "on_message", "on_close", "on_error"])
 @on_each_loop
 async def test_handlers_that_ignore_their_cancellation_do_not_keep_the_server_from_ending(
-    handler: str, caplog: pytest.LogCaptureFixture
+    handler: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("crest.listening.shutdown.LAST_WAIT", 0.05)
     ws, begun, release = WebSocketServer(), asyncio.Event(), asyncio.Event()
 
     async def stubborn(*args: Any) -> None:

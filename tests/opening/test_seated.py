@@ -82,28 +82,6 @@ async def test_each_address_for_itself(direct: bool) -> None:
 
 
 @on_each_loop
-async def test_a_connection_counts_until_its_handlers_have_ended(direct: bool) -> None:
-    app, go_on, closing = App(max_sockets_per_ip=1), asyncio.Event(), Events()
-    ws = WebSocketServer()
-
-    @ws.on_close
-    async def closed(conn: Any, code: int, reason: str) -> None:
-        closing.add(code)
-        await go_on.wait()
-
-    async with app.listening(direct=direct) as server:
-        async with upgraded(server, ws.path):
-            pass
-        await closing.reach(1)
-        async with tcp(server) as client:
-            assert await client.eof() == b""
-        go_on.set()
-        await all_gone(server)
-        async with upgraded(server):
-            pass
-
-
-@on_each_loop
 async def test_a_trusted_proxy_is_not_counted(direct: bool) -> None:
     app = limited(1, trusted_proxies=["127.0.0.0/8"])
     async with app.listening(direct=direct) as server, AsyncExitStack() as stack:

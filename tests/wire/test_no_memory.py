@@ -170,18 +170,26 @@ def test_codec() -> None:
 HEAD = b"GET /ws?a=%20b HTTP/1.1\r\nHost: example.org\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 
 
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="without memory, these CPythons end what raises by a SystemError, or never"
+)
 @pytest.mark.parametrize("chunk", [1 << 20, 30])
 @pytest.mark.parametrize("head", [HEAD, HEAD.replace(b"Host", b"Ho st"), HEAD.replace(b"HTTP/1.1", b"HTTP/1.7")])
 def test_head(head: bytes, chunk: int) -> None:
-    def read(reader: HeadReader) -> object:
+    def whole(reader: HeadReader) -> object:
         found = None
-        try:
-            for at in range(0, len(head), chunk):
-                found = reader.feed(head[at : at + chunk])
-        except HandshakeError as error:
-            return error.status
+        for at in range(0, len(head), chunk):
+            found = reader.feed(head[at : at + chunk])
         assert found is not None
         return found.raw, found.method, found.target, dict(found.headers), reader.rest
+
+    def read(reader: HeadReader) -> object:
+        # Short: past instruction 256 the number of the one that raised takes memory, which CPython 3.12 and later try
+        # to get for ever.
+        try:
+            return whole(reader)
+        except HandshakeError as error:
+            return error.status
 
     right = read(HeadReader())
     found = each_failing(HeadReader, read)

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import EllipsisType
-from typing import Any, Final, Generic, Literal
+from typing import Final, Generic, Literal
 
 from crest.connection import User
-from crest.options import MOST_BYTES, MOST_COUNT, Rate, check_choice, check_count, check_rate, check_span
-from crest.wire.meter import EXCESSES
+from crest.limits import Limits
+from crest.options import Rate, checks_of
 
-CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
-    "max_message_size": lambda name, value: check_count(name, value, MOST_BYTES),
-    "max_queue": lambda name, value: check_count(name, value, MOST_COUNT),
-    "max_backlog": lambda name, value: check_count(name, value, MOST_BYTES),
-    "max_message_rate": check_rate,
-    "max_byte_rate": check_rate,
-    "on_rate": lambda name, value: check_choice(name, value, EXCESSES),
-    "ping_interval": check_span,
-    "ping_timeout": check_span,
-    "idle_timeout": check_span,
-}
-"""The check of each limit of one connection, by its name."""
+CHECKS: Final = checks_of(Limits)
 
 
 class Accept(Generic[User]):
