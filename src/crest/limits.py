@@ -65,7 +65,7 @@ def check_compression(name: str, value: Literal["deflate"] | Deflate | None) -> 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Limits:
-    """What a server serves, and how; `WebSocketServer` says what each option means.
+    """The options of one server; `WebSocketServer` says what each of them means.
 
     Raises:
         TypeError, ValueError: An option is of the wrong type or out of range.

@@ -27,7 +27,7 @@ MOST_HEADER = 1 << 20
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Serving:
-    """How an app serves; `App` says what each option means.
+    """The options of one app; `App` says what each of them means.
 
     Attributes:
         served_hosts: The hosts that `hosts` lists; None: any.

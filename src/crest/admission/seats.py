@@ -1,4 +1,4 @@
-"""How many connections may be in at a time: all together, and of each address.
+"""Limits on the connections that are in at a time: all together, and of each address.
 
 A connection sits. When its client has gone, and its handlers run on, it stands: then it takes no seat, as the client
 may come back at once. But all that stand and sit are never more than twice the seats. Otherwise a client that comes and

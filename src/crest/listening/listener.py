@@ -1,4 +1,4 @@
-"""How one app listens: its sockets, the acceptors of their connections, and the end of both."""
+"""The listener of one app: its sockets, the acceptors of their connections, and the end of both."""
 
 from __future__ import annotations
 

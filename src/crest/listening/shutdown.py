@@ -1,4 +1,4 @@
-"""How serving ends: in what order, in what time, and what clients are told.
+"""The end of serving: its order, its time, and the farewell to clients.
 
 Connections are closed in batches, and each client is told when to come back. So neither the loop, nor the server that
 clients come to next, has to do with all of them at once. What closing one means is io/protocol.pyx's business.
@@ -45,7 +45,7 @@ def batches(count: int, seconds: float, random: Random) -> list[tuple[float, int
 
 
 class Doors(Interface):
-    """Where connections come in."""
+    """The places where connections come in."""
 
     def stop_accepting(self, *, passed_only: bool = False) -> None:
         """Close the listening sockets, or only those that were passed to this process."""
