@@ -16,12 +16,12 @@ from crest.options import (
     check_choice,
     check_count,
     check_flag,
-    check_optional_count,
     check_path,
     check_rate,
     check_seconds,
     check_span,
     option,
+    optional,
 )
 from crest.wire.extensions import Deflate
 from crest.wire.handshake import is_token
@@ -74,8 +74,8 @@ class Limits:
     path: str = field(default="/ws", kw_only=False, metadata={"check": lambda _, path: check_path(path)})
     subprotocols: Sequence[str] = option((), check_subprotocols)
     origins: str | re.Pattern[str] | Sequence[str | re.Pattern[str]] = "same"
-    max_connections: int | None = option(None, check_optional_count, MOST_COUNT)
-    max_connections_per_ip: int | None = option(None, check_optional_count, MOST_COUNT)
+    max_connections: int | None = option(None, optional(check_count), MOST_COUNT)
+    max_connections_per_ip: int | None = option(None, optional(check_count), MOST_COUNT)
     max_connect_rate_per_ip: Rate | None = option(None, check_rate)
     max_message_size: int = option(1 << 20, check_count, MOST_BYTES)
     max_fragments: int = option(1 << 17, check_count, MOST_COUNT)

@@ -75,11 +75,6 @@ def check_count(name: str, value: int, most: int, *, least: int = 1) -> int:
     return value
 
 
-def check_optional_count(name: str, value: int | None, most: int) -> int | None:
-    """Check a limit that is counted, or left out by None."""
-    return None if value is None else check_count(name, value, most)
-
-
 def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
     """Check a time-out: more than 0, or with `zero` 0 as well."""
     if not is_number(value):

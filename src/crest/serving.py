@@ -15,7 +15,6 @@ from crest.options import (
     check_choice,
     check_count,
     check_flag,
-    check_optional_count,
     check_pace,
     check_seconds,
     option,
@@ -48,10 +47,10 @@ class Serving:
     max_headers: int = option(100, check_count, MOST_HEADER)
     hosts: Iterable[str] | None = None
     page_timeout: float | None = option(60.0, optional(check_seconds))
-    max_sockets_per_ip: int | None = option(None, check_optional_count, MOST_COUNT)
-    max_tls_handshakes: int | None = option(2048, check_optional_count, MOST_COUNT)
-    max_tls_handshakes_per_ip: int | None = option(256, check_optional_count, MOST_COUNT)
-    max_backlog_total: int | None = option(1 << 30, check_optional_count, MOST_BYTES)
+    max_sockets_per_ip: int | None = option(None, optional(check_count), MOST_COUNT)
+    max_tls_handshakes: int | None = option(2048, optional(check_count), MOST_COUNT)
+    max_tls_handshakes_per_ip: int | None = option(256, optional(check_count), MOST_COUNT)
+    max_backlog_total: int | None = option(1 << 30, optional(check_count), MOST_BYTES)
     trusted_proxies: Iterable[str | Address | Network] = ()
     forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For"
     proxy_protocol: bool = option(False, check_flag)

@@ -11,12 +11,12 @@ from crest import App, Deflate, WebSocketServer
 from crest.options import (
     check_count,
     check_flag,
-    check_optional_count,
     check_pace,
     check_path,
     check_rate,
     check_seconds,
     check_span,
+    optional,
 )
 
 NUMBERS = [
@@ -97,10 +97,10 @@ def test_a_count_is_int(value: Any) -> None:
 
 
 def test_a_count_that_may_be_left_out() -> None:
-    assert check_optional_count("limit", None, 7) is None
-    assert check_optional_count("limit", 7, 7) == 7
+    assert optional(check_count)("limit", None, 7) is None
+    assert optional(check_count)("limit", 7, 7) == 7
     with pytest.raises(ValueError, match="limit must be at most 7"):
-        check_optional_count("limit", 8, 7)
+        optional(check_count)("limit", 8, 7)
 
 
 @pytest.mark.parametrize("value", [1, 0.5, 1e9])

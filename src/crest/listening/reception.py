@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import suppress
 
 from crest.admission.proxies import Client
 from crest.admission.seats import Full, Seat
-from crest.io.protocol import Protocol, ServerProtocol
+from crest.io.protocol import ServerProtocol
 from crest.io.turn import Turn
 from crest.log import logger
-from crest.opening.opening import Opening
 from crest.opening.seated import SeatedSite
-from crest.opening.site import Site
+from crest.opening.site import Opens, Site
 
 
 class Arrival:
@@ -39,7 +38,7 @@ class Arrival:
         self.sock = sock
         self.client = client
         self.seat = seat
-        self.opens: Callable[[Site, Protocol], Opening] | None = None
+        self.opens: Opens | None = None
         self.taken = False
         self._seated: SeatedSite | None = None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,9 +9,8 @@ from crest.admission.proxies import Client
 from crest.admission.seats import Full, Seat
 from crest.io.peer import client_address
 from crest.io.protocol import Protocol
-from crest.opening.opening import Opening
 from crest.opening.proxied import HeaderOpening
-from crest.opening.site import Site
+from crest.opening.site import Opens, Site
 
 if TYPE_CHECKING:
     from crest.opening.site import StoppingOpening
@@ -36,7 +34,7 @@ class SeatedSite:
         self,
         site: Site,
         seat: Seat | None = None,
-        opens: Callable[[Site, Protocol], Opening] | None = None,
+        opens: Opens | None = None,
     ) -> None:
         self._site = site
         self._seat = seat
