@@ -32,7 +32,7 @@ DECISIVE = ("python", "compiler", "machine", "avx2")
 
 def compiler() -> str:
     """Name and major version of what compiled crest's extension modules, as they say themselves."""
-    module = importlib.util.find_spec("crest.io.protocol")
+    module = importlib.util.find_spec("crest.io.life.protocol")
     if module is None or module.origin is None:
         raise SystemExit("guard: crest is not installed")
     binary = Path(module.origin).read_bytes()

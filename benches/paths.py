@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 from crest import App, WebSocketServer
 from crest.http.pages import Pages
-from crest.io.poller import Pollable
-from crest.io.protocol import ServerProtocol
-from crest.io.turn import Turn
+from crest.io.life.protocol import ServerProtocol
+from crest.io.loop.poller import Pollable
+from crest.io.loop.turn import Turn
 from crest.opening.opening import Opening
 from crest.opening.proxied import HeaderOpening
 from crest.opening.site import Site

@@ -912,7 +912,7 @@ def secrets_are_not_compressed(stage: Stage) -> None:
 
 
 def test_the_memory_of_compression() -> None:
-    """By the formulas beside the table; tests/io/test_deflation.py measures."""
+    """By the formulas beside the table; tests/io/out/test_deflation.py measures."""
     memory = READ["docs/compression.md"][0]["memory"]
     levels = [int(level) for level in re.findall(r"`memory_level=(\d)`", memory.partition("|---")[0])]
     rows = re.findall(r"^\| (\d+) \| (.+) \|$", memory, re.MULTILINE)
@@ -1353,15 +1353,16 @@ def test_security_names_tests_and_limits_that_exist() -> None:
 
 @pytest.mark.skipif(not (ROOT / "src").is_dir(), reason="the sources are not here: an installed package is tested")
 def test_the_map_has_every_file() -> None:
-    """In its folder; a line may name a .h and a .pyx, and an indent of two more is a folder's."""
+    """In its folder: each indent of two more is a folder's. A line may name a .h and a .pyx."""
     (floors,) = [fence.code for fence in READ["README.md"][1] if fence.section == "how-it-is-built"]
-    drawn, folder = set(), ""
+    drawn: set[str] = set()
+    folders: list[str] = []
     for line in floors.splitlines():
-        if opened := re.match(r"  (\w+/) ", line):
-            folder = opened[1]
-        names = re.match(r"( +)((?:\w+\.(?:py|pyx|h) +)+)", line + " ")
-        if names:
-            drawn |= {(folder if len(names[1]) == 4 else "") + each for each in names[2].split()}
+        depth = (len(line) - len(line.lstrip())) // 2 - 1
+        if opened := re.match(r" +(\w+/) ", line):
+            folders = [*folders[:depth], opened[1]]
+        elif names := re.match(r" +((?:\w+\.(?:py|pyx|h) +)+)", line + " "):
+            drawn |= {"".join(folders[:depth]) + each for each in names[1].split()}
     sources = [each for kind in ("*.py", "*.pyx", "*.h") for each in (ROOT / "src/crest").rglob(kind)]
     there = {each.relative_to(ROOT / "src/crest").as_posix() for each in sources if not each.name.startswith("_")}
     assert drawn == there

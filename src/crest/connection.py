@@ -7,10 +7,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from crest.http.messages import Request
-from crest.io.methods import with_own_methods
-from crest.io.outbox import Outbox
-from crest.io.peer import Transport, client_address
-from crest.io.stream import StreamTransport
+from crest.io.net.peer import Transport, client_address
+from crest.io.net.stream import StreamTransport
+from crest.io.out.methods import with_own_methods
+from crest.io.out.outbox import Outbox
 from crest.wire.head import parse_head, path_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from crest.io.hub import POLICIES
+from crest.io.out.hub import POLICIES
 from crest.options import (
     MOST_BYTES,
     MOST_COUNT,

@@ -20,8 +20,8 @@ from crest.handlers import (
     registering,
 )
 from crest.http.messages import Request
-from crest.io.hub import Hub
-from crest.io.methods import Broadcaster
+from crest.io.out.hub import Hub
+from crest.io.out.methods import Broadcaster
 from crest.limits import Limits
 from crest.log import logger
 from crest.wire.extensions import Deflate

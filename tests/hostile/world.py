@@ -27,7 +27,7 @@ from support.client import BINARY, CLOSE, TEXT
 
 import crest.listening.listener
 from crest import App, WebSocketServer
-from crest.io.protocol import ServerProtocol
+from crest.io.life.protocol import ServerProtocol
 
 GUARD = float(os.environ.get("HOSTILE_GUARD", "20"))
 """Seconds after which what is waited for does not happen any more."""

@@ -15,7 +15,7 @@ from support.client import GUARD, handshake, request, tcp, upgraded
 from support.events import Events, on_each_loop
 
 from crest import App, ListenError, WebSocketServer
-from crest.io.poller import Poller
+from crest.io.loop.poller import Poller
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:

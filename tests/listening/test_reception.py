@@ -15,7 +15,7 @@ from support.client import GUARD, TEXT, frame, request, tcp, upgraded
 from support.events import on_each_loop, turns
 
 from crest import App, WebSocketServer
-from crest.io.poller import Poller
+from crest.io.loop.poller import Poller
 from crest.listening.reception import Reception
 from crest.opening.site import Site
 

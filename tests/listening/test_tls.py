@@ -21,7 +21,7 @@ from support.keyupdates import SIZE, key_updates
 from websockets.sync.client import connect as blocking_connect
 
 from crest import App, Request, WebSocketConnection, WebSocketServer
-from crest.io.poller import Poller
+from crest.io.loop.poller import Poller
 from crest.listening.listener import Listener
 from crest.opening.site import Site
 

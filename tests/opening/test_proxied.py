@@ -18,7 +18,7 @@ from support.events import Events, on_each_loop
 from support.foreign import free_socket, haproxy, needs_haproxy
 
 from crest import App, ConfigurationError, Request, WebSocketServer
-from crest.io.poller import Poller
+from crest.io.loop.poller import Poller
 
 ALICE = ("192.0.2.7", 56324)
 V1 = b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n"

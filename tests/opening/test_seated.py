@@ -15,7 +15,7 @@ from support.client import GUARD, Client, request, tcp, upgraded
 from support.events import Events, on_each_loop
 
 from crest import App, WebSocketServer
-from crest.io.poller import Poller
+from crest.io.loop.poller import Poller
 
 V1 = b"PROXY TCP4 %b 198.51.100.1 56324 443\r\n"
 ALICE, BOB = V1 % b"192.0.2.7", V1 % b"192.0.2.8"

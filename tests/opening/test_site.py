@@ -8,8 +8,8 @@ from support.events import on_each_loop
 
 from crest import HandshakeError
 from crest.http.pages import Pages
-from crest.io.protocol import Protocol
-from crest.io.turn import Turn
+from crest.io.life.protocol import Protocol
+from crest.io.loop.turn import Turn
 from crest.opening.site import Site
 from crest.serving import Serving
 from crest.wire.head import RequestHead, parse_head

@@ -1,4 +1,4 @@
-"""What the soak test takes for a leak. Short runs of it are in tests/io/test_protocol_sockets.py."""
+"""What the soak test takes for a leak. Short runs of it are in tests/io/life/test_protocol_sockets.py."""
 
 import random
 from collections.abc import Callable

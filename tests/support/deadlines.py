@@ -7,7 +7,7 @@ import asyncio
 
 import pytest
 
-from crest.io.protocol import ServerProtocol
+from crest.io.life.protocol import ServerProtocol
 from support.client import GUARD
 
 

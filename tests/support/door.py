@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from crest.io.acceptor import Acceptor
-from crest.io.poller import Poller
-from crest.io.protocol import Protocol
-from crest.io.turn import Turn
+from crest.io.life.protocol import Protocol
+from crest.io.loop.poller import Poller
+from crest.io.loop.turn import Turn
+from crest.io.net.acceptor import Acceptor
 from support.client import GUARD
 from support.ends import WatchedLoop, settled
 from support.events import Events

@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 
-from crest.io.poller import Poller
-from crest.io.protocol import ServerProtocol
-from crest.io.secure import SecureTransport
-from crest.io.stream import StreamTransport
-from crest.io.turn import Turn
+from crest.io.life.protocol import ServerProtocol
+from crest.io.loop.poller import Poller
+from crest.io.loop.turn import Turn
+from crest.io.net.secure import SecureTransport
+from crest.io.net.stream import StreamTransport
 from support.client import GUARD
 from support.events import turns
 

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from crest.io.clock import Clock
-from crest.io.hub import Hub
-from crest.io.outbox import Outbox
-from crest.io.poller import Pollable
-from crest.io.protocol import ServerProtocol
-from crest.io.turn import Turn
+from crest.io.life.protocol import ServerProtocol
+from crest.io.loop.clock import Clock
+from crest.io.loop.poller import Pollable
+from crest.io.loop.turn import Turn
+from crest.io.out.hub import Hub
+from crest.io.out.outbox import Outbox
 from crest.wire.extensions import Agreement
 from support.client import CLOSE, PING, TEXT, Frame, frame
 

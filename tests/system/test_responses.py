@@ -15,7 +15,7 @@ from support.client import handshake, request, tcp, upgraded
 from support.events import on_each_loop
 
 from crest import App, Reject, Request, Response, WebSocketServer
-from crest.io.poller import Poller
+from crest.io.loop.poller import Poller
 
 METHODS = ["GET", "HEAD"]
 

@@ -21,7 +21,7 @@ from support.client import BINARY, CLOSE, GUARD, TEXT, Client, Frame, close_fram
 from support.events import on_each_loop, turns
 
 from crest import App, Deflate, WebSocketConnection, WebSocketServer
-from crest.io.hub import POLICIES
+from crest.io.out.hub import POLICIES
 from crest.listening.listener import Listener
 
 LOG = 1 << 16

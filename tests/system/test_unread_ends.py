@@ -23,7 +23,7 @@ from support.events import Events, Gate, on_each_loop, turns
 from support.vanishing import come_back, vanish
 
 from crest import App, Request, WebSocketConnection, WebSocketServer
-from crest.io.poller import Poller
+from crest.io.loop.poller import Poller
 from crest.listening.listener import Listener
 
 LINUX = sys.platform.startswith("linux")

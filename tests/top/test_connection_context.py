@@ -9,7 +9,7 @@ from support.client import TEXT, close_frame, frame, tcp, upgraded
 from support.events import KINDS, Events, of_kind, on_each_loop
 
 from crest import App, WebSocketServer
-from crest.io.poller import Poller
+from crest.io.loop.poller import Poller
 
 current: ContextVar[str] = ContextVar("current", default="nobody's")
 

@@ -12,12 +12,8 @@ know what a message is.
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t
 
+from crest.cpython cimport PyUnicode_DATA, PyUnicode_KIND, PyUnicode_New
 from crest.kernels.utf8 cimport crest_utf8_init, crest_utf8_valid_prefix, crest_utf8_validate
-
-cdef extern from "Python.h":
-    str PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
-    void* PyUnicode_DATA(object o) noexcept
-    unsigned PyUnicode_KIND(object o) noexcept
 
 cdef extern from "decoder.h" nogil:
     ctypedef struct crest_extent:
@@ -44,7 +40,7 @@ cdef tuple names = tuple([found[i].name.decode() for i in range(count)])
 
 cdef str decode_valid_by(const crest_decoder* decoder, const uint8_t* data, size_t size):
     cdef crest_extent extent = decoder.measure(data, size)
-    text = PyUnicode_New(extent.characters, crest_extent_limit(extent) - 1)
+    text = <str>PyUnicode_New(extent.characters, crest_extent_limit(extent) - 1)
     decoder.decode(data, size, PyUnicode_DATA(text), extent.characters, PyUnicode_KIND(text))
     return text
 

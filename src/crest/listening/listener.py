@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from crest.admission.proxies import Client
 from crest.admission.seats import Full
 from crest.exceptions import ConfigurationError, ListenError
-from crest.io.acceptor import Acceptor
-from crest.io.poller import Poller
-from crest.io.protocol import Protocol, ServerProtocol
-from crest.io.turn import Turn
+from crest.io.life.protocol import Protocol, ServerProtocol
+from crest.io.loop.poller import Poller
+from crest.io.loop.turn import Turn
+from crest.io.net.acceptor import Acceptor
 from crest.listening.certificate import Certificate
 from crest.listening.endpoint import AnyAddress, Endpoint
 from crest.listening.reception import Reception

@@ -1,7 +1,7 @@
 """Connections that were accepted, on their way to a transport that takes more than a moment to make.
 
 The event loop's transports are made by a coroutine, and TLS (tls.py) begins with a handshake. So each connection has a
-task until a transport has it. Accepting is io/acceptor.pyx's business, for these connections and all others.
+task until a transport has it. Accepting is io/net/acceptor.pyx's business, for these connections and all others.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from contextlib import suppress
 
 from crest.admission.proxies import Client
 from crest.admission.seats import Full, Seat
-from crest.io.protocol import ServerProtocol
-from crest.io.turn import Turn
+from crest.io.life.protocol import ServerProtocol
+from crest.io.loop.turn import Turn
 from crest.log import logger
 from crest.opening.seated import SeatedSite
 from crest.opening.site import Opens, Site

@@ -1,7 +1,7 @@
 """The end of serving: its order, its time, and the farewell to clients.
 
 Connections are closed in batches, and each client is told when to come back. So neither the loop, nor the server that
-clients come to next, has to do with all of them at once. What closing one means is io/protocol.pyx's business.
+clients come to next, has to do with all of them at once. What closing one means is io/life/protocol.pyx's business.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from random import random
 from typing import Final
 from typing import Protocol as Interface
 
-from crest.io.protocol import Protocol
+from crest.io.life.protocol import Protocol
 from crest.log import logger
 from crest.opening.parting import Random
 from crest.opening.site import Site

@@ -19,10 +19,10 @@ from functools import partial
 from crest.admission.proxies import Client
 from crest.admission.seats import Full
 from crest.exceptions import HandshakeError
-from crest.io.poller import Poller
-from crest.io.protocol import Protocol
-from crest.io.secure import SecureTransport
-from crest.io.turn import Turn
+from crest.io.life.protocol import Protocol
+from crest.io.loop.poller import Poller
+from crest.io.loop.turn import Turn
+from crest.io.net.secure import SecureTransport
 from crest.listening.certificate import Certificate
 from crest.listening.reception import Arrival, Reception
 from crest.opening.opening import Opening

@@ -18,8 +18,8 @@ from crest.connection import WebSocketConnection
 from crest.exceptions import HandshakeError
 from crest.http.errand import in_thread
 from crest.http.messages import FileResponse, Request, Response, error_response, keeps_alive, serialize
-from crest.io.peer import client_address, scheme_of
-from crest.io.protocol import Protocol
+from crest.io.life.protocol import Protocol
+from crest.io.net.peer import client_address, scheme_of
 from crest.log import logger
 from crest.opening.answer import Answer
 from crest.opening.site import Site

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from crest.admission.proxies import Client, TrustedProxies
-from crest.io.peer import client_address
-from crest.io.protocol import Protocol
+from crest.io.life.protocol import Protocol
+from crest.io.net.peer import client_address
 from crest.opening.opening import Opening
 from crest.opening.site import Site
 from crest.wire.head import RequestHead

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from crest.admission.proxies import Client
 from crest.admission.seats import Full, Seat
-from crest.io.peer import client_address
-from crest.io.protocol import Protocol
+from crest.io.life.protocol import Protocol
+from crest.io.net.peer import client_address
 from crest.opening.proxied import HeaderOpening
 from crest.opening.site import Opens, Site
 

@@ -14,10 +14,10 @@ from crest.admission.proxies import Client
 from crest.admission.refusals import RefusalLog
 from crest.admission.seats import Full, Seat, Seats
 from crest.http.pages import Pages
-from crest.io.forks import end_child
-from crest.io.peer import client_address
-from crest.io.protocol import Protocol
-from crest.io.roster import Roster
+from crest.io.life.protocol import Protocol
+from crest.io.life.roster import Roster
+from crest.io.loop.forks import end_child
+from crest.io.net.peer import client_address
 from crest.opening.parting import Parting
 from crest.server import WebSocketServer
 from crest.serving import Serving
@@ -25,7 +25,7 @@ from crest.wire.codes import CloseCode
 from crest.wire.head import RequestHead
 
 if TYPE_CHECKING:
-    from crest.io.protocol import AnyOpening
+    from crest.io.life.protocol import AnyOpening
 
     class StoppingOpening(AnyOpening, Interface):
         """A connection that is no WebSocket yet."""

@@ -4,12 +4,9 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
 
+from crest.cpython cimport PyUnicode_DATA
 from crest.kernels.utf8 cimport crest_utf8
 from crest.wire.rfc6455 cimport OPCODE_TEXT
-
-cdef extern from "Python.h":
-    void* PyUnicode_DATA(object o) noexcept
-
 
 cdef class Assembler:
     cdef readonly uint64_t max_message_size     # bytes

@@ -10,14 +10,10 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint8_t, uint64_t
 
+from crest.cpython cimport PyUnicode_New, PyUnicode_Resize, _PyBytes_Resize
 from crest.kernels.decoder cimport decode_valid_text
 from crest.kernels.utf8 cimport crest_utf8_feed, crest_utf8_init, crest_utf8_start
 from crest.wire.rfc6455 cimport OPCODE_TEXT
-
-cdef extern from "Python.h":
-    object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
-    int PyUnicode_Resize(PyObject** unicode, Py_ssize_t length) except -1
-    int _PyBytes_Resize(PyObject** bytes, Py_ssize_t size) except -1
 
 crest_utf8_init()
 

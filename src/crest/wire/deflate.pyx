@@ -20,15 +20,11 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint8_t, uint64_t
 
+from crest.cpython cimport PyBytes_FromStringAndSize, PyThreadState_Get, _PyBytes_Resize
 from crest.kernels.mask cimport crest_mask_init, crest_unmask
 from crest.kernels.utf8 cimport crest_utf8_fault_offset, crest_utf8_is_ascii
 from crest.wire.assembler cimport Assembler, body_of
 from crest.wire.rfc6455 cimport CLOSE_INVALID_PAYLOAD_DATA, CLOSE_MESSAGE_TOO_BIG, OPCODE_TEXT
-
-cdef extern from "Python.h":
-    PyObject* PyBytes_FromStringAndSize(const char* data, Py_ssize_t size) except NULL
-    int _PyBytes_Resize(PyObject** bytes, Py_ssize_t size) except -1
-    void* PyThreadState_Get() noexcept
 
 cdef extern from "zlib.h" nogil:
     ctypedef struct z_stream:

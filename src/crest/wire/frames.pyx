@@ -15,6 +15,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
+from crest.cpython cimport PyUnicode_DATA, PyUnicode_New
 from crest.kernels.decoder cimport decode_text
 from crest.kernels.mask cimport crest_mask_init, crest_unmask
 from crest.kernels.utf8 cimport crest_utf8_finish
@@ -29,10 +30,6 @@ from crest.wire.violations cimport (
     COMPRESSED_SIZE, FRAGMENTED_CONTROL, FRAGMENTS, INTERRUPTED_MESSAGE, LENGTH_ENCODING, LENGTH_SIGN, LONG_CONTROL,
     MESSAGE_SIZE, NOTHING_TO_CONTINUE, RESERVED_OPCODE, UNMASKED, close_of, read_close,
 )
-
-cdef extern from "Python.h":
-    object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
-    void* PyUnicode_DATA(object o) noexcept
 
 crest_mask_init()
 

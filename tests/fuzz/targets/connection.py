@@ -18,7 +18,7 @@ from fuzz.inputs import Input
 from support import link
 
 from crest import App, Deflate, WebSocketServer
-from crest.io.protocol import ServerProtocol
+from crest.io.life.protocol import ServerProtocol
 
 ENDS = ["eof", "reset", "eof and reset"]
 SETTLED = 40

@@ -1,6 +1,0 @@
-from typing_extensions import disjoint_base
-
-from crest.io.inbox import Inbox
-
-@disjoint_base
-class Heartbeat(Inbox): ...

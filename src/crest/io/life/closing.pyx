@@ -1,0 +1,195 @@
+"""The end of a connection: the closing handshake (RFC 6455 section 7), and the end of the TCP connection after it.
+
+Step by step:
+
+1. This side or the peer sends the first close frame (`start_closing`, `fail`, `peer_closed`), or the transport is lost.
+2. Reading ends, and on_close is delivered, once (`finish`).
+3. When all is sent, the writing half is shut down, so that the peer can still read it. The peer's end of stream is
+   awaited for `close_timeout` (`linger`).
+4. The transport's `connection_lost` comes last.
+"""
+
+from libc.stdint cimport UINT32_MAX, uint32_t
+
+from functools import partial
+
+from crest.io.life.heartbeat cimport Heartbeat, descriptor_of
+from crest.io.life.inbox cimport CLOSE, ERROR
+from crest.io.life.watch cimport watch, watched
+from crest.io.loop.clock cimport TRIES
+from crest.io.syscalls cimport crest_takes_output
+from crest.wire.rfc6455 cimport CLOSE_TRY_AGAIN_LATER, MAX_CLOSE_REASON
+
+from crest.io.life.inbox import ErrorText
+
+
+cdef class Closing(Heartbeat):
+    """Carries out the end of one connection."""
+
+    cdef int unpause(self) except -1:
+        """Have the transport read, if it does not."""
+        raise NotImplementedError
+
+    cdef bint is_closing(self) except -1:
+        """True if the transport has ended or is about to: it must not be called any more."""
+        return self.lost or self.transport.is_closing()
+
+    cdef bint start_closing(self, int code, str reason) except -1:
+        """Send the first close frame. False if one was sent before, or if the peer would not get it."""
+        if self.close_sent or self.ended or self.lost:
+            return False
+        self.set_deadline(self.hub.close_timeout)
+        self.connection.stop()
+        if not self.connection.overflowed:  # else fail() follows; broadcasts of this turn may have overflowed it
+            self.send_close(code, reason)
+        return True
+
+    cdef int send_close(self, int code, str reason) except -1:
+        """Send a close frame, or cut the connection if there is no memory for it."""
+        cdef bytes encoded
+        self.close_sent = True
+        if self.lost:
+            return 0
+        try:
+            encoded = reason.encode()[:MAX_CLOSE_REASON].decode(errors="ignore").encode()
+            self.connection.push_close(code, encoded)
+        except MemoryError:
+            self.connection.stop()
+            self.abort()
+        return 0
+
+    cdef int peer_closed(self, int code, str reason) except -1:
+        """Answer the peer's close frame with the same code (section 5.5.1), unless the frame is itself the answer."""
+        if not self.close_sent:
+            self.send_close(code, reason)
+        self.finish(code, reason)
+        return self.linger()
+
+    cdef int fail(self, int code, str error) except -1:
+        if self.ended:
+            return 0
+        if code == CLOSE_TRY_AGAIN_LATER:
+            code = self.turn.busy_code
+        if not self.close_sent:
+            self.send_close(code, error)
+        try:
+            try:
+                self.deliver(ERROR, ErrorText(error), None)
+            finally:
+                self.finish(code, error)
+            self.linger()
+        except BaseException:
+            self.abort()
+            raise
+        return 0
+
+    cdef int fail_soon(self, int code, str error) except -1:
+        """Have the loop fail the connection: handlers run only within the loop's calls for their connection."""
+        callback = partial(self._fail, code, error)
+        self.turn.loop.call_soon(callback) if self.lost else self.call_soon(callback)
+        return 0
+
+    def _fail(self, int code, str error):
+        self.fail(code, error)
+
+    cdef int close(self, int code, str reason) except -1:
+        if self.start_closing(code, reason):
+            self.deaf = True
+            if self.paused:
+                self.turn.loop.call_soon(self._read_on)
+        return 0
+
+    def _read_on(self):
+        cdef uint32_t since = watch(self.hub, self.turn.clock)
+        self.has_room()
+        watched(self.hub, self.turn.clock, self.connection, since)
+
+    cdef int finish(self, int code, str reason) except -1:
+        """Deliver on_close, once. MemoryError: it is not delivered yet, and the caller may try again."""
+        cdef object boxed = code
+        if self.ended:
+            return 0
+        if self.task is None:
+            self.ended = True  # before a handler is called
+        self.deliver(CLOSE, boxed, reason)
+        self.ended = True
+        self.unread = None
+        return self.log_close(code, reason)
+
+    cdef int linger(self) except -1:
+        """Close the TCP connection such that the peer gets all that was sent.
+
+        If the socket were closed now, with bytes of the peer unread, the kernel would reset the connection. The reset
+        can overtake the close frame."""
+        if self.lost:
+            return 0
+        self.set_deadline(self.hub.close_timeout)
+        self.unpause()
+        if self.connection.count or self.connection.blocked:
+            self.connection.tell_drained = True
+            return 0
+        return self.drained()
+
+    cdef int drained(self) except -1:
+        # Later, not now: asyncio's transports do not expect to be closed from within resume_writing.
+        self.turn.loop.call_soon(self._end_writing)
+        return 0
+
+    def _end_writing(self):
+        """Shut the writing half down, as everything is sent. If the peer has closed its own half, or the transport has
+        no halves, close the connection."""
+        if self.is_closing():
+            return
+        if self.at_end or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        try:
+            self.transport.write_eof()
+        except OSError:  # the peer has reset it, and the loop's transport has not noticed yet
+            self.transport.abort()
+
+    cpdef bint is_taking(self) except -1:
+        """True if a plain HTTP client has taken some of its response since the last call, and more is pending.
+
+        `acknowledged` and `spoke` keep what the last call found in the kernel and in the transport."""
+        cdef uint32_t before = self.spoke
+        self.spoke = min(<size_t>self.transport.get_write_buffer_size(), <size_t>UINT32_MAX)
+        return crest_takes_output(descriptor_of(self.transport), &self.acknowledged) or 0 < self.spoke < before
+
+    cdef int call_soon(self, object callback) except -1:
+        # The loop's own transports do not tell their context (None): the loop then takes the caller's.
+        self.turn.loop.call_soon(callback, context=self.transport.get_extra_info("context"))
+        return 0
+
+    cdef int abort(self) except -1:
+        if self.transport is not None:
+            self.transport.abort()
+        return 0
+
+    cdef int idle(self) except -1:
+        cdef int tries
+        if self.lost and (self.connection is None or self.turn.corked is not self.connection):  # else it is being read
+            self.clear_deadline()
+            for tries in range(TRIES, 0, -1):
+                try:
+                    self.site.ended(self)
+                    break
+                except MemoryError:
+                    if tries == 1:
+                        raise
+        return 0
+
+    cdef bint leaves_loop(self) except -1:
+        farewell = self.site.farewell() if self.site is not None else None
+        if farewell is None:
+            return False
+        self.close(farewell[0], farewell[1])
+        return True
+
+    cpdef set_deadline(self, double seconds):
+        """Have `expired` called in so many seconds, in place of the deadline before."""
+        self.turn.clock.start(self, seconds)
+
+    cpdef clear_deadline(self):
+        """Have `expired` not called: what was awaited has come."""
+        self.turn.clock.cancel(self)

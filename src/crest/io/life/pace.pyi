@@ -1,0 +1,3 @@
+from crest.io.life.reading import Reading
+
+class Pace(Reading): ...

@@ -1,0 +1,27 @@
+# One connection's transport callbacks; see protocol.pyx.
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from crest.io.life.pace cimport Pace
+
+
+cdef enum:
+    NO_SLOT = 0xFFFFFFFF
+
+
+cdef class Protocol(Pace):
+    cdef uint8_t into_body              # the transport reads straight into a message
+    cdef readonly uint32_t slot         # in a Roster, which sets it
+
+    cdef int buffer(self, char** where, size_t* room) except -1
+    cdef object view(self, char* where, size_t room)
+    cdef int received(self, size_t size) except -1
+    cdef int loop_closed(self) except -1
+    cdef int take(self, size_t size) except -1
+    cdef int read(self) except -1
+    cdef int read_frames(self) except -1
+    cdef int chunk_read(self) except -1
+    cdef int read_rest(self) except -1
+    cdef int uncork(self) except -1
+    cdef int count(self) except -1
+    cdef int overhead(self, size_t size) except -1

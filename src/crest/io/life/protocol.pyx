@@ -1,0 +1,435 @@
+"""One connection between asyncio and the wire: transport callbacks to frames to events.
+
+`Protocol` owns the life of one TCP connection. Its bytes go to an `opening` (of the floor above) until that calls
+`upgrade`. From then on it feeds the frame reader, answers control frames, and hands messages to its inbox, which calls
+the handlers. reading.pyx decides when it is read, closing.pyx how it ends. It knows nothing of routes, HTTP or users.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t, uint32_t
+
+from asyncio import BufferedProtocol
+
+from crest.cpython cimport PyBUF_WRITE, PyByteArray_AS_STRING, PyMemoryView_FromMemory
+from crest.io.life.heartbeat cimport hear
+from crest.io.life.inbox cimport BINARY, CONNECT, ERROR, MESSAGE, is_full
+from crest.io.life.intake cimport ANSWERS, OPENING, PARTIAL, UNREAD
+from crest.io.life.pace cimport Pace, is_over_rate
+from crest.io.life.watch cimport watch, watched
+from crest.io.loop.clock cimport TRIES, milliseconds
+from crest.io.loop.turn cimport Turn
+from crest.io.out.backlog cimport OPEN
+from crest.io.out.fanout cimport Fanout
+from crest.io.out.hub cimport Hub
+from crest.io.out.outbox cimport Outbox
+from crest.wire.frames cimport DROPPED, NEED_DATA, FrameReader, held
+from crest.wire.rfc6455 cimport (
+    CLOSE_ABNORMAL_CLOSURE,
+    CLOSE_MESSAGE_TOO_BIG,
+    CLOSE_TRY_AGAIN_LATER,
+    CLOSE_UNSUPPORTED_DATA,
+    OPCODE_BINARY,
+    OPCODE_CLOSE,
+    OPCODE_PING,
+    OPCODE_PONG,
+    OPCODE_TEXT,
+)
+
+from crest.io.life.inbox import ErrorText
+
+# Bytes: if so much of a frame's payload is to come, it is received into the message instead of the shared buffer.
+cdef size_t DIRECT = 1 << 18
+
+# Seconds in which a plain HTTP client takes some of a last response, or closes; else the connection is cut.
+cdef double OPENING_LINGER = 5
+
+
+cdef class Protocol(Pace):
+    """The asyncio protocol of one connection; `ServerProtocol` is what a transport gets.
+
+    Args:
+        turn: of the loop that the connection belongs to.
+        site: an object that the connection reports to: `site.opened(protocol)` returns the opening, an object with
+            `data_received(bytes)`, `eof_received()`, `resume_writing()`, `timed_out()` and `connection_lost()`, and
+            `left_by_client()`: the client has closed its half, behind unread bytes; True to have them read now;
+            `site.left(protocol)` is called when the connection is gone and its handlers have not ended;
+            `site.ended(protocol)` is called when the connection is gone and its handlers have ended;
+            `site.farewell()` returns the code and the reason to part with, if the server is about to end, else None.
+    """
+
+    def __cinit__(self, Turn turn not None, site):
+        self.turn = turn
+        self.site = site
+        self.slot = NO_SLOT
+
+    # ---- asyncio's callbacks -------------------------------------------------------------------------------------
+
+    def connection_made(self, transport):
+        self.transport = transport
+        try:
+            self.opening = self.site.opened(self)
+        except BaseException:
+            transport.abort()  # loops differ in whether they do
+            raise
+
+    def get_buffer(self, Py_ssize_t sizehint):
+        cdef char* where
+        cdef size_t room
+        self.buffer(&where, &room)
+        # A view: over TLS asyncio writes to slices of it, which of a bytearray would be copies.
+        return self.view(where, room)
+
+    cdef object view(self, char* where, size_t room):
+        """Return a memoryview of what `buffer` found, or of the end of it."""
+        if room == <size_t>len(self.turn.read_buffer) and not self.into_body:
+            return self.turn.read_view
+        return PyMemoryView_FromMemory(where, room, PyBUF_WRITE)
+
+    cdef int buffer(self, char** where, size_t* room) except -1:
+        """Find room for the bytes that come next: in the message that they belong to, or in the shared buffer.
+
+        `received` must then be called before any other connection reads."""
+        self.into_body = False
+        if self.reader is not None and self.unread is None and not self.ended:
+            try:
+                where[0] = <char*>self.reader.direct(DIRECT, room)
+            except MemoryError:
+                self.fail(CLOSE_MESSAGE_TOO_BIG, "there is no memory for the message")
+            else:
+                if where[0] != NULL:
+                    self.into_body = True
+                    return 0
+        where[0] = PyByteArray_AS_STRING(self.turn.read_buffer)
+        room[0] = len(self.turn.read_buffer)
+        return 0
+
+    def buffer_updated(self, Py_ssize_t size):
+        self.received(size)
+
+    cdef int received(self, size_t size) except -1:
+        """Read `size` bytes, which have come to where `buffer` said."""
+        cdef Hub hub = self.hub
+        cdef uint32_t since = watch(hub, self.turn.clock)
+        hear(self, since)
+        self.take(size)
+        return watched(hub, self.turn.clock, self.connection, since)
+
+    cdef int take(self, size_t size) except -1:
+        cdef char* data
+        cdef FrameReader reader = self.reader
+        if self.ended:
+            return 0
+        if reader is not None and reader.meter is not None and not self.paused:  # if paused: see Reading.excuse
+            reader.meter.refill(self.heard)
+        if self.into_body:
+            reader.wrote(size)
+            return self.read()
+        data = PyByteArray_AS_STRING(self.turn.read_buffer)
+        if reader is None:
+            if self.opening is not None:
+                self.opening.data_received(PyBytes_FromStringAndSize(data, size))
+            return 0
+        if self.unread is None:
+            reader.attach(<uint8_t*>data, size)
+        else:
+            # A transport that was told to pause may have had this underway.
+            self.unread = PyBytes_FromStringAndSize(<char*>reader.at, reader.end - reader.at) + data[:size]
+            reader.attach(<uint8_t*>PyBytes_AS_STRING(self.unread), len(self.unread))
+        return self.read()
+
+    def eof_received(self):
+        """Hear that the peer has closed its half. True keeps the transport open, for what the peer has still to get."""
+        cdef uint32_t since
+        self.at_end = True
+        if self.opening is not None:
+            return self.opening.eof_received() and self.transport.can_write_eof()
+        if self.connection is None:
+            return False
+        self.connection.stop()
+        since = watch(self.hub, self.turn.clock)
+        self.read()  # nothing more can come
+        watched(self.hub, self.turn.clock, self.connection, since)
+        if not self.connection.count and not self.connection.blocked:
+            return False
+        self.linger()
+        return self.transport.can_write_eof()  # False for the loop's TLS: it has no halves, and asyncio's warns of True
+
+    def pause_writing(self):
+        if self.connection is not None:
+            self.connection.pause()
+
+    def resume_writing(self):
+        if self.connection is not None:
+            hear(self, milliseconds(self.turn.clock))  # the peer has taken what waited for it
+            self.connection.resume()
+            self.relieved()
+        elif self.opening is not None:
+            self.opening.resume_writing()
+        else:
+            self.holds(0)
+
+    def connection_lost(self, error):
+        self.lost = True
+        self.clear_deadline()
+        self.end_vigil()
+        self.transport = None
+        try:
+            if self.opening is not None:
+                opening, self.opening = self.opening, None
+                opening.connection_lost()
+            if self.intake is not None:
+                self.keep(OPENING, 0)
+                self.keep(ANSWERS, 0)
+            if self.connection is not None:
+                self.connection.detach()
+                self.read_rest()
+        finally:
+            if self.task is None:
+                self.idle()
+            else:
+                self.set_deadline(self.hub.close_timeout)
+                self.site.left(self)
+
+    cdef int read_rest(self) except -1:
+        """Read what came before the end, a close frame above all. on_close must be delivered, so without memory this is
+        tried again."""
+        cdef int tries
+        cdef uint32_t since = watch(self.hub, self.turn.clock)
+        for tries in range(TRIES, 0, -1):
+            try:
+                self.read()
+                break
+            except MemoryError:
+                if tries == 1:
+                    raise
+        return watched(self.hub, self.turn.clock, self.connection, since)
+
+    cdef int loop_closed(self) except -1:
+        """Let go of everything, in place of connection_lost: the loop was closed before that could be called. No
+        handler runs any more, and the descriptor is about to be closed."""
+        self.lost = True
+        self.clear_deadline()
+        self.end_vigil()
+        self.transport = self.opening = None
+        if self.intake is not None:
+            self.intake.clear()
+            self.intake = None
+        self.site = None  # it refers back to this, and the garbage collector may not visit this
+        if self.connection is not None:
+            self.connection.detach()
+        return 0
+
+    # ---- The opening hands over ----------------------------------------------------------------------------------
+
+    def upgrade(self, Outbox connection not None, Hub hub not None, bytes response not None, bytes rest not None,
+                agreed=None):
+        """Become a WebSocket: the opening handshake is accepted.
+
+        Args:
+            connection: the connection that handlers get.
+            hub: of the connection's server.
+            response: to be sent first.
+            rest: bytes that came behind the request.
+            agreed: the `Agreement` on compression, or None.
+        """
+        cdef Fanout fanout = hub.admit(connection, agreed)
+        cdef uint32_t since = watch(hub, self.turn.clock)
+        cdef FrameReader reader = hub.new_reader(agreed, since)
+        self.turn.corked = connection  # until read() has come to its end
+        try:
+            try:
+                connection.attach(self, fanout, self.transport, response)
+            except BaseException:
+                connection.detach()
+                raise
+            self.opening = None
+            self.keep(OPENING, 0)
+            self.clear_deadline()
+            self.hub = hub
+            self.connection = connection
+            self.reader = reader
+            self.deliver(CONNECT, None, None)
+            self.begin()
+            if rest:
+                self.unread = rest
+                reader.attach(<uint8_t*>PyBytes_AS_STRING(rest), len(rest))
+        except BaseException:
+            self.uncork()
+            raise
+        self.read()
+        watched(hub, self.turn.clock, connection, since)
+
+    # ---- Reading -------------------------------------------------------------------------------------------------
+
+    cdef int read(self) except -1:
+        """Read the frames in the chunk. What handlers send to this connection meanwhile leaves at the end, in one
+        write."""
+        cdef FrameReader reader = self.reader
+        self.turn.corked = self.connection
+        try:
+            self.read_frames()
+        except MemoryError:
+            reader.stop()
+            self.fail(CLOSE_MESSAGE_TOO_BIG, "there is no memory for the message")
+        finally:
+            self.uncork()
+        if self.intake is not None or self.unread is not None or reader.body != NULL:
+            self.count()
+        return 0
+
+    cdef inline int uncork(self) except -1:
+        """Send what was queued since the turn was corked."""
+        cdef Turn turn = self.turn
+        cdef Outbox connection = <Outbox>turn.corked
+        turn.corked = None
+        if connection.count or connection.tell_drained:
+            connection.flush()
+        if not turn.due:
+            turn.arena.used = 0
+        return 0
+
+    cdef int count(self) except -1:
+        """Count what came and is not handled: bytes behind too many events, and an incomplete message."""
+        if self.ended:
+            self.reader.stop()
+        self.keep(UNREAD, 0 if self.unread is None else len(self.unread))
+        self.keep(PARTIAL, held(self.reader))
+        return 0
+
+    cdef int overhead(self, size_t size) except -1:
+        """Count `size` bytes of TLS records that had nothing for the connection."""
+        if self.opening is not None:
+            self.opening.overhead(size)
+        elif self.reader is not None and self.reader.meter is not None and not self.ended:
+            self.count_overhead(size)
+        return 0
+
+    cdef int read_frames(self) except -1:
+        cdef FrameReader reader = self.reader
+        cdef int event
+        while not self.ended:
+            if is_full(self) and not self.deaf:
+                return self.hold()
+            if not reader.in_payload and is_over_rate(self):
+                return 0
+            payload = reader.next()
+            event = reader.event
+            if self.deaf and (event == OPCODE_TEXT or event == OPCODE_BINARY):
+                continue
+            if event == OPCODE_TEXT:
+                if self.hub.on_message is None and self.hub.on_binary is not None:
+                    self.fail(CLOSE_UNSUPPORTED_DATA, "a text message, but only on_binary is registered")
+                else:
+                    self.spoke = self.heard
+                    self.deliver(MESSAGE, payload, None)
+            elif event == OPCODE_BINARY:
+                if self.hub.on_binary is None and self.hub.on_message is not None:
+                    self.fail(CLOSE_UNSUPPORTED_DATA, "a binary message, but only on_message is registered")
+                else:
+                    self.spoke = self.heard
+                    self.deliver(BINARY, payload, None)
+            elif event == NEED_DATA:
+                return self.chunk_read()
+            elif event == OPCODE_PING:
+                self.connection.push_frame(OPCODE_PONG, PyBytes_AS_STRING(payload), len(<bytes>payload), payload)
+            elif event == OPCODE_PONG:
+                if not self.answered(payload):
+                    self.count_pong()
+            elif event == OPCODE_CLOSE:
+                self.peer_closed(reader.close_code, payload)
+            elif event == DROPPED:
+                self.spoke = self.heard
+                self.connection.discarded += 1
+            else:
+                self.fail(reader.close_code, payload)
+        return 0
+
+    cdef int chunk_read(self) except -1:
+        """Go on reading, as the chunk is used up, or end where nothing more can come."""
+        self.unread = None
+        if self.reader.body != NULL:
+            self.spoke = self.heard  # a part of a message has come
+        if self.lost or self.at_end:
+            return self.finish(CLOSE_ABNORMAL_CLOSURE, "")
+        return 0 if is_over_rate(self) else self.unpause()
+
+    cdef int has_room(self) except -1:
+        if (self.paused or self.lost or self.at_end) and not self.ended and self.turn.corked is not self.connection:
+            self.read()  # if it is corked, read() runs already: an eager task has ended within it
+        return 0
+
+    cpdef expired(self):
+        """Act on what has not come in time: the end of the handlers, a request, a sign of life, or the peer's end of
+        the connection."""
+        if self.lost:
+            self.abandon()
+        elif self.opening is not None:
+            self.opening.timed_out()
+        elif self.connection is not None and self.connection.state == OPEN:
+            self.beat()
+            if self.paused and self.reader.meter is not None:
+                self.call_soon(self._read_on)  # its rate may allow more now
+        elif self.connection is None and self.is_taking():
+            self.holds(0)
+            self.set_deadline(OPENING_LINGER)
+        elif self.connection is None or self.close_sent or self.ended or self.at_end:
+            self.transport.abort()
+
+    # ---- What the floor above asks for ---------------------------------------------------------------------------
+
+    def holds(self, size_t size):
+        """Count what is kept before the upgrade, in place of the last count.
+
+        Args:
+            size: bytes of requests. Responses are found in the transport, if it will tell when they are taken.
+        """
+        cdef size_t waiting
+        if self.transport is not None:
+            waiting = self.transport.get_write_buffer_size()
+            if waiting > <size_t>self.transport.get_write_buffer_limits()[1]:
+                size += waiting
+            self.keep(OPENING, size)
+
+    cdef int give_up(self, str reason) except -1:
+        if self.connection is None:
+            if self.opening is not None:
+                self.opening.shed(reason)
+            else:
+                self.abort()
+            return 0
+        if not self.ended:
+            self.fail_soon(CLOSE_TRY_AGAIN_LATER, reason)
+        self.deaf = True
+        self.intake.drop_messages((ERROR, ErrorText(reason), None) if self.ended else None)
+        self.reader.stop()
+        self.unread = None
+        return self.count()
+
+    def close_opening(self):
+        """Let go of the opening: it has sent its last response, and no upgrade will follow."""
+        self.opening = None
+        self.holds(0)
+        self.is_taking()
+        self.set_deadline(OPENING_LINGER)
+        self.drained()
+
+    def stop(self, int code, str reason):
+        """Close: the server shuts down. Messages that wait or still come are handled, unlike after `close`: here the
+        application has not asked to hear no more."""
+        if self.connection is not None and self.start_closing(code, reason) and self.paused:
+            self.call_soon(self._read_on)
+
+    def end_now(self):
+        """Cut the connection, and cancel the handler that runs: shutdown has waited long enough.
+
+        on_close begins then, unless it had begun. Another call cancels that, too."""
+        self.abort()
+        self.abandon()
+
+
+class ServerProtocol(Protocol, BufferedProtocol):
+    """`Protocol` for asyncio's own loops, which look for a BufferedProtocol."""
+
+    __slots__ = ()
+
+    data_received = None  # uvloop looks for it on every connection, and a missing one costs 3,000 instructions

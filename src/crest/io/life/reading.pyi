@@ -1,0 +1,16 @@
+from typing import Any, final
+
+from typing_extensions import disjoint_base
+
+from crest.io.life.closing import Closing
+from crest.io.loop.poller import Pollable
+
+@final
+class Vigil(Pollable): ...
+
+@disjoint_base
+class Reading(Closing):
+    @property
+    def opening(self) -> Any: ...  # what `site.opened` returned; None once that is over
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...

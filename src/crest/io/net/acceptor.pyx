@@ -1,0 +1,126 @@
+"""Connections as they come in at one listening socket."""
+
+cimport cython
+from libc.errno cimport errno
+
+import logging
+import os
+
+from crest.io.life.protocol cimport Protocol
+from crest.io.loop.poller cimport CREST_READABLE, Pollable, Poller
+from crest.io.loop.turn cimport Turn
+from crest.io.net.stream cimport StreamTransport
+from crest.io.syscalls cimport (
+    CREST_ADDRESS_TEXT,
+    CREST_BROKEN,
+    CREST_REFUSED,
+    crest_accept,
+    crest_address,
+    crest_address_text,
+    crest_close,
+)
+
+logger = logging.getLogger("crest")
+
+cdef int ACCEPTED_AT_ONCE = 64  # then those that are open already have their turn
+cdef double PAUSE = 1           # seconds without accepting, when the process or the system is at a limit
+
+
+@cython.final
+cdef class Acceptor(Pollable):
+    """Accepts the connections of one socket, and gives each a `Protocol` and a `StreamTransport`.
+
+    Args:
+        poller: of the loop that serves them.
+        fd: a socket that listens and does not block; its maker closes it, after `close`.
+        turn, site: arguments of each `Protocol`.
+        receive: `receive(fd, peername)` is asked first about each connection. It returns the site of the connection.
+            Or it returns None: then it owns the descriptor, to serve or to close. If `receive` is None, `site` serves
+            all connections. `site.drop()` is called if a connection that got its site from `receive` can not be served.
+    """
+
+    cdef Poller poller
+    cdef Turn turn
+    cdef object site
+    cdef object receive
+    cdef object timer   # ends a pause
+
+    def __cinit__(self, Poller poller not None, int fd, Turn turn not None, site, receive=None):
+        self.poller = poller
+        self.fd = fd
+        self.turn = turn
+        self.site = site
+        self.receive = receive
+        poller.keep(self)
+        self._resume()
+
+    def _resume(self):
+        self.timer = None
+        try:
+            self.poller.watch(self, CREST_READABLE)
+        except OSError as error:
+            self.pause(error.strerror)
+
+    cdef int pause(self, object reason) except -1:
+        self.timer = self.poller.loop.call_later(PAUSE, self._resume)
+        self.poller.watch(self, 0)
+        logger.error("Connections cannot be accepted: %s. The next attempt is in %g s.", reason, PAUSE)
+        return 0
+
+    def close(self):
+        """Accept no more. The kernel refuses the connections that it still holds, when the socket is closed."""
+        if self.fd >= 0:
+            self.poller.release(self)
+            self.fd = -1
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    cdef int abandoned(self) except -1:
+        self.close()
+        return 0
+
+    cdef int disowned(self) except -1:
+        self.fd = -1
+        return 0
+
+    cdef int ready(self, int events) except -1:
+        cdef crest_address peer
+        cdef int _i, fd
+        for _i in range(ACCEPTED_AT_ONCE):
+            fd = crest_accept(self.fd, &peer)
+            if fd >= 0:
+                self.accepted(fd, &peer)
+                if self.fd < 0:  # closed by that
+                    break
+            elif fd == CREST_REFUSED:
+                self.pause(os.strerror(errno))
+                break
+            elif fd != CREST_BROKEN:
+                break
+        return 0
+
+    cdef int accepted(self, int fd, const crest_address* peer) except -1:
+        cdef StreamTransport transport = None
+        site = None if self.receive is not None else self.site
+        try:
+            if site is None:
+                site = self.receive(fd, peername(peer))
+                if site is None:
+                    return 0
+            transport = StreamTransport(self.poller, Protocol(self.turn, site), fd)
+            transport.peer = peer[0]
+            transport.start()
+        except BaseException:
+            if transport is None:
+                crest_close(fd)
+            if self.receive is not None and site is not None:
+                site.drop()
+            raise
+        return 0
+
+
+cdef object peername(const crest_address* peer):
+    """Return address and port; None without an address, as of a Unix socket."""
+    cdef char text[CREST_ADDRESS_TEXT]
+    return (text.decode(), peer.port) if crest_address_text(peer, text) else None

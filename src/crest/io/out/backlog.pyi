@@ -1,0 +1,20 @@
+from typing_extensions import disjoint_base
+
+from crest.io.loop.clock import Deadline
+from crest.io.loop.turn import Pending
+from crest.io.out.pieces import Pieces
+
+class Owner(Deadline): ...
+
+@disjoint_base
+class Feed(Pending):
+    @property
+    def max_backlog(self) -> int: ...
+    @property
+    def policy(self) -> int: ...
+
+@disjoint_base
+class Backlog(Pieces):
+    @property
+    def dropped(self) -> int: ...
+    def _log_fields(self) -> dict[str, object] | None: ...

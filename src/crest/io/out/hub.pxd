@@ -1,0 +1,46 @@
+# What the connections of one server share; see hub.pyx.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from crest.io.loop.turn cimport Turn
+from crest.io.out.crew cimport Crew
+from crest.io.out.deflation cimport Compression
+from crest.io.out.fanout cimport Fanout
+from crest.io.out.outbox cimport Outbox
+from crest.wire.frames cimport FrameReader
+from crest.wire.meter cimport Rates
+
+
+cdef class Hub:
+    cdef public object on_connect, on_message, on_binary, on_close, on_error, on_drain
+    cdef readonly uint64_t max_message_size, max_backlog
+    cdef readonly uint32_t max_fragments, max_queue, fanout_threads
+    cdef readonly double close_timeout, fanout_slice
+    cdef readonly str on_backlog
+    cdef readonly Rates rates   # None: clients may send as fast as they can
+    # Milliseconds: the heartbeat's (0: off), and those after which the log names handlers as blocking the loop.
+    cdef readonly uint32_t ping_interval, ping_timeout, idle_timeout, slow_handler
+    cdef uint32_t calls[6]      # of handlers, by Event, since the loop began to serve the current connection
+    cdef uint32_t mistake_told  # milliseconds: when a client's mistake was logged last
+    cdef uint32_t mistakes      # 0: none was logged; else 1, and one more for each since that was not
+    cdef object deflate         # Deflate; None: nothing is compressed
+    cdef Crew crew              # None: no threads help with the fan-out
+    # None: no loop serves this.
+    cdef Fanout fanout          # of the connections that do not compress
+    cdef Fanout compressing     # of those that do; None, as is `compression`, where nothing is compressed
+    cdef Compression compression
+    cdef object __weakref__
+    cdef dict options           # that it was made with
+    cdef object made            # variants of this for some of the connections, by their limits; weak references
+    cdef Hub origin             # the hub that this is a variant of, or None
+
+    cpdef broadcast(self, text, key=*, bint compress=*)
+    cpdef broadcast_binary(self, data, key=*, bint compress=*)
+    cdef Fanout new_fanout(self, Turn turn)
+    cdef Fanout admit(self, Outbox connection, object agreed)
+    cdef FrameReader new_reader(self, object agreed, uint32_t now)
+    cdef int publish_soon(
+        self, uint8_t opcode, const char* data, size_t size, object owner, object key, bint compress) except -1
+    cdef int post(self, Fanout plain, Fanout compressing, uint8_t opcode, size_t size, object owner, object key,
+                  bint compress) except -1
+    cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1

@@ -1,0 +1,74 @@
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, final
+
+from typing_extensions import Buffer
+
+from crest.io.loop.turn import Turn
+from crest.wire.extensions import Deflate
+from crest.wire.meter import Rates
+
+_Handler = Callable[..., Any] | None
+
+POLICIES: tuple[str, ...]
+
+@final
+class Hub:
+    on_connect: _Handler
+    on_message: _Handler
+    on_binary: _Handler
+    on_close: _Handler
+    on_error: _Handler
+    on_drain: _Handler
+    def __new__(
+        cls,
+        *,
+        max_message_size: int,
+        max_fragments: int,
+        max_backlog: int,
+        on_backlog: str,
+        max_queue: int,
+        close_timeout: float,
+        fanout_slice: float,
+        fanout_threads: int = 1,
+        ping_interval: float | None = None,
+        ping_timeout: float | None = None,
+        idle_timeout: float | None = None,
+        slow_handler: float | None = None,
+        rates: Rates | None = None,
+        deflate: Deflate | None = None,
+    ) -> Hub: ...
+    @property
+    def max_message_size(self) -> int: ...
+    @property
+    def max_fragments(self) -> int: ...
+    @property
+    def max_backlog(self) -> int: ...
+    @property
+    def on_backlog(self) -> str: ...
+    @property
+    def max_queue(self) -> int: ...
+    @property
+    def close_timeout(self) -> float: ...
+    @property
+    def fanout_slice(self) -> float: ...
+    @property
+    def fanout_threads(self) -> int: ...
+    @property
+    def ping_interval(self) -> int: ...
+    @property
+    def ping_timeout(self) -> int: ...
+    @property
+    def idle_timeout(self) -> int: ...
+    @property
+    def slow_handler(self) -> int: ...
+    @property
+    def rates(self) -> Rates | None: ...
+    def register(self, event: str, handler: _Handler) -> None: ...
+    def variant(self, limits: Hashable, changed: Mapping[str, Any]) -> Hub: ...
+    def variants(self) -> list[Hub]: ...
+    def open(self, turn: Turn) -> None: ...
+    def close(self) -> None: ...
+    def connections(self) -> list[Any]: ...  # whatever Outbox the floor above upgrades with
+    def connection_count(self) -> int: ...
+    def broadcast(self, text: str, key: Hashable = None, compress: bool = True) -> None: ...
+    def broadcast_binary(self, data: Buffer, key: Hashable = None, compress: bool = True) -> None: ...

@@ -1,3 +1,0 @@
-from crest.io.reading import Reading
-
-class Pace(Reading): ...

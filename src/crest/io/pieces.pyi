@@ -1,6 +1,0 @@
-from typing_extensions import disjoint_base
-
-from crest.io.turn import Pending
-
-@disjoint_base
-class Pieces(Pending): ...

@@ -1,8 +1,0 @@
-from typing_extensions import disjoint_base
-
-from crest.io.backlog import Backlog
-
-@disjoint_base
-class Sender(Backlog):
-    @property
-    def discarded(self) -> int: ...
