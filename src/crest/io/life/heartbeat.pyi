@@ -1,6 +1,21 @@
-from typing_extensions import disjoint_base
+import enum
+from typing import TypedDict
 
-from crest.io.life.inbox import Inbox
+class Pulse(TypedDict):
+    heard: int
+    spoke: int
+    asked: int
 
-@disjoint_base
-class Heartbeat(Inbox): ...
+class Terms(TypedDict):
+    interval: int
+    timeout: int
+    idle: int
+
+class Verdict(enum.IntEnum):
+    NOTHING = 0
+    ASK = 1
+    UNANSWERED = 2
+    IDLE = 3
+
+def judge(pulse: Pulse, terms: Terms, now: int) -> int: ...
+def due(pulse: Pulse, terms: Terms, now: int) -> int: ...

@@ -22,11 +22,12 @@ cdef struct Controls:
     uint8_t frames[2][LARGEST_CONTROL]
     size_t sizes[2]                 # 0: there was none
 
+# Of an outbox: how far it takes messages. phase.pyx has the phases of a connection.
 cdef enum State:
-    CONNECTING      # no transport yet
-    OPEN
-    CLOSING         # a close frame has been sent or will be: nothing more is accepted
-    CLOSED          # the transport is gone
+    UNATTACHED      # there is no transport yet
+    ACCEPTING       # messages may be sent
+    STOPPED         # a close frame has been sent or will be: nothing more is accepted
+    DETACHED        # the transport is gone
 
 # What to do when more than `max_backlog` bytes would wait for a peer.
 cdef enum Policy:

@@ -84,8 +84,8 @@ cdef class Backlog(Pieces):
 
     cdef int stop(self) except -1:
         """Accept no more; what was accepted, broadcasts of this turn included, still goes out."""
-        if self.state == OPEN:
-            self.state = CLOSING
+        if self.state == ACCEPTING:
+            self.state = STOPPED
             self.feed.leave(self)
         return 0
 
@@ -188,7 +188,7 @@ cdef class Backlog(Pieces):
         connections had to go where none has much."""
         cdef bytes rest
         cdef uint64_t burden = self._burden()
-        cdef bint closing = self.state != OPEN
+        cdef bint closing = self.state != ACCEPTING
         if self.owner is not None:
             # Handlers run from the loop's calls for this connection.
             self.owner.call_soon(partial(self._close_shed, burden))

@@ -20,7 +20,7 @@ from crest.cpython cimport PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC
 from crest.io.loop.poller cimport Pollable
 from crest.io.loop.turn cimport Block, Turn, begin_section, end_section, must_wait
 from crest.io.out.arguments cimport as_bytes, as_text, utf8_of
-from crest.io.out.backlog cimport CLOSED, CONNECTING, DROP_NEWEST, OPEN, Feed, Owner
+from crest.io.out.backlog cimport DETACHED, UNATTACHED, DROP_NEWEST, ACCEPTING, Feed, Owner
 from crest.io.out.sender cimport Sender
 from crest.io.syscalls cimport crest_piece
 from crest.wire.frames cimport MAX_SERVER_HEADER, write_header
@@ -41,7 +41,7 @@ cdef class Outbox(Sender):
         made += 1
         self._number = made
         self.fd = -1
-        self.state = CONNECTING
+        self.state = UNATTACHED
         self.pong_delay = -1
         PyObject_GC_UnTrack(self)
 
@@ -105,14 +105,14 @@ cdef class Outbox(Sender):
             True when the ping was accepted; False when the connection is not open any more, or the backlog policy
             (`max_backlog`, `on_backlog`) refused it.
         """
-        if self.state != OPEN:
+        if self.state != ACCEPTING:
             return False
         if must_wait(self.feed.turn):
             return self.feed.turn.call_later(self._ping_posted)
         return self.push_ping()
 
     def _ping_posted(self):
-        if self.state == OPEN:
+        if self.state == ACCEPTING:
             self.push_ping()
 
     def close(self, code=1000, reason=""):
@@ -129,7 +129,7 @@ cdef class Outbox(Sender):
         """
         check_close(code, reason)
         reason = str.__str__(reason)  # not a subclass
-        if self.state != OPEN:
+        if self.state != ACCEPTING:
             return
         if must_wait(self.feed.turn):
             self.feed.turn.call_later(self._close_posted, int(code), reason)
@@ -137,19 +137,19 @@ cdef class Outbox(Sender):
             self.owner.close(code, reason)
 
     def _close_posted(self, int code, str reason):
-        if self.state == OPEN:
+        if self.state == ACCEPTING:
             self.owner.close(code, reason)
 
     def is_open(self):
         """True if messages can be sent: from `on_connect` until closing starts."""
-        return self.state == OPEN
+        return self.state == ACCEPTING
 
     @property
     def buffered(self):
         """Count the bytes that were sent and that the kernel has not taken yet. Messages that other threads sent count
         with their payload's bytes, until the loop has got to them."""
         cdef uint64_t unseen = 0
-        if self.state == OPEN:
+        if self.state == ACCEPTING:
             unseen = self.feed.end - self.seen + self.feed.posted + (self.feed.lag(self) if self.lagging else 0)
             unseen += self.posted
         return self.waiting() + unseen
@@ -169,7 +169,7 @@ cdef class Outbox(Sender):
 
     cdef bint push_message(
             self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1:
-        if self.state != OPEN:
+        if self.state != ACCEPTING:
             return False
         # must_wait(), without a reference to the turn
         if PyThreadState_Get() != self.feed.turn.thread or self.feed.turn.sections:
@@ -227,7 +227,7 @@ cdef class Outbox(Sender):
         self.posted -= size
         if self.overflowed:
             self.overflow(1)
-        elif self.state == OPEN:
+        elif self.state == ACCEPTING:
             data = utf8_of(owner, &length) if opcode == OPCODE_TEXT else PyBytes_AS_STRING(owner)
             self.push_now(<uint8_t>opcode, data, size, owner, compress)
 
@@ -237,13 +237,13 @@ cdef class Outbox(Sender):
         cdef Turn turn = self.feed.turn
         cdef char header[MAX_SERVER_HEADER]
         cdef size_t header_size
-        if self.state != OPEN:
+        if self.state != ACCEPTING:
             return False
         begin_section(turn)
         try:
             if self.seen < self.feed.end:
                 self.feed.catch_up(self)  # may be too much for the backlog, and end the connection
-            if self.state != OPEN:
+            if self.state != ACCEPTING:
                 self.dropped += 1
                 return False
             if self.blocked and not self.has_room(size + MAX_SERVER_HEADER):
@@ -354,7 +354,7 @@ cdef class Outbox(Sender):
             self.append(PyBytes_AS_STRING(response), len(response), NULL, 0)
             self.begun = self.queued
             feed.join(self)
-            self.state = OPEN
+            self.state = ACCEPTING
             if isinstance(transport, Pollable) and not (<Pollable>transport).encrypts:
                 self.fd = (<Pollable>transport).fd
         finally:
@@ -366,7 +366,7 @@ cdef class Outbox(Sender):
         self.fd = -1  # whatever goes wrong below: another connection may have that descriptor soon
         self.owner = None
         self.stop()
-        self.state = CLOSED
+        self.state = DETACHED
         self.transport = None
         if self.blocked:
             self.forget_handed()
