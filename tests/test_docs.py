@@ -1183,6 +1183,20 @@ def subprotocols(stage: Stage) -> None:
     stage.serve(names["app"], scenario)
 
 
+@check("reference#totals")
+def totals(stage: Stage) -> None:
+    names = stage.execute()
+
+    async def scenario(server: Server) -> None:
+        async with connect(server, "/ws") as client:
+            await client.send("x")
+            answer = await get(server, "/totals")
+            assert json.loads(answer.body)["open"] == 1
+        assert names["ws"].totals().opened == 1
+
+    stage.serve(names["app"], scenario)
+
+
 @check("reference#types")
 def types(stage: Stage) -> None:
     names = stage.execute(prelude())

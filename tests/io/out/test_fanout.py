@@ -12,6 +12,7 @@ from support.story import ComingAndGoing
 
 from crest.io.loop.turn import Turn
 from crest.io.out.fanout import Fanout
+from crest.io.out.tally import Tally
 
 
 def blocks(stage: Scene) -> list[object]:
@@ -363,7 +364,7 @@ def test_positions_count_every_byte(stage: Scene) -> None:
 def test_limits_are_told() -> None:
     loop = Loop()
     try:
-        fanout = Fanout(Turn(loop), max_backlog=5, policy=2, slice=1)
+        fanout = Fanout(Turn(loop), Tally(), max_backlog=5, policy=2, slice=1)
         assert (fanout.max_backlog, fanout.policy, fanout.members) == (5, 2, [])
     finally:
         loop.close()

@@ -9,6 +9,8 @@ Step by step:
 4. The transport's `connection_lost` comes last.
 """
 
+from libc.stdint cimport uint8_t, uint32_t
+
 from functools import partial
 
 from crest.io.life.calls cimport CLOSE, ERROR, Event, call, log_close
@@ -125,6 +127,7 @@ cdef class Closing(Reading):
         if self.phase < LINGERING:
             self.step(ENDED)
         self.unread = None
+        self.hub.tally.count_close(code)
         return log_close(self, code, reason)
 
     cdef int linger(self) except -1:

@@ -1,15 +1,4 @@
 import enum
-from typing import TypedDict
-
-class Pulse(TypedDict):
-    heard: int
-    spoke: int
-    asked: int
-
-class Terms(TypedDict):
-    interval: int
-    timeout: int
-    idle: int
 
 class Verdict(enum.IntEnum):
     NOTHING = 0
@@ -17,5 +6,9 @@ class Verdict(enum.IntEnum):
     UNANSWERED = 2
     IDLE = 3
 
-def judge(pulse: Pulse, terms: Terms, now: int) -> int: ...
-def due(pulse: Pulse, terms: Terms, now: int) -> int: ...
+# The structs of heartbeat.pxd, by the names of their fields.
+_Pulse = dict[str, int]
+_Terms = dict[str, int]
+
+def judge(pulse: _Pulse, terms: _Terms, now: int) -> int: ...
+def due(pulse: _Pulse, terms: _Terms, now: int) -> int: ...

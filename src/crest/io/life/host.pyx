@@ -4,6 +4,8 @@ An `Owner` is what the sending side knows of it. A `Host` is what an inbox and a
 of that; what is not its business does nothing here.
 """
 
+from libc.stdint cimport uint64_t
+
 from crest.cpython cimport PyObject_GC_UnTrack
 
 
@@ -12,6 +14,9 @@ cdef class Host(Owner):
 
     def __cinit__(self, *_):
         PyObject_GC_UnTrack(self)  # see Inbox.look_after
+
+    cdef uint64_t max_backlog(self, uint64_t usual) noexcept:
+        return usual if self.hub is None else self.hub.max_backlog
 
     cdef int give_up(self, str reason) except -1:
         """Forget what has come and is not handled, and end the connection: its memory is needed."""

@@ -2,8 +2,8 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from crest.io.loop.budget cimport Budget
 from crest.io.life.host cimport Host
+from crest.io.loop.budget cimport Budget
 
 # The kinds of what is held.
 cdef enum:

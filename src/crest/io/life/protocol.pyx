@@ -14,7 +14,6 @@ It is built of parts that know nothing of each other nor of it. It asks them, an
 | pace.pyx | how long a client over its rate is not to be read |
 | inbox.pyx | to keep events, and to await an async handler; it tells its `Host` when there is room |
 | calls.pyx | to call a handler |
-| wire's frame reader | for the next message |
 
 What is done with the answers is one class in four files, each for one concern and built on the one before: how reading
 pauses (reading.pyx), how the connection ends (closing.pyx), what is awaited for how long (patience.pyx), and what is
@@ -132,20 +131,20 @@ cdef class Protocol(Patience):
         return watched(hub, self.turn.clock, self.connection, since)
 
     cdef int take(self, size_t size) except -1:
-        cdef char* data
+        cdef char* data = PyByteArray_AS_STRING(self.turn.read_buffer)
         cdef FrameReader reader = self.reader
         if not is_read(self.phase):
             return 0
-        if reader is not None and reader.meter is not None and not self.paused:  # if paused: see Reading.excuse
-            reader.meter.refill(self.pulse.heard)
-        if self.into_body:
-            reader.wrote(size)
-            return self.read()
-        data = PyByteArray_AS_STRING(self.turn.read_buffer)
         if reader is None:
             if self.opening is not None:
                 self.opening.data_received(PyBytes_FromStringAndSize(data, size))
             return 0
+        self.hub.tally.received_bytes += size
+        if reader.meter is not None and not self.paused:  # if paused: see Reading.excuse
+            reader.meter.refill(self.pulse.heard)
+        if self.into_body:
+            reader.wrote(size)
+            return self.read()
         if self.unread is None:
             reader.attach(<uint8_t*>data, size)
         else:
@@ -218,8 +217,7 @@ cdef class Protocol(Patience):
                 self.handled()
 
     cdef int read_rest(self) except -1:
-        """Read what came before the end, a close frame above all. on_close must be delivered, so without memory this is
-        tried again."""
+        """Read what came before the end. on_close must be delivered, so without memory this is tried again."""
         cdef int tries
         cdef uint32_t since = watch(self.hub, self.turn.clock)
         for tries in range(TRIES, 0, -1):
@@ -276,10 +274,12 @@ cdef class Protocol(Patience):
             self.connection = connection
             self.reader = reader
             self.step(UPGRADED)
+            hub.tally.opened += 1
             self.deliver(CONNECT, None, None)
             self.pulse.heard = self.pulse.spoke = milliseconds(self.turn.clock)
             self.await_next(self.pulse.heard)
             if rest:
+                hub.tally.received_bytes += <size_t>len(rest)
                 self.unread = rest
                 reader.attach(<uint8_t*>PyBytes_AS_STRING(rest), len(rest))
         except BaseException:
@@ -337,18 +337,17 @@ cdef class Protocol(Patience):
             event = reader.event
             if self.deaf and (event == OPCODE_TEXT or event == OPCODE_BINARY):
                 continue
-            if event == OPCODE_TEXT:
-                if self.hub.on_message is None and self.hub.on_binary is not None:
+            if event == OPCODE_TEXT or event == OPCODE_BINARY:
+                self.pulse.spoke = self.pulse.heard
+                self.hub.tally.received += 1
+                if event == OPCODE_TEXT and (self.hub.on_message is not None or self.hub.on_binary is None):
+                    self.deliver(MESSAGE, payload, None)
+                elif event == OPCODE_BINARY and (self.hub.on_binary is not None or self.hub.on_message is None):
+                    self.deliver(BINARY, payload, None)
+                elif event == OPCODE_TEXT:
                     self.fail(CLOSE_UNSUPPORTED_DATA, "a text message, but only on_binary is registered")
                 else:
-                    self.pulse.spoke = self.pulse.heard
-                    self.deliver(MESSAGE, payload, None)
-            elif event == OPCODE_BINARY:
-                if self.hub.on_binary is None and self.hub.on_message is not None:
                     self.fail(CLOSE_UNSUPPORTED_DATA, "a binary message, but only on_message is registered")
-                else:
-                    self.pulse.spoke = self.pulse.heard
-                    self.deliver(BINARY, payload, None)
             elif event == NEED_DATA:
                 return self.chunk_read()
             elif event == OPCODE_PING:
@@ -363,6 +362,7 @@ cdef class Protocol(Patience):
             elif event == DROPPED:
                 self.pulse.spoke = self.pulse.heard
                 self.connection.discarded += 1
+                self.hub.tally.discarded += 1
             else:
                 self.fail(reader.close_code, payload)
         return 0

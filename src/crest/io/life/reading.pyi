@@ -14,5 +14,7 @@ class Reading(Host):
     def transport(self) -> Any: ...  # asyncio.Transport; None before and after the connection
     @property
     def opening(self) -> Any: ...  # what `site.opened` returned; None once that is over
+    @property
+    def slot(self) -> int: ...  # in a Roster
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...

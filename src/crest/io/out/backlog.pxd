@@ -6,6 +6,7 @@ from crest.io.loop.budget cimport Budget
 from crest.io.loop.clock cimport Deadline
 from crest.io.loop.turn cimport Pending, Turn
 from crest.io.out.pieces cimport Pieces
+from crest.io.out.tally cimport Tally
 from crest.io.syscalls cimport crest_piece
 
 cdef enum:
@@ -50,6 +51,7 @@ cdef class Owner(Deadline):
 cdef class Feed(Pending):
     """A stream of shared bytes that many outboxes send; fanout.pyx fills it. Positions count bytes, and only grow."""
     cdef Turn turn
+    cdef Tally tally
     cdef readonly uint64_t max_backlog
     cdef readonly uint8_t policy            # a Policy
     cdef uint64_t start                     # up to here each outbox has everything, or has it among its pieces
@@ -85,6 +87,7 @@ cdef class Backlog(Pieces):
     cdef uint64_t left(self) noexcept
     cdef bint has_room(self, size_t needed) except -1
     cdef int overflow(self, uint64_t messages) except -1
+    cdef void lose(self, uint64_t messages) noexcept
     cdef int cut_short(self, BaseException error) except -1
     cdef size_t beneath(self) noexcept
     cdef size_t held(self) noexcept
@@ -92,7 +95,7 @@ cdef class Backlog(Pieces):
     cdef int forget_handed(self) except -1
 
     cdef int sent(self, size_t size) except -1
-    cdef bint make_way(self, size_t needed, uint64_t limit, uint64_t* dropped) except -1
+    cdef bint make_way(self, size_t needed, uint64_t limit) except -1
 
     cdef void start_walk(self, Walk* walk) noexcept
     cdef int insert_controls(self, Controls* controls) except -1

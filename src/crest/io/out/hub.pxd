@@ -7,6 +7,7 @@ from crest.io.out.crew cimport Crew
 from crest.io.out.deflation cimport Compression
 from crest.io.out.fanout cimport Fanout
 from crest.io.out.outbox cimport Outbox
+from crest.io.out.tally cimport Tally
 from crest.wire.frames cimport FrameReader
 from crest.wire.meter cimport Rates
 
@@ -24,6 +25,7 @@ cdef class Hub:
     cdef uint32_t mistake_told  # milliseconds: when a client's mistake was logged last
     cdef uint32_t mistakes      # 0: none was logged; else 1, and one more for each since that was not
     cdef object deflate         # Deflate; None: nothing is compressed
+    cdef readonly Tally tally
     cdef Crew crew              # None: no threads help with the fan-out
     # None: no loop serves this.
     cdef Fanout fanout          # of the connections that do not compress

@@ -4,6 +4,7 @@ from typing import Any, final
 from typing_extensions import Buffer
 
 from crest.io.loop.turn import Turn
+from crest.io.out.tally import Tally
 from crest.wire.extensions import Deflate
 from crest.wire.meter import Rates
 
@@ -13,6 +14,8 @@ POLICIES: tuple[str, ...]
 
 @final
 class Hub:
+    @property
+    def tally(self) -> Tally: ...
     on_connect: _Handler
     on_message: _Handler
     on_binary: _Handler

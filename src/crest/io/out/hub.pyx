@@ -12,6 +12,7 @@ from crest.io.out.deflation cimport Compression
 from crest.io.out.fanout cimport Fanout
 from crest.io.out.latest cimport Value
 from crest.io.out.outbox cimport Outbox
+from crest.io.out.tally cimport Tally
 from crest.wire.frames cimport FrameReader
 from crest.wire.meter cimport Meter, Rates
 from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_TEXT, RSV1
@@ -57,6 +58,7 @@ cdef class Hub:
         self.slow_handler = milliseconds_of(slow_handler, UINT32_MAX)
         self.rates = rates
         self.deflate = deflate
+        self.tally = Tally()
 
     def __init__(self, **options):
         self.options = options
@@ -96,6 +98,7 @@ cdef class Hub:
         if other is None:
             other = Hub(**(self.options | changed))
             other.origin = self
+            other.tally = self.tally
             other.on_connect, other.on_message, other.on_binary = self.on_connect, self.on_message, self.on_binary
             other.on_close, other.on_error, other.on_drain = self.on_close, self.on_error, self.on_drain
             self.made[limits] = other
@@ -107,7 +110,7 @@ cdef class Hub:
         return [] if self.made is None else list(self.made.values())
 
     cdef Fanout new_fanout(self, Turn turn):
-        return Fanout(turn, max_backlog=self.max_backlog, policy=POLICIES.index(self.on_backlog),
+        return Fanout(turn, self.tally, max_backlog=self.max_backlog, policy=POLICIES.index(self.on_backlog),
                       slice=self.fanout_slice, crew=self.crew)
 
     def close(self):
@@ -223,6 +226,7 @@ cdef class Hub:
                 compressing.publish(other, opcode | RSV1, PyBytes_AS_STRING(payload), len(payload), second)
             elif other is not None:
                 compressing.publish(other, opcode, data, size, second)
+            self.tally.broadcasts += 1
         finally:
             end_section(turn)
         return 0

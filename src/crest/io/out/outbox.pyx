@@ -20,7 +20,7 @@ from crest.cpython cimport PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC
 from crest.io.loop.poller cimport Pollable
 from crest.io.loop.turn cimport Block, Turn, begin_section, end_section, must_wait
 from crest.io.out.arguments cimport as_bytes, as_text, utf8_of
-from crest.io.out.backlog cimport DETACHED, UNATTACHED, DROP_NEWEST, ACCEPTING, Feed, Owner
+from crest.io.out.backlog cimport ACCEPTING, DETACHED, DROP_NEWEST, UNATTACHED, Feed, Owner
 from crest.io.out.sender cimport Sender
 from crest.io.syscalls cimport crest_piece
 from crest.wire.frames cimport MAX_SERVER_HEADER, write_header
@@ -178,9 +178,14 @@ cdef class Outbox(Sender):
 
     cdef inline bint push_now(
             self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1:
+        cdef bint pushed
         if self.deflation is not None and compress:
-            return self.push_compressed(opcode, data, size, owner)
-        return self.extend(opcode, data, size) or self.push_frame(opcode, data, size, owner)
+            pushed = self.push_compressed(opcode, data, size, owner)
+        else:
+            pushed = self.extend(opcode, data, size) or self.push_frame(opcode, data, size, owner)
+        if pushed:
+            self.feed.tally.sent += 1
+        return pushed
 
     cdef bint push_compressed(self, uint8_t opcode, const char* data, size_t size, object owner) except -1:
         """Queue a message, compressed if that is worth it; False when it was refused."""
@@ -209,7 +214,7 @@ cdef class Outbox(Sender):
         if self.feed.policy == DROP_NEWEST:
             before += self.waiting()
         if self.blocked and before + size > self.limit() and self.drops():
-            self.dropped += 1
+            self.lose(1)
             return False
         self.posted += size  # before the loop's thread can take it off
         try:
@@ -244,12 +249,13 @@ cdef class Outbox(Sender):
             if self.seen < self.feed.end:
                 self.feed.catch_up(self)  # may be too much for the backlog, and end the connection
             if self.state != ACCEPTING:
-                self.dropped += 1
+                self.lose(1)
                 return False
             if self.blocked and not self.has_room(size + MAX_SERVER_HEADER):
                 self.overflow(1)
                 return False
             header_size = write_header(<uint8_t*>header, opcode, size)
+            self.feed.tally.sent_bytes += header_size + size
             if size <= COPIED:
                 self.append(header, header_size, data, size)
             else:
@@ -282,6 +288,7 @@ cdef class Outbox(Sender):
         (<Block>arena).used += size
         last.size += size
         self.queued += size
+        self.feed.tally.sent_bytes += size
         return True
 
     cdef int append(self, const char* header, size_t header_size, const char* data, size_t size) except -1:
