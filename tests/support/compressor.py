@@ -1,4 +1,4 @@
-"""What a client's side compresses, on Python's zlib: messages, payloads and frames; and what refuses them."""
+"""What a client's side compresses, on Python's zlib: messages, payloads and frames; and how a reader refuses them."""
 
 import itertools
 import json

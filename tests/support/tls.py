@@ -9,6 +9,7 @@ from crest.io.loop.poller import Poller
 from support.certificates import Pair
 
 SNIFFS = pytest.mark.skipif(not Poller.exists, reason="there, what is not TLS is only cut off")
+OURS = pytest.mark.skipif(not Poller.exists, reason="the loop's transports do not tell of TLS's own records")
 
 
 def echo() -> WebSocketServer:
@@ -22,9 +23,6 @@ def echo() -> WebSocketServer:
 def served(pair: Pair, direct: bool, **options: Any) -> Any:
     """A new app, listening with TLS."""
     return App(**options).listening(certfile=pair.certfile, keyfile=pair.keyfile, direct=direct)
-
-
-OURS = pytest.mark.skipif(not Poller.exists, reason="the loop's transports do not tell of TLS's own records")
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
