@@ -26,6 +26,7 @@ def checked(module: Path) -> list[str]:
     names = run_path(str(module))
     if "check" not in names:
         return []
+    assert "test_snippet" in names, f"{module.name}: `test_snippet = check.test()` is missing, below the checks"
     [parameters] = [mark.args for mark in names["test_snippet"].pytestmark if mark.name == "parametrize"]
     assert list(parameters[1]) == list(names["check"].keys), f"{module.name}: test_snippet stands above a check"
     return list(parameters[1])
