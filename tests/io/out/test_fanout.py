@@ -6,7 +6,8 @@ import socket
 from itertools import pairwise
 
 import pytest
-from support.link import SMALL_KERNEL, Link, Loop, Scene, scene, stalled, text
+from support.link import SMALL_KERNEL, Link, Scene, scene, stalled, text
+from support.loop import Loop
 from support.story import ComingAndGoing
 
 from crest.io.loop.turn import Turn
