@@ -1,4 +1,4 @@
-"""The house holds: floors, leaves, names and sizes, over the sources of the package.
+"""The house holds: floors, leaves, names and sizes, over the sources of the package; sizes over tests and benches too.
 
 Kernels know bytes, wire knows frames, io knows the transport, the top knows users. Each folder, and each module of the
 top, has a rank of its own; imports, cimports and included headers go to lower ranks or stay in their folder.
@@ -67,6 +67,9 @@ TESTED_WITH = {
 """Modules without a test module of their own name, and whose it is."""
 
 MAX_FILE, MAX_FUNCTION = 450, 75  # lines
+
+STILL_LONG = {"tests/io/net/test_stream.py"}
+"""Tests over MAX_FILE that are still to be divided; none may join them."""
 
 
 def files(*suffixes: str) -> list[Path]:
@@ -270,6 +273,14 @@ def test_files_are_short() -> None:
     sizes = [(shown(path), len(path.read_text("utf-8").splitlines())) for path in files(".py", ".pyx", ".pxd", ".h")]
     wrong = [f"{name}: {size} lines" for name, size in sizes if size > MAX_FILE]
     assert not wrong, f"a room over {MAX_FILE} lines usually holds two ideas: {wrong}"
+
+
+def test_files_of_tests_and_benches_are_short() -> None:
+    root = TESTS.parent
+    paths = [path for folder in ("tests", "benches", "examples") for path in (root / folder).rglob("*.py")]
+    sizes = [(path.relative_to(root).as_posix(), len(path.read_text("utf-8").splitlines())) for path in paths]
+    wrong = [f"{name}: {size} lines" for name, size in sizes if size > MAX_FILE and name not in STILL_LONG]
+    assert not wrong, f"a module of tests over {MAX_FILE} lines usually has two subjects: {wrong}"
 
 
 CYTHON_FUNCTION = re.compile(r"(?m)^(?P<indent>[ ]*)(?P<head>(?:async def|c?p?def(?! class))\b[^\n]*\([^\n]*)\n")

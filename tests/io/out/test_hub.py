@@ -4,7 +4,8 @@ import threading
 
 import pytest
 from support.client import BINARY, TEXT, Frame
-from support.link import Loop, Scene, scene
+from support.link import Scene, scene
+from support.loop import Loop
 
 from crest.io.loop.turn import Turn
 from crest.io.out.hub import Hub
