@@ -10,6 +10,7 @@ cdef class Closing(Reading):
     cdef Seen seen
 
     cdef int deliver(self, Event event, object first, object second) except -1
+    cdef int await_result(self, Event event, object awaitable) except -1
     cdef bint start_closing(self, int code, str reason) except -1
     cdef int send_close(self, int code, str reason) except -1
     cdef int peer_closed(self, int code, str reason) except -1

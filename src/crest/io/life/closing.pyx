@@ -31,18 +31,18 @@ cdef class Closing(Reading):
 
     cdef int deliver(self, Event event, object first, object second) except -1:
         """Handle an event now, or after those that came before it."""
-        cdef Inbox inbox  # a reference of its own: `handled` may let go of the other one
         cdef uint8_t awaited = event
         if is_busy(self.inbox):
-            inbox = self.inbox
-            return inbox.put(event, first, second)
+            return self.inbox.put(event, first, second)
         result = call(self, event, first, second, &awaited)
-        if result is None:
-            return 0
-        if self.inbox is None:
-            self.inbox = Inbox.__new__(Inbox, self.turn.budget, self)
-        inbox = self.inbox
-        return inbox.begin(<Event>awaited, result)
+        return 0 if result is None else self.await_result(<Event>awaited, result)
+
+    cdef int await_result(self, Event event, object awaitable) except -1:
+        """Have what an async handler returned awaited; further events wait meanwhile."""
+        cdef Inbox inbox = self.inbox  # a reference of its own: `handled` may let go of the other one
+        if inbox is None:
+            inbox = self.inbox = Inbox.__new__(Inbox, self.turn.budget, self)
+        return inbox.begin(event, awaitable)
 
     # ---- The closing handshake -----------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 # What has come on one connection and waits for its handlers; see inbox.pyx.
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t
 
 from crest.io.life.calls cimport Event
 from crest.io.life.host cimport Host
@@ -29,6 +29,7 @@ cdef inline bint is_busy(Inbox inbox) noexcept:
     return inbox is not None and inbox.task is not None
 
 
-cdef inline bint is_full(Inbox inbox, uint64_t most) noexcept:
+cdef inline bint is_full(Inbox inbox) noexcept:
     """True if so many events wait that no more should be read, or there is no budget for more."""
-    return inbox is not None and inbox.count and (inbox.count >= most or inbox.budget.used > inbox.budget.limit)
+    return inbox is not None and inbox.count \
+        and (inbox.count >= inbox.host.hub.max_queue or inbox.budget.used > inbox.budget.limit)

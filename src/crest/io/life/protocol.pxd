@@ -19,6 +19,7 @@ cdef class Protocol(Patience):
     cdef int take(self, size_t size) except -1
     cdef int read(self) except -1
     cdef int read_frames(self) except -1
+    cdef int unwanted(self, str kind) except -1
     cdef int chunk_read(self) except -1
     cdef int read_rest(self) except -1
     cdef int uncork(self) except -1

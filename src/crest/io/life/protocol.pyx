@@ -21,6 +21,7 @@ read (here).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t
 
 from asyncio import BufferedProtocol
@@ -40,6 +41,7 @@ from crest.io.out.backlog cimport ACCEPTING
 from crest.io.out.fanout cimport Fanout
 from crest.io.out.hub cimport Hub
 from crest.io.out.outbox cimport Outbox
+from crest.io.out.tally cimport Tally
 from crest.wire.frames cimport DROPPED, NEED_DATA, FrameReader, held
 from crest.wire.rfc6455 cimport (
     CLOSE_ABNORMAL_CLOSURE,
@@ -65,12 +67,7 @@ cdef class Protocol(Patience):
 
     Args:
         turn: of the loop that the connection belongs to.
-        site: an object that the connection reports to: `site.opened(protocol)` returns the opening, an object with
-            `data_received(bytes)`, `eof_received()`, `resume_writing()`, `timed_out()` and `connection_lost()`, and
-            `left_by_client()`: the client has closed its half, behind unread bytes; True to have them read now;
-            `site.left(protocol)` is called when the connection is gone and its handlers have not ended;
-            `site.ended(protocol)` is called when the connection is gone and its handlers have ended;
-            `site.farewell()` returns the code and the reason to part with, if the server is about to end, else None.
+        site: what the connection reports to, and asks for its opening; protocol.pyi has the interface of both.
     """
 
     def __cinit__(self, Turn turn not None, site):
@@ -327,9 +324,10 @@ cdef class Protocol(Patience):
 
     cdef int read_frames(self) except -1:
         cdef FrameReader reader = self.reader
+        cdef PyObject* tally = <PyObject*>self.hub.tally  # borrowed, so that no reference is counted
         cdef int event
         while is_read(self.phase):
-            if is_full(self.inbox, self.hub.max_queue) and not self.deaf:
+            if is_full(self.inbox) and not self.deaf:
                 return self.hold()
             if not reader.in_payload and is_over_rate(reader) and self.must_wait():
                 return 0
@@ -339,15 +337,13 @@ cdef class Protocol(Patience):
                 continue
             if event == OPCODE_TEXT or event == OPCODE_BINARY:
                 self.pulse.spoke = self.pulse.heard
-                self.hub.tally.received += 1
-                if event == OPCODE_TEXT and (self.hub.on_message is not None or self.hub.on_binary is None):
+                (<Tally>tally).received += 1
+                if event == OPCODE_TEXT and self.hub.on_message is not None:
                     self.deliver(MESSAGE, payload, None)
-                elif event == OPCODE_BINARY and (self.hub.on_binary is not None or self.hub.on_message is None):
+                elif event == OPCODE_BINARY and self.hub.on_binary is not None:
                     self.deliver(BINARY, payload, None)
-                elif event == OPCODE_TEXT:
-                    self.fail(CLOSE_UNSUPPORTED_DATA, "a text message, but only on_binary is registered")
                 else:
-                    self.fail(CLOSE_UNSUPPORTED_DATA, "a binary message, but only on_message is registered")
+                    self.unwanted("text" if event == OPCODE_TEXT else "binary")
             elif event == NEED_DATA:
                 return self.chunk_read()
             elif event == OPCODE_PING:
@@ -365,6 +361,13 @@ cdef class Protocol(Patience):
                 self.hub.tally.discarded += 1
             else:
                 self.fail(reader.close_code, payload)
+        return 0
+
+    cdef int unwanted(self, str kind) except -1:
+        """Fail the connection if messages of the other kind have a handler; else a message is as good as handled."""
+        if self.hub.on_message is not None or self.hub.on_binary is not None:
+            other = "on_message" if self.hub.on_message is not None else "on_binary"
+            self.fail(CLOSE_UNSUPPORTED_DATA, f"a {kind} message, but only {other} is registered")
         return 0
 
     cdef int chunk_read(self) except -1:

@@ -19,6 +19,7 @@ cdef class Outbox(Sender):
         self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1
     cdef bint push_now(self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1
     cdef bint push_compressed(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
+    cdef bint push_counted(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
     cdef bint extend(self, uint8_t opcode, const char* data, size_t size) noexcept
     cdef bint push_frame(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
     cdef int push_close(self, int code, bytes reason) except -1

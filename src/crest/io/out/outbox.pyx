@@ -22,6 +22,7 @@ from crest.io.loop.turn cimport Block, Turn, begin_section, end_section, must_wa
 from crest.io.out.arguments cimport as_bytes, as_text, utf8_of
 from crest.io.out.backlog cimport ACCEPTING, DETACHED, DROP_NEWEST, UNATTACHED, Feed, Owner
 from crest.io.out.sender cimport Sender
+from crest.io.out.tally cimport Tally
 from crest.io.syscalls cimport crest_piece
 from crest.wire.frames cimport MAX_SERVER_HEADER, write_header
 from crest.wire.rfc6455 cimport CLOSE_NO_STATUS_RECEIVED, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_PING, OPCODE_TEXT, RSV1
@@ -178,11 +179,13 @@ cdef class Outbox(Sender):
 
     cdef inline bint push_now(
             self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1:
-        cdef bint pushed
         if self.deflation is not None and compress:
-            pushed = self.push_compressed(opcode, data, size, owner)
-        else:
-            pushed = self.extend(opcode, data, size) or self.push_frame(opcode, data, size, owner)
+            return self.push_compressed(opcode, data, size, owner)
+        return self.extend(opcode, data, size) or self.push_counted(opcode, data, size, owner)
+
+    cdef bint push_counted(self, uint8_t opcode, const char* data, size_t size, object owner) except -1:
+        """Queue the frame of a message; False when it was refused."""
+        cdef bint pushed = self.push_frame(opcode, data, size, owner)
         if pushed:
             self.feed.tally.sent += 1
         return pushed
@@ -200,7 +203,7 @@ cdef class Outbox(Sender):
                 opcode |= RSV1
                 data = PyBytes_AS_STRING(payload)
                 size = len(payload)
-            pushed = self.extend(opcode, data, size) or self.push_frame(opcode, data, size, owner)
+            pushed = self.extend(opcode, data, size) or self.push_counted(opcode, data, size, owner)
         finally:
             if not pushed and self.deflation is not None:
                 self.deflation.forget()
@@ -270,11 +273,13 @@ cdef class Outbox(Sender):
             end_section(turn)
 
     cdef inline bint extend(self, uint8_t opcode, const char* data, size_t size) noexcept:
-        """Write a short frame right behind one that leaves with this turn, as a short cut. False: this is another case,
-        which is left to `push_frame`.
+        """Write a message's short frame right behind one that leaves with this turn, as a short cut. False: this is
+        another case, which is left to `push_frame`.
 
         It halves the instructions of a `send`, which `make bench-guard` counts."""
-        cdef PyObject* arena = <PyObject*>self.feed.turn.arena  # borrowed, so that no reference is counted
+        # Borrowed, so that no reference is counted.
+        cdef PyObject* arena = <PyObject*>self.feed.turn.arena
+        cdef PyObject* tally = <PyObject*>self.feed.tally
         cdef crest_piece* last
         cdef char* target = (<Block>arena).data + (<Block>arena).used
         if not self.count or size >= 126 or self.blocked or self.seen < self.feed.end \
@@ -288,7 +293,8 @@ cdef class Outbox(Sender):
         (<Block>arena).used += size
         last.size += size
         self.queued += size
-        self.feed.tally.sent_bytes += size
+        (<Tally>tally).sent += 1
+        (<Tally>tally).sent_bytes += size
         return True
 
     cdef int append(self, const char* header, size_t header_size, const char* data, size_t size) except -1:
