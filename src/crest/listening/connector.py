@@ -91,9 +91,10 @@ class Connector:
                 "ssl_handshake_timeout": self._seconds,
                 "ssl_shutdown_timeout": self._seconds,
             }
+        connecting = self._loop.connect_accepted_socket(lambda: protocol, lent.sock, **options)
         lent.taken = True
         try:
-            await self._loop.connect_accepted_socket(lambda: protocol, lent.sock, **options)
+            await connecting
         except MemoryError:
             # An unfinished transport would keep the socket open until the garbage collector finds it.
             with suppress(OSError):

@@ -67,7 +67,7 @@ class TlsArrival(Arrival):
         """Count neither the handshake nor the connection any longer."""
         if self._shaking is not None:
             self._shaking.leave()
-        super().end()
+        Arrival.end(self)  # super() would need memory
 
     def _refuse(self, reason: str) -> None:
         self._site.refusals.add_connection("tls", self.client, reason)

@@ -81,21 +81,20 @@ cdef class Lobby:
 
     cdef int enter(self, int fd, const crest_address* peer) except -1:
         """Take a connection over that was accepted. If this raises, it is closed."""
-        cdef Preface preface = None
+        cdef Preface preface
         arrival = None
         try:
+            preface = Preface.__new__(Preface)
+            preface.grace = Grace.__new__(Grace)
             arrival = self.reception.receive(peername(peer))
-            if arrival is not None:
-                preface = Preface.__new__(Preface)
-                preface.grace = Grace.__new__(Grace)
-                if arrival.expects_header:
-                    preface.header = ProxyHeader()
+            if arrival is not None and arrival.expects_header:
+                preface.header = ProxyHeader()
         except BaseException:
             crest_close(fd)
             if arrival is not None:
                 arrival.end()
             raise
-        if preface is None:
+        if arrival is None:
             crest_close(fd)
             return 0
         preface.lobby = self
