@@ -69,6 +69,7 @@ MODULES = [
     "io.life.roster",
     "io.net.stream",
     "io.net.secure",
+    "io.net.preface",
     "io.net.acceptor",
 ]
 HEADERS = glob("src/crest/**/*.h", recursive=True)

@@ -25,7 +25,6 @@ from crest.listening.listener import Listener
 from crest.listening.signals import handling
 from crest.log import logger
 from crest.opening.opening import Opening
-from crest.opening.proxied import HeaderOpening
 from crest.opening.site import Site
 from crest.options import check_path, check_seconds
 from crest.server import WebSocketServer
@@ -291,7 +290,7 @@ class App(Serving):
         servers = self._servers()
         listener = Listener(
             self,
-            Site(self, servers, self._pages, self._refusal_counts, open_timeout, Opening, HeaderOpening),
+            Site(self, servers, self._pages, self._refusal_counts, open_timeout, Opening),
             shutdown_timeout,
             direct=direct,
         )

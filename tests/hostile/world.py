@@ -261,7 +261,7 @@ class World:
         """A client that has connected, and said nothing yet."""
         self.serial += 1
         tls = self.pair.client() if self.scenario.transport == "tls" and self.pair is not None else None
-        peer = Peer(f"p{self.serial}", self.address, tls, receive_buffer)
+        peer = Peer(f"p{self.serial}", self.address, tls, receive_buffer, self.scenario.before)
         self.peers.append(peer)
         return peer
 
@@ -340,6 +340,10 @@ class World:
             self.faults.append(f"connection_count() is {self.ws.connection_count()} instead of {remaining}")
         if self.ws._admission.is_limited and len(listener.site.seats) != remaining:
             self.faults.append(f"{len(listener.site.seats)} seats are taken instead of {remaining}")
+        if self.listener.site.counts_sockets and len(listener.site._sockets) != remaining:
+            self.faults.append(f"{len(listener.site._sockets)} sockets are counted instead of {remaining}")
+        if len(listener.site._handshakes):
+            self.faults.append(f"{len(listener.site._handshakes)} handshakes are counted")
         staying = {peer.name for peer in self.peers}
         for name, closes in list(self.closed.items()):
             if name not in staying and len(closes) != 1:

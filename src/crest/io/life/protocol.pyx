@@ -15,9 +15,8 @@ It is built of parts that know nothing of each other nor of it. It asks them, an
 | inbox.pyx | to keep events, and to await an async handler; it tells its `Host` when there is room |
 | calls.pyx | to call a handler |
 
-What is done with the answers is one class in four files, each for one concern and built on the one before: how reading
-pauses (reading.pyx), how the connection ends (closing.pyx), what is awaited for how long (patience.pyx), and what is
-read (here).
+What is done with the answers is one class in four files: how reading pauses (reading.pyx), how the connection ends
+(closing.pyx), what is awaited for how long (patience.pyx), and what is read (here).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -89,8 +88,7 @@ cdef class Protocol(Patience):
         cdef char* where
         cdef size_t room
         self.buffer(&where, &room)
-        # A view: over TLS asyncio writes to slices of it, which of a bytearray would be copies.
-        return self.view(where, room)
+        return self.view(where, room)  # over TLS asyncio writes to slices of it, which of a bytearray would be copies
 
     cdef object view(self, char* where, size_t room):
         """Return a memoryview of what `buffer` found, or of the end of it."""
