@@ -68,9 +68,6 @@ TESTED_WITH = {
 
 MAX_FILE, MAX_FUNCTION = 450, 75  # lines
 
-STILL_LONG = {"tests/io/net/test_stream.py"}
-"""Tests over MAX_FILE that are still to be divided; none may join them."""
-
 
 def files(*suffixes: str) -> list[Path]:
     return sorted(path for path in SOURCES.rglob("*") if path.suffix in suffixes)
@@ -279,7 +276,7 @@ def test_files_of_tests_and_benches_are_short() -> None:
     root = TESTS.parent
     paths = [path for folder in ("tests", "benches", "examples") for path in (root / folder).rglob("*.py")]
     sizes = [(path.relative_to(root).as_posix(), len(path.read_text("utf-8").splitlines())) for path in paths]
-    wrong = [f"{name}: {size} lines" for name, size in sizes if size > MAX_FILE and name not in STILL_LONG]
+    wrong = [f"{name}: {size} lines" for name, size in sizes if size > MAX_FILE]
     assert not wrong, f"a module of tests over {MAX_FILE} lines usually has two subjects: {wrong}"
 
 

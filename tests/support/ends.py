@@ -423,23 +423,6 @@ async def settled() -> None:
     await turns(SETTLED)
 
 
-def close(end: End) -> None:
-    end.transport.close()
-
-
-def abort(end: End) -> None:
-    end.transport.abort()
-
-
-def is_open(fd: int) -> bool:
-    """Whether this process has such a descriptor."""
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
-
-
 def skip_uvloop(whose: Whose, why: str) -> None:
     """Its transports differ from asyncio's here, so StreamTransport is compared with asyncio's only."""
     if not whose.own and type(asyncio.get_running_loop()).__module__.startswith("uvloop"):

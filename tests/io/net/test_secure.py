@@ -13,7 +13,8 @@ from collections.abc import Callable
 import pytest
 from conftest import LoopFactory
 from support.certificates import Pair
-from support.ends import MUCH, End, Ends, SecurePeer, Shaking, Whose, close, ends, is_open, settled
+from support.endings import close, is_open
+from support.ends import MUCH, End, Ends, SecurePeer, Shaking, Whose, ends, settled
 from support.events import on_each_loop
 from support.keyupdates import SIZE, key_updates
 

@@ -19,7 +19,7 @@ from crest.io.life.intake cimport REQUESTS
 from crest.io.life.phase cimport CLOSE_SENT, ENDED, LINGERING, OPEN, is_lost
 from crest.io.life.reading cimport Reading
 from crest.io.life.signs cimport takes_response
-from crest.io.life.watch cimport watch, watched
+from crest.io.life.watch cimport begin_service, end_service
 from crest.io.loop.clock cimport TRIES
 from crest.wire.rfc6455 cimport CLOSE_TRY_AGAIN_LATER, MAX_CLOSE_REASON
 
@@ -112,9 +112,9 @@ cdef class Closing(Reading):
         return 0
 
     def _read_on(self):
-        cdef uint32_t since = watch(self.hub, self.turn.clock)
+        cdef uint32_t since = begin_service(self.hub, self.turn.clock)
         self.has_room()
-        watched(self.hub, self.turn.clock, self.connection, since)
+        end_service(self.hub, self.turn.clock, self.connection, since)
 
     cdef int finish(self, int code, str reason) except -1:
         """Deliver on_close, once. MemoryError: it is not delivered yet, and the caller may try again."""

@@ -19,11 +19,11 @@ cdef uint32_t INEXACT = 20      # milliseconds: twice what milliseconds(), the c
 
 cpdef int judge(Pulse pulse, Terms terms, uint32_t now) noexcept:
     """Return the Verdict on a peer at a time."""
-    if pulse.asked and left(pulse.asked, terms.timeout, now) <= INEXACT:
+    if pulse.asked and rest_of(pulse.asked, terms.timeout, now) <= INEXACT:
         return UNANSWERED
-    if terms.idle and left(pulse.spoke, terms.idle, now) <= INEXACT:
+    if terms.idle and rest_of(pulse.spoke, terms.idle, now) <= INEXACT:
         return IDLE
-    if terms.interval and not pulse.asked and left(pulse.heard, terms.interval, now) <= terms.interval // 16:
+    if terms.interval and not pulse.asked and rest_of(pulse.heard, terms.interval, now) <= terms.interval // 16:
         return ASK
     return NOTHING
 
@@ -32,15 +32,15 @@ cpdef uint32_t due(Pulse pulse, Terms terms, uint32_t now) noexcept:
     """Return the milliseconds until the next verdict may be another than NOTHING; UINT32_MAX: it will not be."""
     cdef uint32_t wait = UINT32_MAX
     if pulse.asked:
-        wait = rounded(left(pulse.asked, terms.timeout, now), terms.timeout)
+        wait = rounded(rest_of(pulse.asked, terms.timeout, now), terms.timeout)
     elif terms.interval:
-        wait = rounded(left(pulse.heard, terms.interval, now), terms.interval)
+        wait = rounded(rest_of(pulse.heard, terms.interval, now), terms.interval)
     if terms.idle:
-        wait = min(wait, rounded(left(pulse.spoke, terms.idle, now), terms.idle))
+        wait = min(wait, rounded(rest_of(pulse.spoke, terms.idle, now), terms.idle))
     return wait
 
 
-cdef uint32_t left(uint32_t since, uint32_t span, uint32_t now) noexcept:
+cdef uint32_t rest_of(uint32_t since, uint32_t span, uint32_t now) noexcept:
     """Return what is left of a span of time that began at `since`."""
     cdef uint32_t gone = now - since
     return span - gone if gone < span else 0

@@ -9,7 +9,7 @@ from crest.io.life.intake cimport Intake
 
 cdef class Inbox(Intake):
     cdef object task            # awaits handlers; None: the next event is handled at once
-    cdef uint8_t begun          # the task has taken its first step: if it is cancelled before, it never does
+    cdef uint8_t started          # the task has taken its first step: if it is cancelled before, it never does
     cdef uint8_t abandoned      # events that wait are not handled any more, except on_close: their time is over
     cdef uint8_t deaf           # messages that wait are not handled any more
     cdef uint8_t drain_waits    # a DRAIN event is in the queue

@@ -44,7 +44,7 @@ cdef class Inbox(Intake):
         """Have a task await an async handler. Events wait until it, and the events before them, have been handled."""
         cdef object task = None, following = None
         cdef uint8_t awaited = ERROR
-        self.begun = False
+        self.started = False
         self.task = self  # anything but None
         look_after(self.host, True)
         try:
@@ -52,7 +52,7 @@ cdef class Inbox(Intake):
         except BaseException as error:  # a task factory has raised it, or there is no memory
             self.task = None
             look_after(self.host, False)
-            if self.begun:  # the task was eager, and its making failed: nothing will wake the coroutine
+            if self.started:  # the task was eager, and its making failed: nothing will wake the coroutine
                 self.host.abort()
                 raise
             if iscoroutine(awaitable):
@@ -75,12 +75,12 @@ cdef class Inbox(Intake):
                     work = self._work(event, awaitable)
                 task = self.host.turn.loop.create_task(work)
             except MemoryError:
-                if not self.begun and not tries and work is not None:
+                if not self.started and not tries and work is not None:
                     work.close()
-                if self.begun or not tries:
+                if self.started or not tries:
                     raise
             except BaseException:
-                if not self.begun and work is not None:
+                if not self.started and work is not None:
                     work.close()
                 raise
         return task
@@ -88,7 +88,7 @@ cdef class Inbox(Intake):
     async def _work(self, uint8_t event, awaitable):
         cdef int tries = TRIES  # for crest's own failures to deliver an event
         cdef Host host = self.host
-        self.begun = True
+        self.started = True
         while tries:
             while awaitable is not None:
                 try:
@@ -153,7 +153,7 @@ cdef class Inbox(Intake):
         """Cancel the handler that runs, and skip the events that wait, except on_close."""
         self.abandoned = True
         if self.task is not None:
-            if self.begun:
+            if self.started:
                 self.task.cancel()
             else:
                 self.host.turn.loop.call_soon(self._abandon)

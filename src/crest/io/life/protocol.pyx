@@ -33,7 +33,7 @@ from crest.io.life.intake cimport ANSWERS, PARTIAL, REQUESTS, UNREAD
 from crest.io.life.pace cimport is_over_rate
 from crest.io.life.patience cimport OPENING_LINGER, Patience
 from crest.io.life.phase cimport ENDED, LOST, TRANSPORT_LOST, UPGRADED, is_read
-from crest.io.life.watch cimport watch, watched
+from crest.io.life.watch cimport begin_service, end_service
 from crest.io.loop.clock cimport TRIES, milliseconds
 from crest.io.loop.turn cimport Turn
 from crest.io.out.backlog cimport ACCEPTING
@@ -120,10 +120,10 @@ cdef class Protocol(Patience):
     cdef int received(self, size_t size) except -1:
         """Read `size` bytes, which have come to where `buffer` said."""
         cdef Hub hub = self.hub
-        cdef uint32_t since = watch(hub, self.turn.clock)
+        cdef uint32_t since = begin_service(hub, self.turn.clock)
         hear(&self.pulse, since)
         self.take(size)
-        return watched(hub, self.turn.clock, self.connection, since)
+        return end_service(hub, self.turn.clock, self.connection, since)
 
     cdef int take(self, size_t size) except -1:
         cdef char* data = PyByteArray_AS_STRING(self.turn.read_buffer)
@@ -157,9 +157,9 @@ cdef class Protocol(Patience):
         if self.connection is None:
             return False
         self.connection.stop()
-        since = watch(self.hub, self.turn.clock)
+        since = begin_service(self.hub, self.turn.clock)
         self.read()  # nothing more can come
-        watched(self.hub, self.turn.clock, self.connection, since)
+        end_service(self.hub, self.turn.clock, self.connection, since)
         if not self.connection.count and not self.connection.blocked:
             return False
         self.linger()
@@ -186,9 +186,9 @@ cdef class Protocol(Patience):
         if self.hub.on_drain is None or connection.state != ACCEPTING or connection.blocked or connection.count \
                 or (self.inbox is not None and self.inbox.drain_waits):
             return 0
-        since = watch(self.hub, self.turn.clock)
+        since = begin_service(self.hub, self.turn.clock)
         self.deliver(DRAIN, None, None)
-        return watched(self.hub, self.turn.clock, connection, since)
+        return end_service(self.hub, self.turn.clock, connection, since)
 
     def connection_lost(self, error):
         self.step(TRANSPORT_LOST)
@@ -214,7 +214,7 @@ cdef class Protocol(Patience):
     cdef int read_rest(self) except -1:
         """Read what came before the end. on_close must be delivered, so without memory this is tried again."""
         cdef int tries
-        cdef uint32_t since = watch(self.hub, self.turn.clock)
+        cdef uint32_t since = begin_service(self.hub, self.turn.clock)
         for tries in range(TRIES, 0, -1):
             try:
                 self.read()
@@ -222,7 +222,7 @@ cdef class Protocol(Patience):
             except MemoryError:
                 if tries == 1:
                     raise
-        return watched(self.hub, self.turn.clock, self.connection, since)
+        return end_service(self.hub, self.turn.clock, self.connection, since)
 
     cdef int loop_closed(self) except -1:
         """Let go of everything, in place of connection_lost: the loop was closed before that could be called. No
@@ -253,7 +253,7 @@ cdef class Protocol(Patience):
             agreed: the `Agreement` on compression, or None.
         """
         cdef Fanout fanout = hub.admit(connection, agreed)
-        cdef uint32_t since = watch(hub, self.turn.clock)
+        cdef uint32_t since = begin_service(hub, self.turn.clock)
         cdef FrameReader reader = hub.new_reader(agreed, since)
         self.turn.corked = connection  # until read() has come to its end
         try:
@@ -281,7 +281,7 @@ cdef class Protocol(Patience):
             self.uncork()
             raise
         self.read()
-        watched(hub, self.turn.clock, connection, since)
+        end_service(hub, self.turn.clock, connection, since)
 
     # ---- Reading -------------------------------------------------------------------------------------------------
 

@@ -47,12 +47,12 @@ cdef class Steps:
         self.steps.close()
 
     cdef uint32_t begin(self) except? 0:
-        cdef uint32_t since = watch(self.hub, self.clock)
+        cdef uint32_t since = begin_service(self.hub, self.clock)
         self.hub.calls[self.event] = 1
         return since
 
     cdef int end(self, uint32_t since) except -1:
-        return watched(self.hub, self.clock, self.connection, since)
+        return end_service(self.hub, self.clock, self.connection, since)
 
 
 cdef object in_steps(object awaitable, Hub hub, Outbox connection, int event):

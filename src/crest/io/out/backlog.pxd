@@ -48,6 +48,11 @@ cdef class Owner(Deadline):
     cdef uint64_t max_backlog(self, uint64_t usual) noexcept
 
 
+cdef class Follower:
+    """Something that hears when an outbox stops, and that the outbox knows nothing else of: its rooms, for one."""
+    cpdef stopped(self, Backlog outbox)
+
+
 cdef class Feed(Pending):
     """A stream of shared bytes that many outboxes send; fanout.pyx fills it. Positions count bytes, and only grow."""
     cdef Turn turn
@@ -77,6 +82,7 @@ cdef class Backlog(Pieces):
     cdef uint8_t lagging        # it does not get keyed broadcasts for now, see latest.pyx
     cdef Owner owner
     cdef Feed feed
+    cdef public Follower _follower      # None: nothing follows it
     cdef readonly uint64_t dropped      # messages, by the policy
 
     cdef int stop(self) except -1
@@ -84,7 +90,7 @@ cdef class Backlog(Pieces):
     cdef Budget budget(self)
     cdef bint drops(self) noexcept
     cdef uint64_t limit(self) noexcept
-    cdef uint64_t left(self) noexcept
+    cdef uint64_t room_left(self) noexcept
     cdef bint has_room(self, size_t needed) except -1
     cdef int overflow(self, uint64_t messages) except -1
     cdef void lose(self, uint64_t messages) noexcept

@@ -57,6 +57,12 @@ cdef class Owner(Deadline):
         return usual
 
 
+cdef class Follower:
+    cpdef stopped(self, Backlog outbox):
+        """Hear that an outbox accepts no more, once; it has everything that was published before."""
+        raise NotImplementedError
+
+
 cdef class Feed(Pending):
     cdef int join(self, Backlog outbox) except -1:
         """Give the outbox what is published from now on. MemoryError: it gets nothing."""
@@ -84,9 +90,13 @@ cdef class Backlog(Pieces):
 
     cdef int stop(self) except -1:
         """Accept no more; what was accepted, broadcasts of this turn included, still goes out."""
+        cdef Follower follower = self._follower
         if self.state == ACCEPTING:
             self.state = STOPPED
             self.feed.leave(self)
+            if follower is not None:
+                self._follower = None
+                follower.stopped(self)
         return 0
 
     cdef size_t waiting(self) noexcept:
@@ -127,7 +137,7 @@ cdef class Backlog(Pieces):
         """Return how many bytes may wait."""
         return self.feed.max_backlog if self.owner is None else self.owner.max_backlog(self.feed.max_backlog)
 
-    cdef uint64_t left(self) noexcept:
+    cdef uint64_t room_left(self) noexcept:
         """Return how many more bytes may wait."""
         cdef uint64_t limit = self.limit()
         return limit - min(limit, <uint64_t>self.waiting())
@@ -137,7 +147,7 @@ cdef class Backlog(Pieces):
         has can not be dropped, so there it counts as sent."""
         if self.feed.policy == DROP_OLDEST:
             return self.make_way(needed, self.limit())
-        return needed <= self.left()
+        return needed <= self.room_left()
 
     cdef int overflow(self, uint64_t messages) except -1:
         """Let the backlog policy decide what follows from `messages` that did not fit."""

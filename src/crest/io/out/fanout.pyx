@@ -298,10 +298,10 @@ cdef class Fanout(Feed):
         cdef uint64_t position = outbox.seen, stop = self.end, refused = 0
         if self.latest is not None and (outbox.blocked or outbox.lagging):
             return self.skip_keyed(outbox)
-        if outbox.blocked and stop - position > outbox.left():
+        if outbox.blocked and stop - position > outbox.room_left():
             if self.policy == DROP_OLDEST:
                 return self.push_newest(outbox)
-            stop = self.fitting(position, stop, outbox.left(), &refused)
+            stop = self.fitting(position, stop, outbox.room_left(), &refused)
         self.push_range(outbox, position, stop)
         outbox.seen = self.end
         if refused:
@@ -341,8 +341,8 @@ cdef class Fanout(Feed):
         while position < self.end:
             stop = self.latest.position_of(index, self.end)
             fits = stop
-            if refused or stop - position > outbox.left():
-                fits = self.fitting(position, stop, outbox.left(), &refused)
+            if refused or stop - position > outbox.room_left():
+                fits = self.fitting(position, stop, outbox.room_left(), &refused)
             self.push_range(outbox, position, fits)
             position = self.latest.end_of(index, self.end)
             index += 1

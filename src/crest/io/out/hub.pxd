@@ -32,6 +32,7 @@ cdef class Hub:
     cdef Fanout compressing     # of those that do; None, as is `compression`, where nothing is compressed
     cdef Compression compression
     cdef object __weakref__
+    cdef public object relay    # hears of each broadcast; None: nothing does
     cdef dict options           # that it was made with
     cdef object made            # variants of this for some of the connections, by their limits; weak references
     cdef Hub origin             # the hub that this is a variant of, or None
@@ -45,4 +46,6 @@ cdef class Hub:
         self, uint8_t opcode, const char* data, size_t size, object owner, object key, bint compress) except -1
     cdef int post(self, Fanout plain, Fanout compressing, uint8_t opcode, size_t size, object owner, object key,
                   bint compress) except -1
+    cdef int publish_and_relay(
+        self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1
     cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1

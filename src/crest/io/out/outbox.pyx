@@ -13,7 +13,7 @@ connection that handlers get. It does not read, and does not know how a connecti
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from crest.cpython cimport PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack, PyThreadState_Get
@@ -338,7 +338,7 @@ cdef class Outbox(Sender):
     cdef bint push_ping(self) except -1:
         cdef char payload[4]
         self.ping_serial += 1
-        self.pinged = self.feed.turn.clock.now()
+        self.pinged = microseconds(self.feed.turn) or 1
         memcpy(payload, &self.ping_serial, 4)
         return self.push_frame(OPCODE_PING, payload, 4, None)
 
@@ -347,7 +347,7 @@ cdef class Outbox(Sender):
         ping, to one that was answered before, or to none says nothing."""
         if not self.pinged or len(payload) != 4 or memcmp(PyBytes_AS_STRING(payload), &self.ping_serial, 4):
             return False
-        self.pong_delay = self.feed.turn.clock.now() - self.pinged
+        self.pong_delay = <uint32_t>(microseconds(self.feed.turn) - self.pinged) * 1e-6
         self.pinged = 0
         return True
 
@@ -387,3 +387,8 @@ cdef class Outbox(Sender):
         if self.deflation is not None:
             self.deflation.end()
         return self.discard()
+
+
+cdef inline uint32_t microseconds(Turn turn) except? 0:
+    """Return the time by the loop's clock, modulo 2**32."""
+    return <uint32_t><uint64_t>(turn.clock.now() * 1e6)
