@@ -141,7 +141,7 @@ def key_of(client: Client) -> str:
     """Name what a client is counted by: its address; for IPv6 its network, where it has 2**64 addresses."""
     host = client[0]
     if ":" not in host and "%" not in host:
-        return host  # IPv4 has one form, and parsing it would be half of what accepting with TLS takes (benches/tls.py)
+        return host  # IPv4 has one form, and parsing it is nearly half of what accepting with TLS took (benches/tls.py)
     address = plain_address(host)
     if address is None or address.version == 4:
         return host if address is None else str(address)
