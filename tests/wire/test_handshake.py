@@ -4,7 +4,7 @@ import pickle
 import random
 from base64 import b64encode
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 from hashlib import sha1
 from typing import Any
 
@@ -311,7 +311,7 @@ def test_headers_that_may_not_be_sent(headers: Any, error: type[Exception]) -> N
 # --- subprotocols
 
 
-class Version(str, Enum):
+class Version(StrEnum):
     """Text, but of a type of its own."""
 
     ONE = "v1"

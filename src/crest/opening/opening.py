@@ -244,7 +244,7 @@ class Opening:
             admission.refused[kind_of(error)] += 1
             raise
         subprotocol = offer.choose(server.subprotocols)
-        response, agreed = offer.accept(subprotocol, deflate=server._deflate)
+        response, agreed = offer.accept(subprotocol, (), server._deflate)
         connection = WebSocketConnection(head.raw, self._client or transport, scheme, subprotocol)
         if later:
             self._begin_request()

@@ -6,6 +6,7 @@ extension. It knows no path, no Origin policy and no handler: the holder of the 
 """
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport uint8_t, uint32_t
 
 from crest.wire.head cimport RequestHead, Span, shown, text_of
@@ -25,6 +26,8 @@ cdef bytes GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"   # what the key is ha
 cdef bytes RESPONSE = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 )
+
+cdef bytes END = b"\r\n\r\n"
 
 cdef str WHITESPACE = " \t"         # OWS of RFC 9110 section 5.6.3
 
@@ -90,8 +93,18 @@ cpdef check_host(RequestHead head):
     if not head.is_1_1 and not head.find(b"Host", &line, &host):
         return
     head.only(b"Host", &host)
-    if not are(host.data, host.size, HOST) or port_of(host) > MOST_PORT:
+    if not is_authority(host):
         raise HandshakeError(400, f"Host is not a host name with an optional port: {shown(text_of(host))}")
+
+
+def is_host(str value not None):
+    """True if it is a host name or an address, with an optional port, as Host has it."""
+    cdef bytes data = value.encode("ascii", "replace")  # no host has a question mark
+    return is_authority(Span(<const uint8_t*>PyBytes_AS_STRING(data), len(data)))
+
+
+cdef bint is_authority(Span host) noexcept:
+    return are(host.data, host.size, HOST) and port_of(host) <= MOST_PORT
 
 
 cdef size_t port_of(Span host) noexcept:
@@ -163,6 +176,11 @@ cdef bint is_key(Span key) noexcept:
 
 # ---- Responses -------------------------------------------------------------------------------------------------------
 
+cpdef bytes accept_key(bytes key):
+    """Make the value of Sec-WebSocket-Accept that answers a key (section 4.2.2, item 5.4)."""
+    return b2a_base64(sha1(key + GUID, usedforsecurity=False).digest(), newline=False)
+
+
 @cython.final
 cdef class Offer:
     """What a client offers with an upgrade request that is in order; `check` makes it.
@@ -204,15 +222,14 @@ cdef class Offer:
             ValueError: The client does not offer this subprotocol. Or a header is malformed, or the handshake's own.
             TypeError: A header is no such pair.
         """
-        digest = sha1(self.key + GUID, usedforsecurity=False).digest()
         agreed = None if deflate is None or not self.extensions else negotiate(self.extensions, deflate)
         end = "" if agreed is None else f"\r\nSec-WebSocket-Extensions: {agreed.response}"
         if subprotocol is not None:
             if subprotocol not in self.subprotocols:  # it must not be sent then (section 4.2.2, item 4)
                 raise ValueError(f"the client does not offer the subprotocol {shown(subprotocol)}")
             end += f"\r\nSec-WebSocket-Protocol: {subprotocol}"
-        fields = extra_fields(headers) if headers else b""
-        return RESPONSE + b2a_base64(digest, newline=False) + end.encode("ascii") + b"\r\n" + fields + b"\r\n", agreed
+        rest = b"\r\n" + extra_fields(headers) + b"\r\n" if headers else END
+        return RESPONSE + accept_key(self.key) + end.encode("ascii") + rest, agreed
 
 
 # ---- What a client offers --------------------------------------------------------------------------------------------
