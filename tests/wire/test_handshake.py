@@ -3,15 +3,18 @@
 import pickle
 import random
 from base64 import b64encode
+from collections.abc import Sequence
+from enum import StrEnum
 from hashlib import sha1
+from typing import Any
 
 import pytest
 from support.client import EXAMPLE
 
 from crest.exceptions import CrestError, HandshakeError
-from crest.wire.extensions import Deflate
+from crest.wire.extensions import Agreement, Deflate
 from crest.wire.handshake import (
-    accept,
+    check,
     check_host,
     is_token,
     parse_extensions,
@@ -45,9 +48,19 @@ def request(*extra: bytes, without: bytes = b"") -> RequestHead:
     return parse_head(upgrade(*extra, without=without))
 
 
+def accept(
+    head: RequestHead, subprotocols: Sequence[str] = (), deflate: Deflate | None = None
+) -> tuple[bytes, str | None, Agreement | None]:
+    """What a server answers that takes whatever it can: response, subprotocol, and what was agreed on."""
+    offer = check(head)
+    subprotocol = offer.choose(subprotocols)
+    response, agreed = offer.accept(subprotocol, deflate=deflate)
+    return response, subprotocol, agreed
+
+
 def refused(head: RequestHead) -> HandshakeError:
     with pytest.raises(HandshakeError) as caught:
-        accept(head)
+        check(head)
     return caught.value
 
 
@@ -101,6 +114,8 @@ def test_connection_is_a_list(extra: tuple[bytes, ...]) -> None:
 
 
 KEY = b"Sec-WebSocket-Key: "
+PROTOCOL = b"Sec-WebSocket-Protocol: "
+EXTENSIONS = b"Sec-WebSocket-Extensions: "
 REFUSED = {
     "POST": (upgrade(line=b"POST /ws HTTP/1.1"), 400, "GET, not 'POST'"),
     "HEAD": (upgrade(line=b"HEAD /ws HTTP/1.1"), 400, "GET, not 'HEAD'"),
@@ -239,10 +254,73 @@ def test_is_token() -> None:
     assert not any(map(is_token, ("", " a", "a\n", "a b", "a,b", "a/b", "\xe9", "a\0", '"a"', "(", "{", "a=b")))
 
 
+# --- what is offered
+
+
+def test_an_offer_says_what_the_client_offers() -> None:
+    offer = check(request(PROTOCOL + b"b, a", EXTENSIONS + b"x-foo; y=1", PROTOCOL + b"c", EXTENSIONS + b"z"))
+    assert offer.key == FIELDS[b"Sec-WebSocket-Key"]
+    assert offer.subprotocols == ("b", "a", "c")
+    assert offer.extensions == (("x-foo", [("y", "1")]), ("z", []))
+    nothing = check(request())
+    assert (nothing.subprotocols, nothing.extensions) == ((), ())
+
+
+def test_an_offer_can_be_accepted_more_than_once_and_outlives_the_head() -> None:
+    offer = check(parse_head(EXAMPLE))
+    assert offer.accept() == offer.accept() == (ANSWER + b"\r\n", None)
+    assert offer.accept("chat") == (ANSWER + b"Sec-WebSocket-Protocol: chat\r\n\r\n", None)
+
+
+def test_a_subprotocol_that_is_not_offered_is_refused() -> None:
+    for head, name in ((request(), "a"), (request(PROTOCOL + b"a, b"), "A"), (request(PROTOCOL + b"a, b"), "a, b")):
+        with pytest.raises(ValueError, match=f"the client does not offer the subprotocol '{name}'"):
+            check(head).accept(name)
+    with pytest.raises(ValueError, match=r"subprotocol 'a\\r\\n\\xe9'"):
+        check(request()).accept("a\r\n\xe9")
+    with pytest.raises(TypeError):
+        check(request(PROTOCOL + b"a")).accept(b"a")  # type: ignore[arg-type]
+
+
+def test_headers_of_the_application_come_last() -> None:
+    offer = check(request(PROTOCOL + b"a", EXTENSIONS + b"permessage-deflate"))
+    response, agreed = offer.accept("a", [("Set-Cookie", "a=1"), (b"x-b", b"\xff")], Deflate())
+    assert agreed is not None
+    assert response == ANSWER + EXTENSIONS + agreed.response.encode() + b"\r\n" + (
+        PROTOCOL + b"a\r\nSet-Cookie: a=1\r\nx-b: \xff\r\n\r\n"
+    )
+    assert offer.accept(headers=(pair for pair in [("a", "b")]))[0] == ANSWER + b"a: b\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("headers", "error"),
+    [
+        ([("a b", "c")], ValueError),
+        ([("a", "b\r\nc: d")], ValueError),
+        ([("Sec-WebSocket-Accept", "a")], ValueError),
+        ([("a", "b"), ("upgrade", "h2c")], ValueError),
+        ([("a", 1)], TypeError),
+        ({"ab": "c"}, TypeError),
+    ],
+)
+def test_headers_that_may_not_be_sent(headers: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        check(request()).accept(headers=headers)
+
+
 # --- subprotocols
 
 
-PROTOCOL = b"Sec-WebSocket-Protocol: "
+class Version(StrEnum):
+    """Text, but of a type of its own."""
+
+    ONE = "v1"
+
+
+def test_what_is_chosen_is_what_the_client_has_sent() -> None:
+    chosen = check(request(PROTOCOL + b"v1")).choose([Version.ONE])
+    assert (chosen, type(chosen)) == ("v1", str)
+    assert check(request()).choose(["a"]) is None
 
 
 def test_the_server_prefers() -> None:
@@ -271,12 +349,10 @@ def test_subprotocol_lists() -> None:
     [b"", b",", b" , ,\t", b"a b", b"a;b", b'"a"', b"a/b", b"a, (b)", b"\xff", b"a, caf\xc3\xa9", b"a=b", b"{}"],
 )
 def test_malformed_subprotocols_are_400(value: bytes) -> None:
-    for subprotocols in ([], ["a"]):
-        with pytest.raises(HandshakeError) as caught:
-            accept(request(PROTOCOL + value), subprotocols)
-        assert caught.value.status == 400
-        assert caught.value.reason.startswith("Sec-WebSocket-Protocol ")
-        assert caught.value.reason.isascii()
+    error = refused(request(PROTOCOL + value))
+    assert error.status == 400
+    assert error.reason.startswith("Sec-WebSocket-Protocol ")
+    assert error.reason.isascii()
 
 
 @pytest.mark.parametrize(
@@ -329,9 +405,6 @@ def test_malformed_extensions_are_400(value: str) -> None:
     assert caught.value.status == 400
 
 
-EXTENSIONS = b"Sec-WebSocket-Extensions: "
-
-
 def test_extensions_are_declined() -> None:
     head = request(EXTENSIONS + b"permessage-deflate; client_max_window_bits", EXTENSIONS + b"x-foo")
     assert accept(head) == (ANSWER + b"\r\n", None, None)
@@ -356,12 +429,9 @@ def test_compression_that_is_not_offered() -> None:
     assert accept(request(), deflate=Deflate()) == (ANSWER + b"\r\n", None, None)
 
 
-@pytest.mark.parametrize("deflate", [None, Deflate()])
 @pytest.mark.parametrize("values", [(b"",), (b"a;",), (b"a", b"b c"), (b"\xff",), (b"permessage-deflate", b"a;")])
-def test_malformed_extensions_are_refused(values: tuple[bytes, ...], deflate: Deflate | None) -> None:
-    with pytest.raises(HandshakeError) as caught:
-        accept(request(*[EXTENSIONS + value for value in values]), deflate=deflate)
-    assert caught.value.status == 400
+def test_malformed_extensions_are_refused(values: tuple[bytes, ...]) -> None:
+    assert refused(request(*[EXTENSIONS + value for value in values])).status == 400
 
 
 @pytest.mark.parametrize(
