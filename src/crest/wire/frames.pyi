@@ -5,7 +5,6 @@ from typing_extensions import Buffer
 from crest.wire.assembler import Assembler
 from crest.wire.deflate import Inflater
 from crest.wire.meter import Meter
-from crest.wire.role import Role
 
 # (Opcode, payload), (DROPPED, ""), or (Opcode.CLOSE or FAIL, close code, close reason or error text)
 _Event = tuple[int, str] | tuple[int, bytes] | tuple[int, int, str]
@@ -15,7 +14,7 @@ class FrameReader(Assembler):
     def __new__(
         cls,
         *,
-        role: Role = ...,
+        role: int = ...,
         max_message_size: int = 1048576,
         max_fragments: int = 131072,
         inflater: Inflater | None = None,

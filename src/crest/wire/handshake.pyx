@@ -133,7 +133,10 @@ def check(RequestHead head not None):
     check_upgrade(head, &key)
     offer.key = key.data[:key.size]
     extensions = head.joined(b"Sec-WebSocket-Extensions")
-    offer.extensions = () if extensions is None else tuple(parse_extensions(extensions))
+    if extensions is None:
+        offer.extensions = ()
+    else:
+        offer.extensions = tuple([(name, tuple(params)) for name, params in parse_extensions(extensions)])
     subprotocols = head.joined(b"Sec-WebSocket-Protocol")
     offer.subprotocols = () if subprotocols is None else tuple(parse_subprotocols(subprotocols))
     return offer
@@ -182,13 +185,14 @@ cpdef bytes accept_key(bytes key):
 
 
 @cython.final
+@cython.no_gc  # nothing that it holds can hold it
 cdef class Offer:
     """What a client offers with an upgrade request that is in order; `check` makes it.
 
     Attributes:
         key: The value of Sec-WebSocket-Key.
         subprotocols: Names, the client's preferred one first; empty if it offers none.
-        extensions: As `parse_extensions` lists them; empty if it offers none.
+        extensions: What `parse_extensions` lists, as tuples; empty if it offers none.
     """
 
     cdef readonly bytes key
@@ -229,7 +233,9 @@ cdef class Offer:
                 raise ValueError(f"the client does not offer the subprotocol {shown(subprotocol)}")
             end += f"\r\nSec-WebSocket-Protocol: {subprotocol}"
         rest = b"\r\n" + extra_fields(headers) + b"\r\n" if headers else END
-        return RESPONSE + accept_key(self.key) + end.encode("ascii") + rest, agreed
+        if end:
+            rest = end.encode("ascii") + rest
+        return RESPONSE + accept_key(self.key) + rest, agreed
 
 
 # ---- What a client offers --------------------------------------------------------------------------------------------

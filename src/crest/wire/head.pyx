@@ -63,6 +63,7 @@ cdef class Head:
 
     # ---- Single fields; names and tokens are given in ASCII letters and hyphens, and match in any case ----------
 
+    @cython.final
     cdef bint find(self, bytes name, uint32_t* line, Span* value) noexcept:
         """Find the next field of that name, from header line `line` on; `line` is then the one behind it."""
         cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(self.raw)
