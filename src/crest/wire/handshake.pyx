@@ -233,7 +233,9 @@ cdef class Offer:
                 raise ValueError(f"the client does not offer the subprotocol {shown(subprotocol)}")
             end += f"\r\nSec-WebSocket-Protocol: {subprotocol}"
         rest = b"\r\n" + extra_fields(headers) + b"\r\n" if headers else END
-        return RESPONSE + accept_key(self.key) + end.encode("ascii") + rest, agreed
+        if end:
+            rest = end.encode("ascii") + rest
+        return RESPONSE + accept_key(self.key) + rest, agreed
 
 
 # ---- What a client offers --------------------------------------------------------------------------------------------
