@@ -32,8 +32,8 @@ def takes_binding(function: _Function) -> _Function:
     *others, binding = plain.parameters.values()
     assert binding.kind is Parameter.VAR_KEYWORD
     shared = [
-        Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, annotation in Binding.__annotations__.items()
+        Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=getattr(each, "__forward_arg__", each))
+        for name, each in Binding.__annotations__.items()
     ]
     first = [each for each in others if each.kind is not Parameter.KEYWORD_ONLY]
     last = [each for each in others if each.kind is Parameter.KEYWORD_ONLY]
