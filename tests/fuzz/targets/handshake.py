@@ -73,6 +73,9 @@ def accept_by_websockets(head: RequestHead) -> Any:
     if (extensions := head.joined(b"Sec-WebSocket-Extensions")) is not None:
         del request.headers["Sec-WebSocket-Extensions"]
         request.headers["Sec-WebSocket-Extensions"] = extensions
+    # It refuses a request with several. So does crest, but not here: which origins may connect is admission's business.
+    if "Origin" in request.headers:
+        del request.headers["Origin"]
     return server.accept(request)
 
 
