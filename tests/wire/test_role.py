@@ -149,8 +149,12 @@ def test_a_role_is_a_role() -> None:
 
 
 def test_a_role_is_the_number_that_compiled_modules_know() -> None:
-    declared = (Path(wire.__file__).parent / "role.pxd").read_text("utf-8")
-    assert dict(re.findall(r"(\w+) = (\d+)", declared)) == {role.name: str(role.value) for role in Role}
+    source = Path(wire.__file__).parent / "role.pxd"
+    if not source.exists():
+        pytest.skip("role.pxd is not installed: only a source tree has it")
+    assert dict(re.findall(r"(\w+) = (\d+)", source.read_text("utf-8"))) == {
+        role.name: str(role.value) for role in Role
+    }
 
 
 def test_the_reader_has_not_grown() -> None:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from crest.io.life.protocol import AnySite
 
 
+LATER = 1.0
+"""Seconds by which the loop's time-out for a TLS handshake is behind the preface's, which says why it ends a
+connection."""
+
+
 class Lent:
     """One connection whose transport is being made.
 
@@ -88,7 +93,7 @@ class Connector:
         if context is not None:
             options = {
                 "ssl": context,
-                "ssl_handshake_timeout": self._seconds,
+                "ssl_handshake_timeout": self._seconds + LATER,
                 "ssl_shutdown_timeout": self._seconds,
             }
         connecting = self._loop.connect_accepted_socket(lambda: protocol, lent.sock, **options)
