@@ -1,4 +1,4 @@
-"""How an app is asked to listen: the arguments that `App.run`, `App.serve` and `App.listening` have in common."""
+"""The arguments that `App.run`, `App.serve` and `App.listening` have in common: where an app listens, and how."""
 
 from __future__ import annotations
 

@@ -256,12 +256,12 @@ def compare(mine: list[Event], theirs: Theirs) -> str | None:
     raise AssertionError(told)
 
 
-def check(data: bytes) -> tuple[list[Event], str | None]:
-    """crest's events, and the sentence of the deviation, if there is one."""
+def check(data: bytes, role: Role = Role.SERVER) -> tuple[list[Event], str | None]:
+    """crest's events on one side, and the sentence of the deviation, if there is one."""
     given = Input(data)
     takeover = given.choose([None, True])
     chunks = given.chunks()
-    reader, theirs = make_reader(takeover=takeover, max_message_size=LIMIT), Theirs(takeover)
+    reader, theirs = make_reader(takeover=takeover, role=role, max_message_size=LIMIT), Theirs(takeover, role)
     mine: list[Event] = []
     try:
         for chunk in chunks:

@@ -52,9 +52,11 @@ def test_what_is_sent_is_counted_once_accepted(stage: Scene, size: int) -> None:
     header = 2 if size < 126 else 4 if size < 1 << 16 else 10
     assert counts(stage)["sent"] == 3
     assert counts(stage)["sent_bytes"] - before == 3 * (header + size)
-    link.connection.close()
+    before = counts(stage)["sent_bytes"]
+    link.connection.close(1000, "bye")
     assert not link.connection.send("x")
     assert counts(stage)["sent"] == 3
+    assert counts(stage)["sent_bytes"] - before == 2 + 2 + 3, "the close frame"
 
 
 def test_broadcasts_are_counted_once_and_deliveries_for_each_connection(stage: Scene) -> None:

@@ -1,4 +1,4 @@
-"""What the parts of a connection ask of the connection, and tell it.
+"""The interface by which the parts of a connection ask the connection, and tell it what has happened.
 
 An `Owner` is what the sending side knows of it. A `Host` is what an inbox and a vigil know besides. `Protocol` is all
 of that; what is not its business does nothing here.

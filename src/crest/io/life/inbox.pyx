@@ -27,7 +27,8 @@ logger = logging.getLogger("crest")
 
 @cython.final
 cdef class Inbox(Intake):
-    """What waits on one connection, and the task that works it off; its arguments are an `Intake`'s."""
+    """Holds the events that wait on one connection, and runs the task that works them off; see `Intake` for its
+    arguments."""
 
     cdef bint is_empty(self) noexcept:
         """True if nothing is held and no task runs: then there need be no inbox."""

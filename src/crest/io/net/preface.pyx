@@ -46,7 +46,7 @@ cdef Py_ssize_t ROOM = 1 << 16  # bytes that a transport with TLS receives at on
 
 @cython.final
 cdef class Lobby:
-    """Where the connections of one listening socket wait for what comes before their protocol.
+    """Keeps the connections of one listening socket until a protocol may have them.
 
     Args:
         poller, turn: of the loop that serves them.

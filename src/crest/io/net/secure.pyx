@@ -55,7 +55,7 @@ cdef inline object readable(const char* data, size_t size):
 
 
 cdef class Handshake(Deadline):
-    """What a `SecureTransport` tells of its handshake, and what may be given a time for it."""
+    """Hears of the end of a `SecureTransport`'s handshake, and may be given a time for it."""
 
     cpdef over(self, error):
         """Hear that the handshake has ended: with an exception, or with None if it has ended well. If this raises, or

@@ -326,11 +326,13 @@ cdef class Outbox(Sender):
             if code == CLOSE_NO_STATUS_RECEIVED:
                 write_header(frame, OPCODE_CLOSE, 0)
                 self.append(<char*>frame, 2, NULL, 0)
+                self.feed.tally.sent_bytes += 2
             else:
                 write_header(frame, OPCODE_CLOSE, 2 + len(reason))
                 frame[2] = <uint8_t>(code >> 8)
                 frame[3] = <uint8_t>code
                 self.append(<char*>frame, 4, PyBytes_AS_STRING(reason), len(reason))
+                self.feed.tally.sent_bytes += 4 + <size_t>len(reason)
         finally:
             end_section(turn)
         return 0

@@ -1,4 +1,4 @@
-"""What one server has done since it was made: counts that only grow.
+"""Counts of what one server has done since it was made; they only grow.
 
 They are counted where it happens, in compiled code, and for a broadcast once for all its deliveries. A server's
 variants (`Hub.variant`) and both its fan-outs share one `Tally`. No loop owns it: it outlives each loop that serves.
