@@ -62,11 +62,16 @@ cdef class Feed(Pending):
     cdef uint64_t start                     # up to here each outbox has everything, or has it among its pieces
     cdef uint64_t end
     cdef uint64_t posted                    # bytes of calls that wait: from other threads, or from within sections
+    cdef str user_key                       # by which a connection's user names its room
     cdef int join(self, Backlog outbox) except -1
     cdef int catch_up(self, Backlog outbox) except -1
     cdef int leave(self, Backlog outbox) except -1
     cdef size_t refill(self, Backlog outbox) except? 0
     cdef uint64_t lag(self, Backlog outbox) except? 0
+    cdef uint64_t unseen(self, Backlog outbox) noexcept
+    cdef int enter(self, Backlog outbox, object address) except -1
+    cdef int exit(self, Backlog outbox, object address) except -1
+    cdef int exit_all(self, Backlog outbox) except -1
 
 
 cdef class Backlog(Pieces):

@@ -13,6 +13,7 @@ cdef class Value:
     cdef Block announced        # room for the frame, until it is recorded
     cdef uint64_t position      # in the log
     cdef uint64_t size          # in the log
+    cdef tuple excluded         # outboxes that do not get it; None: there are none
     cdef Value older            # the one that it supersedes, until it is in the log
     cdef uint64_t number        # among keyed messages
     cdef uint64_t ahead         # bytes of the newest from here on, if Latest.summed
@@ -30,7 +31,7 @@ cdef class Latest:
 
     cdef Value supersede(self, object key)
     cdef int announce(self, Value value, uint64_t position, size_t room) except -1
-    cdef int record(self, Value value, const char* data, size_t size) except -1
+    cdef int record(self, Value value, const char* data, size_t size, tuple excluded) except -1
     cdef int retire(self, Value value) except -1
     cdef int bound(self) except -1
     cdef uint64_t position_of(self, size_t index, uint64_t otherwise) except? 0

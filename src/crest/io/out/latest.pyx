@@ -62,11 +62,13 @@ cdef class Latest:
         self.order.append(value)
         return 0
 
-    cdef int record(self, Value value, const char* data, size_t size) except -1:
-        """Copy the message's frame: it goes into the log, where it was announced."""
+    cdef int record(self, Value value, const char* data, size_t size, tuple excluded) except -1:
+        """Copy the message's frame: it goes into the log, where it was announced. Outboxes that are `excluded` are not
+        to get it; None: there are none."""
         value.frame, value.announced = value.announced, None
         memcpy(value.frame.data, data, size)
         value.size = size
+        value.excluded = excluded
         self.summed = False
         if value.older is not None:
             self.retire(value.older)
@@ -137,11 +139,12 @@ cdef class Latest:
             index += 1
             if value.frame is None:
                 continue
-            if value.size <= COPIED:
-                outbox.push_copy(value.frame.data, value.size, NULL, 0)
-            else:
-                outbox.push(value.frame, value.frame.data, value.size)
-            pushed += value.size
+            if value.excluded is None or outbox not in value.excluded:
+                if value.size <= COPIED:
+                    outbox.push_copy(value.frame.data, value.size, NULL, 0)
+                else:
+                    outbox.push(value.frame, value.frame.data, value.size)
+                pushed += value.size
             outbox.lose(value.number - number)
             number = value.number + 1
         if index == <size_t>len(self.order):

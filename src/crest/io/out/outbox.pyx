@@ -151,7 +151,7 @@ cdef class Outbox(Sender):
         with their payload's bytes, until the loop has got to them."""
         cdef uint64_t unseen = 0
         if self.state == ACCEPTING:
-            unseen = self.feed.end - self.seen + self.feed.posted + (self.feed.lag(self) if self.lagging else 0)
+            unseen = self.feed.unseen(self) + self.feed.posted + (self.feed.lag(self) if self.lagging else 0)
             unseen += self.posted
         return self.waiting() + unseen
 
