@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-from crest.io.out.address import UserRoom
 from crest.wire.extensions import Deflate
 from support.client import TEXT, Frame
 from support.compressing import agreement
@@ -107,7 +109,7 @@ class RoomStory(Story):
 
     def threaded(self, link: Link) -> None:
         """Another thread does several things, which the loop carries out in its next turn, in that order."""
-        room, data = self.random.choice(list(self.rooms)), self.payload()
+        room = self.random.choice(list(self.rooms))
         steps: list[tuple[Callable[[], object], Callable[[], None]]] = []
         for _ in range(self.random.randint(1, 4)):
             kind = self.random.randrange(3)
@@ -116,7 +118,8 @@ class RoomStory(Story):
             elif kind == 1:
                 steps.append((lambda: link.connection.leave(room), lambda: self.rooms[room].discard(link)))
             else:
-                steps.append((lambda: self.call(data, (room,), []), lambda: self.note(data, room)))
+                data = self.payload()
+                steps.append((partial(self.call, data, (room,), []), partial(self.note, data, room)))
 
         def work() -> None:
             for call, _ in steps:
@@ -194,5 +197,45 @@ class RoomStory(Story):
             assert len(wanted) - len(frames) == link.connection.dropped - self.refused[link]
 
 
-def user(name: str) -> UserRoom:
-    return UserRoom(name)
+class KeyedRoomStory(RoomStory):
+    """Messages of which only the newest of each key counts, in rooms, for all, and for one connection."""
+
+    def __init__(self, stage: Scene, seed: int, **options: Any) -> None:
+        self.keyed: dict[Link, dict[bytes, tuple[object, object]]] = defaultdict(dict)
+        super().__init__(stage, seed, **options)
+
+    def send(self, link: Link) -> None:
+        data, key = self.payload(), self.random.choice([None, None, 1, "x"])
+        if link.connection.send(data.decode(), key=key):
+            self.accepted[link].append(Frame(TEXT, data))
+            if key is not None:
+                self.keyed[link][data] = ("own", key)
+
+    def publish(self, link: Link) -> None:
+        data, key = self.payload(), self.random.choice([None, 1, "x", ("y", 2)])
+        rooms, excluded = self.addressed(link)
+        excluded = [] if rooms is None else excluded
+        for each in self.audience(rooms, excluded):
+            self.accepted[each].append(Frame(TEXT, data))
+            if key is not None:
+                place = "all" if rooms is None else next(room for room in rooms if each in self.rooms[room])
+                self.keyed[each][data] = (place, key)
+        exclude = [each.connection for each in excluded]
+        self.stage.hub.broadcast(data.decode(), to=rooms, exclude=exclude or None, key=key)
+
+    def assert_newest(self) -> None:
+        """Each peer got all without a key in order, the newest of each key, and nothing twice."""
+        self.assert_rooms()
+        for link in self.links:
+            got = [each.payload for each in self.got(link) if each.opcode == TEXT]
+            wanted = [each.payload for each in self.accepted[link] if each.opcode == TEXT]
+            keyed = self.keyed[link]
+            assert len(set(got)) == len(got)
+            assert [each for each in got if each not in keyed] == [each for each in wanted if each not in keyed]
+            newest = {keyed[each]: each for each in wanted if each in keyed}
+            assert set(newest.values()) <= set(got)
+            for state in newest:
+                values = [each for each in wanted if keyed.get(each) == state and each in got]
+                assert values == [each for each in got if keyed.get(each) == state]
+            assert len(wanted) - len(got) == link.connection.dropped
+            assert link.connection.buffered == 0

@@ -3,7 +3,7 @@
 import pytest
 
 from support.link import scene
-from support.roomstory import DEFLATE, RoomStory
+from support.roomstory import DEFLATE, KeyedRoomStory, RoomStory
 
 AT_ONCE = 1e-9
 """As a slice: each look at the clock interrupts the round."""
@@ -51,3 +51,14 @@ def test_dropped_for_slow_readers(direct: bool, seed: int, crowd: int, policy: s
         story = RoomStory(stage, seed, crowd=crowd)
         story.tell(1500)
         story.assert_partly()
+
+
+@pytest.mark.parametrize("compressing", [False, True])
+@pytest.mark.parametrize("crowd", [6, 150])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_newest_of_each_key(direct: bool, seed: int, crowd: int, compressing: bool) -> None:
+    deflate = DEFLATE if compressing else None
+    with scene(direct=direct, on_backlog="latest", deflate=deflate, max_backlog=1 << 28, close_timeout=1e6) as stage:
+        story = KeyedRoomStory(stage, seed, crowd=crowd, compressing=compressing)
+        story.tell(1200)
+        story.assert_newest()

@@ -88,6 +88,11 @@ cdef class Feed(Pending):
         """Count the bytes of what was published that an outbox has yet to send or queue."""
         return 0
 
+    cdef bint keep(self, Backlog outbox, object place, object key, Block frame) except -1:
+        """Keep a message with a key for an outbox that does not keep up, see `Latest.keep`; False if the policy has
+        decided about it instead."""
+        raise NotImplementedError
+
     cdef int enter(self, Backlog outbox, object address) except -1:
         """Give the outbox what is published from now on to a room; no-op if it gets that already. MemoryError: it does
         not get it. `address` is the room's name, or a `UserRoom`."""

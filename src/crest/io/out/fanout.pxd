@@ -27,9 +27,9 @@ cdef class Fanout(Supply):
     cdef size_t nowhere         # what `round_in` returns where there is no round
     cdef uint8_t interrupted    # the round goes on in the next turn
 
-    cdef Block prepare(self, list circles, size_t size, tuple excluded, Value value)
+    cdef Block prepare(self, list circles, size_t size, tuple excluded, object key, Value value)
     cdef int publish(self, list circles, Block block, uint8_t opcode, const char* data, size_t size, tuple excluded,
-                     Value value) except -1
+                     object key, Value value) except -1
     cdef Value supersede(self, object key)
     cdef Outbox find(self, object number)
 

@@ -177,10 +177,10 @@ cdef class Fanout(Supply):
         """Return the `Value` to publish a message with this key with; None where keys mean nothing."""
         return self.latest.supersede(key) if self.latest is not None and self.members else None
 
-    cdef Block prepare(self, list circles, size_t size, tuple excluded, Value value):
+    cdef Block prepare(self, list circles, size_t size, tuple excluded, object key, Value value):
         """Make room for a message of so many bytes to the members of circles, before any of them has it.
 
-        `circles`: None stands for all members. `value` stands for the message where it supersedes older ones, for
+        `circles`: None stands for all members. `value` stands for a message to all where it supersedes older ones, for
         members that lag. None: it supersedes none. Returns the block for the message; None: there are no members."""
         cdef size_t needed = size + MAX_SERVER_HEADER, count = 0
         cdef Circle circle
@@ -188,7 +188,8 @@ cdef class Fanout(Supply):
             return None
         if len(self.blocks) == MOST_BLOCKS:
             self.send_all()
-        if circles is not None and (len(circles) > 1 or not self.takes(<Circle>circles[0])):
+        if circles is not None and (len(circles) > 1 or (key is not None and self.latest is not None)
+                                    or not self.takes(<Circle>circles[0])):
             for circle in circles:
                 count += circle.count
             return self.handout.prepare(size, count)
@@ -203,11 +204,11 @@ cdef class Fanout(Supply):
         return self.tail(needed)
 
     cdef int publish(self, list circles, Block block, uint8_t opcode, const char* data, size_t size, tuple excluded,
-                     Value value) except -1:
+                     object key, Value value) except -1:
         """Publish a message that was prepared within the same section. From here on all have it that it is for."""
         cdef uint64_t count
         if block is self.handout.block:
-            count = self.handout.deal(circles, opcode, data, &size, excluded, self)
+            count = self.handout.deal(circles, opcode, data, &size, excluded, key, self, self.latest)
         else:
             count = self.log(block, opcode, data, &size, excluded, value)
         self.tally.deliveries += count

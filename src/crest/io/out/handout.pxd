@@ -5,6 +5,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from crest.io.loop.turn cimport Block, Pending, Turn
 from crest.io.out.backlog cimport Feed
+from crest.io.out.circle cimport Circle
+from crest.io.out.latest cimport Latest
 from crest.io.out.outbox cimport Outbox
 
 
@@ -19,7 +21,10 @@ cdef class Handout(Pending):
 
     cdef Block prepare(self, size_t size, size_t outboxes)
     cdef uint64_t deal(
-        self, list circles, uint8_t opcode, const char* data, size_t* size, tuple excluded, Feed feed) except? 0
+        self, list circles, uint8_t opcode, const char* data, size_t* size, tuple excluded, object key, Feed feed,
+        Latest latest) except? 0
+    cdef Block keep(self, Outbox outbox, Latest latest, Circle circle, object key, const char* frame, size_t size,
+                    Block alone)
     cdef int give(self, Outbox outbox, const char* frame, size_t size) except -1
     cdef int reserve(self, size_t outboxes) except -1
     cdef void add(self, Outbox outbox) noexcept

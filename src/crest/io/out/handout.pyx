@@ -11,13 +11,18 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+import logging
+
 from crest.cpython cimport Py_REFCNT
 from crest.io.loop.turn cimport Block, Pending, Turn, begin_section, end_section
 from crest.io.out.backlog cimport ACCEPTING, Feed
 from crest.io.out.circle cimport Circle
+from crest.io.out.latest cimport Latest
 from crest.io.out.outbox cimport Outbox
 from crest.io.syscalls cimport crest_now, crest_prefetch
 from crest.wire.frames cimport MAX_SERVER_HEADER, write_header
+
+logger = logging.getLogger("crest")
 
 cdef size_t BLOCK = 1 << 16         # bytes for frames that are allocated at a time; a larger one has its own block
 cdef size_t FLUSHED_AT = 1 << 16    # bytes: with so many that wait, an outbox is flushed at once
@@ -70,10 +75,12 @@ cdef class Handout(Pending):
         return 0
 
     cdef uint64_t deal(
-            self, list circles, uint8_t opcode, const char* data, size_t* size, tuple excluded, Feed feed) except? 0:
+            self, list circles, uint8_t opcode, const char* data, size_t* size, tuple excluded, object key, Feed feed,
+            Latest latest) except? 0:
         """Give a message that was prepared to the members of circles, to each once, and not to those excluded.
 
-        `size` becomes that of its frame. Returns how many have got it."""
+        `size` becomes that of its frame. `latest` keeps it for members that do not keep up, if it has a key; None: keys
+        mean nothing. Returns how many have got it, or will."""
         global serial
         cdef Block block = self.block
         cdef char* frame = block.data + block.used
@@ -82,6 +89,7 @@ cdef class Handout(Pending):
         cdef size_t i
         cdef Circle circle
         cdef Outbox outbox
+        cdef Block alone = None
         cdef size_t header_size = write_header(<uint8_t*>frame, opcode, size[0])
         memcpy(frame + header_size, data, size[0])
         size[0] += header_size
@@ -103,7 +111,10 @@ cdef class Handout(Pending):
                     if outbox.mark == serial:
                         continue
                     outbox.mark = serial
-                self.give(outbox, frame, size[0])
+                if key is not None and latest is not None and (outbox.blocked or outbox.lagging):
+                    alone = self.keep(outbox, latest, circle, key, frame, size[0], alone)
+                else:
+                    self.give(outbox, frame, size[0])
                 given += 1
         return given
 
@@ -126,6 +137,27 @@ cdef class Handout(Pending):
         except MemoryError as error:
             outbox.cut_short(error)
         return 0
+
+    cdef Block keep(self, Outbox outbox, Latest latest, Circle circle, object key, const char* frame, size_t size,
+                    Block alone):
+        """Have a frame with a key kept for an outbox. Returns it in a block of its own: `alone`, if it is not None."""
+        try:
+            if outbox.seen < outbox.feed.end:
+                outbox.feed.catch_up(outbox)
+            if alone is None:
+                alone = Block(size, self.turn.budget)
+                memcpy(alone.data, frame, size)
+                alone.used = size
+            if outbox.state == ACCEPTING:
+                latest.keep(outbox, circle, key, alone)
+            else:
+                outbox.lose(1)
+        except MemoryError as error:
+            outbox.cut_short(error)
+        except Exception:
+            logger.exception("A key could not be compared with another one")
+            self.give(outbox, frame, size)
+        return alone
 
     # ---- Flushing ------------------------------------------------------------------------------------------------
 
@@ -182,3 +214,4 @@ cdef class Handout(Pending):
             elif Py_REFCNT(<PyObject*>self.block) == 1:
                 self.block.used = 0
         return True
+

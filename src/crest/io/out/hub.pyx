@@ -280,6 +280,7 @@ cdef class Hub:
         cdef Turn turn = plain.turn
         cdef tuple excluded = <tuple>message.excluded
         cdef list circles = None, others = None
+        cdef object key = <object>message.key
         cdef bytes payload = None
         cdef Block block, other = None
         cdef Value value = None, second = None
@@ -290,23 +291,25 @@ cdef class Hub:
                 others = None if compressing is None else compressing.circles.found(<tuple>message.to)
             if compressing is not None and not (compressing.members if circles is None else others):
                 compressing = None
-            if <object>message.key is not None and circles is None:
-                value = plain.supersede(<object>message.key)
+            if key is not None and circles is None:
+                value = plain.supersede(key)
                 if compressing is not None:
-                    second = compressing.supersede(<object>message.key)
+                    second = compressing.supersede(key)
             if compressing is not None and message.compress:
                 payload = self.compression.compress_for_all(message.data, message.size)
-            block = plain.prepare(circles, message.size, excluded, value)
+            block = plain.prepare(circles, message.size, excluded, key, value)
             if compressing is not None:
                 other = compressing.prepare(
-                    others, message.size if payload is None else len(payload), excluded, second)
+                    others, message.size if payload is None else len(payload), excluded, key, second)
             if block is not None:
-                plain.publish(circles, block, message.opcode, message.data, message.size, excluded, value)
+                plain.publish(
+                    circles, block, message.opcode, message.data, message.size, excluded, key, value)
             if payload is not None:
                 compressing.publish(others, other, message.opcode | RSV1, PyBytes_AS_STRING(payload), len(payload),
-                                    excluded, second)
+                                    excluded, key, second)
             elif other is not None:
-                compressing.publish(others, other, message.opcode, message.data, message.size, excluded, second)
+                compressing.publish(others, other, message.opcode, message.data, message.size, excluded, key,
+                                    second)
             self.tally.broadcasts += 1
         finally:
             end_section(turn)

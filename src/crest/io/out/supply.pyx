@@ -6,6 +6,7 @@ With the policy "latest", keyed messages are left out for an outbox that is bloc
 from libc.stdint cimport uint64_t
 
 from crest.io.loop.clock cimport TRIES
+from crest.io.loop.turn cimport Block
 from crest.io.out.backlog cimport DROP_OLDEST, Backlog
 from crest.io.out.latest cimport Latest
 from crest.io.out.log cimport Log
@@ -73,7 +74,7 @@ cdef class Supply(Log):
         delivers the newest of each key later."""
         cdef uint64_t position = outbox.seen, stop, fits, refused = 0
         cdef size_t index
-        if outbox.lagging and position >= self.plain_end:
+        if outbox.lagging and position >= self.plain_end and outbox in self.latest.behind:
             outbox.seen = self.end
             return 0
         index = self.latest.find(position, 0)
@@ -102,6 +103,9 @@ cdef class Supply(Log):
 
     cdef uint64_t lag(self, Backlog outbox) except? 0:
         return self.latest.lag(outbox)
+
+    cdef bint keep(self, Backlog outbox, object place, object key, Block frame) except -1:
+        return self.latest.keep(outbox, place, key, frame)
 
     cdef int clear(self) except -1:
         """Let go of the log before `start`: each member has that, or pieces of it."""
