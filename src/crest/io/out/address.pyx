@@ -17,7 +17,7 @@ cdef class UserRoom:
         name: The user's.
     """
 
-    def __cinit__(self, name not None, /):
+    def __cinit__(self, name, /):
         self.name = name_of("user", name)
 
     def __repr__(self):
