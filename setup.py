@@ -56,7 +56,7 @@ MODULES = [
     "io.out.methods",
     "io.out.crew",
     "io.out.latest",
-    "io.out.log",
+    "io.out.framelog",
     "io.out.supply",
     "io.out.handout",
     "io.out.fanout",

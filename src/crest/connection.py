@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from crest.http.messages import Request
 from crest.io.net.peer import Transport, client_address
 from crest.io.net.stream import StreamTransport
-from crest.io.out.methods import with_own_methods
 from crest.io.out.member import Member
+from crest.io.out.methods import with_own_methods
 from crest.wire.head import parse_head, path_of
 
 if TYPE_CHECKING:

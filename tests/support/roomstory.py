@@ -47,11 +47,15 @@ class RoomStory(Story):
     def join(self, _: object = None) -> None:
         agreed = self.random.choice([None, *AGREEMENTS]) if self.compressing else None
         small = not self.fast and self.random.random() < 0.4
-        self.add(self.stage.link(send_buffer=SMALL_KERNEL if small else None, room=3000 if small else None, agreed=agreed))
+        self.add(
+            self.stage.link(send_buffer=SMALL_KERNEL if small else None, room=3000 if small else None, agreed=agreed)
+        )
 
     def payload(self) -> bytes:
         self.serial += 1
-        size = self.random.choice([0, 3, 20, 100, 130, 8190, 9000, 66_000] if self.random.random() < 0.1 else [0, 3, 20])
+        size = self.random.choice(
+            [0, 3, 20, 100, 130, 8190, 9000, 66_000] if self.random.random() < 0.1 else [0, 3, 20]
+        )
         return b"%d:" % self.serial + bytes([97 + self.serial % 26]) * size
 
     # ---- The model ---------------------------------------------------------------------------------------------------

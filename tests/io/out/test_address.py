@@ -1,9 +1,9 @@
 """crest.io.out.address: what `to`, `exclude` and a room's name may be, and what is said of anything else."""
 
 import pytest
+from support.link import Scene
 
 from crest.io.out.address import UserRoom
-from support.link import Scene
 
 
 class Text(str):
@@ -12,7 +12,7 @@ class Text(str):
     __slots__ = ()
 
 
-@pytest.mark.parametrize("to", ["a", Text("a"), ["a"], ("a", "a"), {"a": 1}, {"b", "a"}, iter(["a"]), [UserRoom("u"), "a"]])
+@pytest.mark.parametrize("to", ["a", Text("a"), ["a"], ("a", "a"), {"a": 1}, {"b", "a"}, [UserRoom("u"), "a"]])
 def test_one_room_or_several(stage: Scene, to: object) -> None:
     link, other = stage.link(), stage.link()
     link.connection.join("a")
@@ -84,9 +84,9 @@ def test_what_can_not_be_joined(stage: Scene, room: object) -> None:
     with pytest.raises(TypeError):
         connection.leave(room)  # type: ignore[arg-type]
     for name in ("", "\ud800"):
-        with pytest.raises(ValueError, match="empty|surrogates"):
+        with pytest.raises(ValueError, match=r"empty|surrogates"):
             connection.join(name)
-        with pytest.raises(ValueError, match="empty|surrogates"):
+        with pytest.raises(ValueError, match=r"empty|surrogates"):
             connection.leave(name)
     assert connection.rooms == frozenset()
     assert stage.hub.room_names() == []

@@ -5,7 +5,6 @@ import random
 import sys
 
 import pytest
-
 from support.link import Link, Scene, scene
 
 

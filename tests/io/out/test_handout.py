@@ -3,10 +3,10 @@
 import socket
 
 import pytest
-
-from crest.wire.extensions import Deflate
 from support.compressing import agreement
 from support.link import Link, Scene, scene, stalled, used
+
+from crest.wire.extensions import Deflate
 
 AT_ONCE = 1e-9
 LOOK = 32

@@ -4,10 +4,10 @@ import threading
 from collections.abc import Callable
 
 import pytest
-
-from crest.io.out.address import UserRoom
 from support.client import close_frame
 from support.link import Link, Scene, scene
+
+from crest.io.out.address import UserRoom
 
 
 def in_thread(call: Callable[[], object]) -> None:

@@ -1,7 +1,6 @@
 """Rooms, against a model in plain Python: who gets what, in which order, whatever else happens meanwhile."""
 
 import pytest
-
 from support.link import scene
 from support.roomstory import DEFLATE, KeyedRoomStory, RoomStory
 

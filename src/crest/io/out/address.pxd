@@ -1,4 +1,4 @@
-# Whom a message is for, as the application says it; see address.pyx.
+# Arguments that name connections; see address.pyx.
 
 cdef class UserRoom:
     cdef readonly str name

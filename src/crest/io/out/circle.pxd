@@ -1,4 +1,4 @@
-# Who is in which room; see circle.pyx.
+# Rooms and their members; see circle.pyx.
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t

@@ -1,10 +1,10 @@
-"""Who is in which room. A room is a name; in each fan-out that has members in it, it is a `Circle`.
+"""Rooms and their members. A room is a name; in each fan-out that has members in it, it is a `Circle`.
 
 A circle is an array of outboxes, which a round goes through without the GIL. `Memberships` are the same from the other
 side: the circles of one outbox. Each side knows its place in the other one, so that leaving takes no search. A
 membership takes some 30 bytes, and an empty room nothing (`benches/memory.py`).
 
-Nothing here knows a socket, a log or a message. Who gets what is the fan-out's business.
+Nothing here knows a socket, a log or a message. Which message reaches which outbox is the fan-out's business.
 """
 
 cimport cython
@@ -66,16 +66,10 @@ cdef class Circle:
         return slot
 
     cdef void shrink(self) noexcept:
-        """Give back half of the memory, if that can be done."""
-        cdef uint32_t room = self.room // 2
-        cdef void* members = PyMem_Realloc(self.members, room * sizeof(PyObject*))
-        cdef void* places
-        if members != NULL:
-            self.members = <PyObject**>members
+        cdef uint32_t room = halved(<void**>&self.members, self.room, sizeof(PyObject*))
+        if room < self.room:
+            halved(<void**>&self.places, self.room, sizeof(uint32_t))  # if that fails, there is more than needed
             self.room = room
-            places = PyMem_Realloc(self.places, room * sizeof(uint32_t))
-            if places != NULL:
-                self.places = <uint32_t*>places
 
 
 cdef void* resized(void* memory, size_t size) except NULL:
@@ -83,6 +77,16 @@ cdef void* resized(void* memory, size_t size) except NULL:
     if moved == NULL:
         raise MemoryError
     return moved
+
+
+cdef uint32_t halved(void** memory, uint32_t room, size_t size) noexcept:
+    """Give back half of the memory of an array, if that can be done; returns how many items of `size` bytes it has room
+    for then."""
+    cdef void* moved = PyMem_Realloc(memory[0], room // 2 * size)
+    if moved == NULL:
+        return room
+    memory[0] = moved
+    return room // 2
 
 
 @cython.final
@@ -122,6 +126,8 @@ cdef class Memberships(Follower):
         if place != self.count:
             self.items[place] = moved[0]
             (<Circle>moved.circle).places[moved.slot] = place
+        if self.count < self.room // 4:
+            self.room = halved(<void**>&self.items, self.room, sizeof(Membership))
         Py_DECREF(<Circle>circle)
 
     cdef Py_ssize_t find(self, Outbox outbox, Circle circle) noexcept:

@@ -85,8 +85,8 @@ cdef class Deflation:
         return self.deflater.compress(data, size)
 
     cdef bytes compress_alone(self, const char* data, size_t size):
-        """Compress the payload of a message that refers to no other; None when it is to be sent as it is. It need not be
-        sent, and what is compressed later may be sent before it."""
+        """Compress the payload of a message that refers to no other; None when it is to be sent as it is. It need not
+        be sent, and what is compressed later may be sent before it."""
         if self.shared is not None:
             return self.shared.compress_for_all(data, size)
         return self.compress(data, size)

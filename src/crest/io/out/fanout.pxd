@@ -44,6 +44,7 @@ cdef class Fanout(Supply):
     cdef size_t* round_in(self, Circle circle) noexcept
     cdef bint takes(self, Circle circle) except -1
     cdef int begin(self, Circle circle) except -1
+    cdef bint can_settle(self, size_t count) except -1
     cdef int settle(self) except -1
     cdef int send_all(self) except -1
     cdef bint send_until(self, uint64_t deadline) except -1

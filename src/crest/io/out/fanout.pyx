@@ -25,7 +25,7 @@ from crest.io.out.circle cimport Circle, Circles
 from crest.io.out.crew cimport CREST_MOST_THREADS, Crew, Part
 from crest.io.out.handout cimport Handout
 from crest.io.out.latest cimport Latest, Value
-from crest.io.out.log cimport MOST_BLOCKS
+from crest.io.out.framelog cimport MOST_BLOCKS
 from crest.io.out.offer cimport offer
 from crest.io.out.outbox cimport Outbox
 from crest.io.out.supply cimport Supply
@@ -251,7 +251,7 @@ cdef class Fanout(Supply):
                 count += 1
         return count
 
-    # ---- Whom the log is for -------------------------------------------------------------------------------------
+    # ---- The log's audience ----------------------------------------------------------------------------------------
 
     cdef size_t audience(self) noexcept nogil:
         """Count those that the log is for."""
@@ -261,7 +261,7 @@ cdef class Fanout(Supply):
         return (<PyListObject*>self.members).ob_item if self.circle is None else self.circle.members
 
     cdef size_t* round_in(self, Circle circle) noexcept:
-        """Return how far the round has come that goes through a circle, for who changes its slots."""
+        """Return how far the round has come that goes through a circle: for what changes its slots."""
         if circle is not self.circle:
             self.nowhere = 0
             return &self.nowhere
@@ -296,13 +296,19 @@ cdef class Fanout(Supply):
                 (<Outbox>circle.members[i]).seen = self.start
         return 0
 
+    cdef bint can_settle(self, size_t count) except -1:
+        """True if there is memory to have so many outboxes flushed."""
+        try:
+            self.handout.prepare(0, count)
+        except MemoryError:
+            count = 0
+        return count > 0
+
     cdef int settle(self) except -1:
         """Give all that the log is for pieces of it, and empty it."""
         cdef size_t i = self.audience()
         cdef Outbox outbox
-        try:
-            self.handout.prepare(0, i)
-        except MemoryError:
+        if not self.can_settle(i):
             return self.send_all()
         self.at = 0
         while i:  # backwards: one that stops meanwhile leaves its slot to one that has had its turn

@@ -214,4 +214,3 @@ cdef class Handout(Pending):
             elif Py_REFCNT(<PyObject*>self.block) == 1:
                 self.block.used = 0
         return True
-

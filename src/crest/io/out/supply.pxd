@@ -5,7 +5,7 @@ from libc.stdint cimport uint64_t
 from crest.io.out.backlog cimport Backlog
 from crest.io.out.circle cimport Circle
 from crest.io.out.latest cimport Latest
-from crest.io.out.log cimport Log
+from crest.io.out.framelog cimport Log
 from crest.io.out.outbox cimport Outbox
 
 

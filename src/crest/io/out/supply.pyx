@@ -8,8 +8,7 @@ from libc.stdint cimport uint64_t
 from crest.io.loop.clock cimport TRIES
 from crest.io.loop.turn cimport Block
 from crest.io.out.backlog cimport DROP_OLDEST, Backlog
-from crest.io.out.latest cimport Latest
-from crest.io.out.log cimport Log
+from crest.io.out.framelog cimport Log
 from crest.io.out.outbox cimport Outbox
 
 cdef size_t REFILLED = 1 << 16          # bytes: a slow member gets about so many at a time of the keyed ones it lacks

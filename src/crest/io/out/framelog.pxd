@@ -1,4 +1,4 @@
-# The frames that a fan-out has not sent to everyone yet; see log.pyx.
+# The frames that a fan-out has not sent to everyone yet; see framelog.pyx.
 
 from libc.stdint cimport uint8_t, uint64_t
 
