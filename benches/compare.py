@@ -22,8 +22,19 @@ from typing import Any
 
 import chart
 import report
-from measurement import BENCHES, PEERS, ROOT, SCENARIOS, SERVERS, VENV, VENV_PYTHON, Scenario, Server
-from measurement import measure, processors
+from measurement import (
+    BENCHES,
+    PEERS,
+    ROOT,
+    SCENARIOS,
+    SERVERS,
+    VENV,
+    VENV_PYTHON,
+    Scenario,
+    Server,
+    measure,
+    processors,
+)
 
 Figures = dict[str, Any]
 

@@ -27,7 +27,7 @@ if mode == "bcast":
 
 elif mode == "rooms":
 
-    @ws.on_open
+    @ws.on_connect
     def opened(conn):
         names = conn.request.query["rooms"].split(",")
         conn.state.rooms = cycle(names)

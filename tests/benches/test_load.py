@@ -11,7 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from scripted import BROADCAST, CLOSE, ECHO, GUARD, PING, ROOMS, TEXT, Connection, Server, expect_failure, frame, run, wrong
+from scripted import (
+    BROADCAST,
+    CLOSE,
+    ECHO,
+    GUARD,
+    PING,
+    ROOMS,
+    TEXT,
+    Connection,
+    Server,
+    expect_failure,
+    frame,
+    run,
+    wrong,
+)
 
 LOAD = Path(__file__).parents[2] / "benches" / "load"
 

@@ -1,4 +1,4 @@
-"""The load generator knows what is due in rooms: each message to every member, once, in its sender's order, to no other.
+"""The load generator knows what is due in rooms: each message to every member, once, in its sender's order.
 
 What else can be wrong with a message or a frame is in test_load.py and test_load_frames.py.
 """
