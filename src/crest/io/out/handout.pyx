@@ -126,7 +126,7 @@ cdef class Handout(Pending):
             if outbox.state != ACCEPTING:
                 outbox.lose(1)
             elif not outbox.blocked:
-                outbox.push_shared(self.block, frame, size)
+                outbox.push_soon(self.block, frame, size)
                 self.add(outbox)
                 if outbox.queued >= FLUSHED_AT:
                     outbox.flush()
