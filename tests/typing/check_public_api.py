@@ -24,6 +24,7 @@ from crest import (
     Reject,
     Request,
     Response,
+    UserRoom,
     WebSocketConnection,
     WebSocketServer,
 )
