@@ -22,7 +22,7 @@ cdef class Value:
 cdef class Newest:
     cdef object values          # OrderedDict: Value by (place, key)
     cdef uint64_t size          # bytes
-    cdef bint put(self, object key, Value value) except -1
+    cdef int put(self, Value value, Value older) except -1
     cdef Value first(self)
     cdef int forget_first(self) except -1
     cdef size_t count(self) except? 0

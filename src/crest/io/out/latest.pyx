@@ -45,15 +45,14 @@ cdef class Newest:
     def __cinit__(self):
         self.values = OrderedDict()
 
-    cdef bint put(self, object key, Value value) except -1:
-        """Keep a message, as the last. True if it supersedes one. The key's own methods are called here, and may raise:
-        then either nothing has changed, or only the order."""
-        cdef Value older = self.values.get(key)
+    cdef int put(self, Value value, Value older) except -1:
+        """Keep a message, as the last, in place of the one with its key, if any. The key's own methods are called here,
+        and may raise: then either nothing has changed, or only the order."""
         if older is not None:
-            self.values.move_to_end(key)
-        self.values[key] = value
+            self.values.move_to_end(value.key)
+        self.values[value.key] = value
         self.size += value.size - (0 if older is None else older.size)
-        return older is not None
+        return 0
 
     cdef Value first(self):
         """Return the message that has waited longest, or None."""
@@ -219,25 +218,27 @@ cdef class Latest:
 
     cdef bint keep(self, Backlog outbox, object place, object key, Block frame) except -1:
         """Keep a message with a key that only some outboxes get, for one that is blocked or lags. False: it is too
-        much, and the policy has decided about it.
+        much, and the policy has decided about it. The key's own methods are called, and may raise.
 
         Args:
             place: what a message of the same key must have in common to be superseded.
             frame: a block that has the message's frame and nothing else.
         """
         cdef Newest own = self.own.get(outbox)
-        cdef Value value = Value.__new__(Value)
+        cdef Value value = Value.__new__(Value), older
         value.frame = frame
         value.size = frame.used
         value.number = self.count
-        if (0 if own is None else own.size) + frame.used > outbox.limit():
+        value.key = (place, key)
+        older = None if own is None else own.values.get(value.key)
+        if (0 if own is None else own.size) - (0 if older is None else older.size) + frame.used > outbox.limit():
             outbox.overflow(1)
             return False
         if own is None:
             own = self.own[outbox] = Newest()
         outbox.lagging = True
-        if own.put((place, key), value):
-            outbox.lose(1)
+        own.put(value, older)
+        outbox.lose(older is not None)
         return True
 
     cdef int give_up(self, Backlog outbox) except -1:
