@@ -104,8 +104,10 @@ def test_the_page_counts_down_and_connects_again(name: str) -> None:
             await page.until(f"{COUNTDOWN} === '{first - 1}'")
             await advance(page, 0.9)
             assert await page.evaluate(f"document.getElementById('banner').hidden || {LOST}")
-            await page.evaluate("window.attempts = 0, new MutationObserver(() => attempts++).observe(banner, "
-                                "{attributes: true, attributeFilter: ['hidden']}), undefined")
+            await page.evaluate(
+                "window.attempts = 0, new MutationObserver(() => attempts++).observe(banner, "
+                "{attributes: true, attributeFilter: ['hidden']}), undefined"
+            )
             await advance(page, 3)
             await page.until(f"attempts >= 2 && {LOST}")
             async with running(name, example.port):
@@ -344,7 +346,9 @@ def test_old_prices_look_old() -> None:
                 assert await page.evaluate(cells) == "TEST,,98.50,▼ 1.50 %,60 s ago"
                 assert await page.evaluate("rows.get('TEST').row.className") == "down stale"
                 await page.until("rows.get('NVDA').row.matches(':not(.stale)')")
-                assert await page.evaluate("getComputedStyle(rows.get('TEST').cells.price).textDecorationLine") != "none"
+                assert (
+                    await page.evaluate("getComputedStyle(rows.get('TEST').cells.price).textDecorationLine") != "none"
+                )
                 order = await page.evaluate("[...prices.rows].map((each) => each.cells[0].textContent)")
                 assert order == sorted(order) and len(order) == 7
             await page.until(f"{LOST} && [...prices.rows].every((each) => each.matches('.stale'))")

@@ -1,6 +1,7 @@
 """The examples, each started as its user does: a process of its own, with PORT=0, that the log says the port of.
 
-They are talked to by the `websockets` library; test_example_pages.py has their pages. On SIGTERM they exit with code 0.
+They are talked to by the `websockets` library. On SIGTERM they exit with code 0. test_example_rooms.py has
+the rooms, and test_example_pages.py the pages.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ import json
 import re
 import sys
 from base64 import b64encode
-from typing import Any
 
 import pytest
 from support.browser import browsing, require_browser
 from support.client import Answer, connect, request, tcp
-from support.examples import EXAMPLES, Example, page_of, play, running
+from support.examples import EXAMPLES, Example, gone, joined, page_of, play, running, said, say
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to end a program gracefully")
@@ -43,25 +43,6 @@ def test_quickstart() -> None:
 
 
 # ---- chat.py ---------------------------------------------------------------------------------------------------------
-
-
-async def said(client: Any) -> Any:
-    """A message, without its time."""
-    data = json.loads(await client.recv())
-    assert data.pop("time", 1_700_000_000) >= 1_700_000_000
-    return data
-
-
-async def say(client: Any, **fields: object) -> None:
-    await client.send(json.dumps(fields))
-
-
-def joined(name: str, back: bool = False) -> dict[str, object]:
-    return {"type": "join", "user": name, "back": back}
-
-
-def gone(name: str, restart: bool = False) -> dict[str, object]:
-    return {"type": "leave", "user": name, "restart": restart}
 
 
 def here(*names: str) -> dict[str, object]:
@@ -173,10 +154,11 @@ def test_chat_answers_what_is_wrong_to_its_sender_only() -> None:
     play(scenario)
 
 
-def test_chat_serves_its_page() -> None:
+@pytest.mark.parametrize("name", ["chat", "rooms", "ticker"])
+def test_examples_serve_their_pages(name: str) -> None:
     async def scenario() -> None:
-        async with running("chat") as example, tcp(example) as client:
-            assert await page_of(client) == (EXAMPLES / "chat.html").read_bytes()
+        async with running(name) as example, tcp(example) as client:
+            assert await page_of(client) == (EXAMPLES / f"{name}.html").read_bytes()
 
     play(scenario)
 
@@ -204,8 +186,6 @@ def test_ticker() -> None:
                 assert set(quote) == {"symbol", "price", "open", "time"} and quote["price"] > 0
                 before = {each["symbol"]: each["time"] for each in first}
                 assert quote["time"] >= before[quote["symbol"]] >= 1_700_000_000
-            async with tcp(example) as client:
-                assert await page_of(client) == (EXAMPLES / "ticker.html").read_bytes()
 
     play(scenario)
 

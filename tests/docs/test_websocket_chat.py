@@ -35,15 +35,18 @@ def chat_application(stage: Stage) -> None:
             async with connect(server) as bob:
                 await alice.send('{"type": "join", "username": "Alice"}')
                 assert json.loads(await alice.recv()) == {"type": "members", "users": ["Alice"]}
-                assert await alice.recv() == (said := await bob.recv())
+                said = await bob.recv()
+                assert await alice.recv() == said
                 at = json.loads(said)["time"]
                 assert json.loads(said) == {"type": "join", "user": "Alice", "back": False, "time": at}
                 await bob.send('{"type": "join", "username": "Bob", "back": true}')
                 assert json.loads(await bob.recv()) == {"type": "members", "users": ["Alice", "Bob"]}
-                assert await alice.recv() == (said := await bob.recv())
+                said = await bob.recv()
+                assert await alice.recv() == said
                 assert json.loads(said)["back"] is True
                 await bob.send('{"type": "message", "text": "Hello"}')
-                assert await alice.recv() == (said := await bob.recv())
+                said = await bob.recv()
+                assert await alice.recv() == said
                 assert {"type": "message", "user": "Bob", "text": "Hello"}.items() < json.loads(said).items()
                 await alice.send("Hello")
                 assert await alice.recv() == '{"type": "error", "text": "a message must be JSON"}'

@@ -1,8 +1,9 @@
-"""The examples as processes of their own: PORT=0, and the log says the port."""
+"""The examples as processes of their own: PORT=0, and the log says the port. And the messages of those that chat."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import sys
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from support.client import GUARD, Client, request
 
@@ -73,3 +75,25 @@ async def page_of(client: Client) -> bytes:
     answer = await client.answer()
     assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
     return answer.body
+
+
+async def said(client: Any) -> Any:
+    """The next message, without its time."""
+    data = json.loads(await client.recv())
+    assert data.pop("time", 1_700_000_000) >= 1_700_000_000
+    return data
+
+
+async def say(client: Any, **fields: object) -> None:
+    """Send a message."""
+    await client.send(json.dumps(fields))
+
+
+def joined(name: str, back: bool = False) -> dict[str, object]:
+    """The message that someone has joined."""
+    return {"type": "join", "user": name, "back": back}
+
+
+def gone(name: str, restart: bool = False) -> dict[str, object]:
+    """The message that someone has left."""
+    return {"type": "leave", "user": name, "restart": restart}
