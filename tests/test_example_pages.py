@@ -382,8 +382,11 @@ def test_the_page_fits(name: str, width: int) -> None:
                     await page.until(MEMBERS)
                     await write(page, "W" * 300)
                     await page.until(f"{LOGS}.textContent.includes('WWW' + 'W'.repeat(290))")
+                else:
+                    await page.until("rows.size === 6")
+                    wide = "{symbol: 'BRK.A', price: 741234.56, open: 700000, time: Date.now() / 1000 - ahead - %s}"
+                    await page.evaluate(f"received({wide % 0}), received({wide % 55})")
                 await page.until(OPEN)
-                await page.evaluate("document.body.offsetWidth")
                 assert await page.evaluate("document.documentElement.scrollWidth") <= width
                 for selector in ("header", "#status", "#send") if name != "ticker" else ("header", "table"):
                     box = await page.evaluate(f"document.querySelector('{selector}').getBoundingClientRect().toJSON()")
