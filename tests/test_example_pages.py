@@ -351,7 +351,13 @@ def test_old_prices_look_old() -> None:
                 )
                 order = await page.evaluate("[...prices.rows].map((each) => each.cells[0].textContent)")
                 assert order == sorted(order) and len(order) == 7
-            await page.until(f"{LOST} && [...prices.rows].every((each) => each.matches('.stale'))")
+                await page.evaluate(
+                    "window.staleAtOnce = null, new MutationObserver(() => {"
+                    f"if ({LOST}) staleAtOnce ??= document.querySelectorAll('#prices .stale').length"
+                    f"}}).observe({STATUS}, {{attributes: true}})"
+                )
+            await page.until(LOST)
+            assert await page.evaluate("staleAtOnce") == 7
             async with running("ticker", example.port):
                 await page.evaluate("document.getElementById('now').click()")
                 await page.until("rows.get('NVDA').row.matches(':not(.stale)')")
