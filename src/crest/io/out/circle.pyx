@@ -1,8 +1,8 @@
 """Rooms and their members. A room is a name; in each fan-out that has members in it, it is a `Circle`.
 
 A circle is an array of outboxes, which a round goes through without the GIL. `Memberships` are the same from the other
-side: the circles of one outbox. Each side knows its place in the other one, so that a connection that ends leaves without a search. A
-membership takes some 30 bytes, and an empty room nothing (`benches/memberships.py`).
+side: the circles of one outbox. Each side knows its place in the other one, so that a connection that ends leaves
+without a search. A membership takes some 30 bytes, and an empty room nothing (`benches/memberships.py`).
 
 Nothing here knows a socket, a log or a message. Which message reaches which outbox is the fan-out's business.
 """
