@@ -339,12 +339,9 @@ def test_old_prices_look_old() -> None:
                 await page.until("rows.size === 6")
                 told = "received({symbol: 'TEST', price: %s, open: 100, time: Date.now() / 1000 - ahead - %s})"
                 cells = "[...rows.get('TEST').row.cells].map((each) => each.textContent).join()"
-                await page.evaluate(told % (101, 0.5))
-                assert await page.evaluate(cells) == "TEST,,101.00,▲ 1.00 %,now"
-                assert await page.evaluate("rows.get('TEST').row.className") == "up"
-                await page.evaluate(told % (98.5, 60.5))
-                assert await page.evaluate(cells) == "TEST,,98.50,▼ 1.50 %,60 s ago"
-                assert await page.evaluate("rows.get('TEST').row.className") == "down stale"
+                looks = f"{told}, {cells} + ': ' + rows.get('TEST').row.className"  # before any more time goes by
+                assert await page.evaluate(looks % (101, 0.5)) == "TEST,,101.00,▲ 1.00 %,now: up"
+                assert await page.evaluate(looks % (98.5, 60.5)) == "TEST,,98.50,▼ 1.50 %,60 s ago: down stale"
                 await page.until("rows.get('NVDA').row.matches(':not(.stale)')")
                 assert (
                     await page.evaluate("getComputedStyle(rows.get('TEST').cells.price).textDecorationLine") != "none"

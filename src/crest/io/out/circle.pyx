@@ -227,6 +227,8 @@ cdef class Circles:
             circle.vacate(memberships.items[place].slot, at)
             memberships.remove(place)
             self.forget_empty(circle)
+            if not memberships.count:
+                outbox._follower = None
         return 0
 
     cdef int exit_all(self, Outbox outbox, Circle current, size_t* at) except -1:
@@ -244,8 +246,11 @@ cdef class Circles:
         return 0
 
     cdef int forget_empty(self, Circle circle) except -1:
+        cdef dict circles = self.users if circle.of_user else self.rooms
         if not circle.count:
-            del (self.users if circle.of_user else self.rooms)[circle.name]  # which needs no memory
+            del circles[circle.name]  # which needs no memory
+            if not circles:
+                circles.clear()  # gives back what many took
         return 0
 
 
