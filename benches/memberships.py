@@ -1,7 +1,8 @@
 """What rooms cost beside messages: bytes of a membership, and the time of joining and leaving, by shape.
 
 `memberships.py`. Connections have no network: they share a socket pair, as those of paths.py. Names are made before,
-and each connection joins its rooms in one go; the memberships are left in random order, or end with their connections.
+and each connection joins its rooms in one go. The memberships are left in the same order, then again in random order,
+where the caches do not help, or end with their connections.
 A time is CPU of one call in a Python loop, the loop included; `end` is what connections take longer to end than without
 rooms. `resident` is what the process grew by, `traced` what tracemalloc has, in a process of its own because tracing
 slows everything. `left` is what tracemalloc still has for each connection, once all memberships are left.
@@ -77,6 +78,10 @@ class Crowd:
             conn.join(name)
 
     def leave(self) -> None:
+        for conn, name in self.pairs:
+            conn.leave(name)
+
+    def leave_at_random(self) -> None:
         for conn, name in self.shuffled:
             conn.leave(name)
 
@@ -116,6 +121,9 @@ async def time_and_reside(shape: Shape) -> dict[str, float]:
     crowd.check(count, shape.rooms)
     figures["leave"] = timed(crowd.leave, count)
     crowd.check(0, 0)
+    crowd.join()
+    figures["at random"] = timed(crowd.leave_at_random, count)
+    crowd.check(0, 0)
     without = timed(Crowd(shape).lose, count)
     crowd.join()
     figures["end"] = timed(crowd.lose, count) - without
@@ -129,7 +137,7 @@ async def trace(shape: Shape) -> dict[str, float]:
     tracemalloc.start()
     crowd.join()
     traced = tracemalloc.get_traced_memory()[0]
-    crowd.leave()
+    crowd.leave_at_random()
     left = tracemalloc.get_traced_memory()[0]
     return {"traced": traced / count, "left": left / shape.connections}
 
@@ -152,11 +160,11 @@ def main() -> None:
         run = trace if options.how == "trace" else time_and_reside
         print(json.dumps(asyncio.run(run(SHAPES[options.shape]))))
         return
-    print("| shape | join, ns | leave, ns | end, ns | resident, B | traced, B | left a connection, B |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    print("| shape | join, ns | leave, ns | at random, ns | end, ns | resident, B | traced, B | left a connection, B |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for index, shape in enumerate(SHAPES):
         figures = measured(index, "time") | measured(index, "trace")
-        keys = ("join", "leave", "end", "resident", "traced", "left")
+        keys = ("join", "leave", "at random", "end", "resident", "traced", "left")
         print(f"| {shape} | {' | '.join(f'{figures[key]:,.0f}' for key in keys)} |", flush=True)
 
 
