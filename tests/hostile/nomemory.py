@@ -60,7 +60,7 @@ for name in (
     "look",
 ):
     LIVES[name] = says(name)
-LIVES["room"] = says("joins", "room", "rooms", "state", "parts", "room")
+LIVES["room"] = says("joins", "room", "rooms", "user", "state", "parts", "room")
 
 
 @life

@@ -86,6 +86,7 @@ class World:
             "joins": lambda conn: [conn.join(name) for name in ("hall", "other")],
             "room": lambda conn: self.broadcast(300, to="hall"),
             "rooms": lambda conn: [self.broadcast(3000, to=["hall", "other"]) for _ in range(3)],
+            "user": lambda conn: self.ws.room_size(self.ws.user("owner")),
             "parts": lambda conn: conn.leave("hall"),
             "burst": lambda conn: [self.send(conn, 3000) for _ in range(60)],
             "flood": lambda conn: [self.broadcast(5000) for _ in range(60)],
@@ -148,7 +149,7 @@ class World:
         text = f"{conn!r} {conn.buffered} {conn.latency} {conn.compression} {conn.remote_address} {conn.dropped}"
         request = conn.request
         text += f"{request.headers!r} {request.cookies!r} {request.query!r} {request!r}"
-        text += f"{conn.rooms!r} {self.ws.room_names()!r} {self.ws.room_size('hall')}"
+        text += f"{conn.rooms!r} {self.ws.room_names()!r} {self.ws.room_size('hall')} {self.ws.user('owner')!r}"
         return text, self.ws.get_connections(), self.ws.connection_count(), self.ws.refused
 
     def connected(self, conn: Any) -> None:
@@ -380,7 +381,9 @@ class World:
 
 
 class Owned:
-    """What an application hangs on a connection."""
+    """What an application hangs on a connection: a user, which has a room of its own where there is a `user_key`."""
+
+    name = "owner"
 
 
 def slowly(handler: Callable[..., Any], *, at_once: bool = False) -> Callable[..., Any]:

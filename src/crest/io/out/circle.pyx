@@ -238,6 +238,8 @@ cdef class Circles:
         cdef size_t nowhere = 0
         cdef Circle circle
         cdef uint32_t i
+        if memberships is None or memberships.stage != IN:
+            return 0
         memberships.stage = OVER
         for i in range(memberships.count):
             circle = <Circle>memberships.items[i].circle

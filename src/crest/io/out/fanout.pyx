@@ -36,7 +36,7 @@ from crest.wire.frames cimport MAX_SERVER_HEADER
 cdef uint64_t FLUSHED_AT = 1 << 18      # bytes: with so many unsent, a broadcast sends all before it returns
 cdef enum:
     SENDS_A_LOOK = 32                   # sends between two looks at the clock
-    LEAST_LOGGED = 64                   # members: for fewer, a room's message is not worth a round
+    LEAST_LOGGED = 64                   # members: for so many or fewer, a room's message is not worth a round
 
 cdef ptrdiff_t TIME_OVER = -4      # why send_ready() stopped, if not for what offer() returned
 
