@@ -329,40 +329,6 @@ def test_what_was_said_meanwhile_is_caught_up_on_once() -> None:
 # ---- ticker.html -----------------------------------------------------------------------------------------------------
 
 
-def test_old_prices_look_old() -> None:
-    require_browser()
-
-    async def scenario() -> None:
-        async with browsing() as browser:
-            async with running("ticker") as example:
-                page = await visit(browser, example)
-                await page.until("rows.size === 6")
-                told = "received({symbol: 'TEST', price: %s, open: 100, time: Date.now() / 1000 - ahead - %s})"
-                cells = "[...rows.get('TEST').row.cells].map((each) => each.textContent).join()"
-                looks = f"{told}, {cells} + ': ' + rows.get('TEST').row.className"  # before any more time goes by
-                assert await page.evaluate(looks % (101, 0.5)) == "TEST,,101.00,▲ 1.00 %,now: up"
-                assert await page.evaluate(looks % (98.5, 60.5)) == "TEST,,98.50,▼ 1.50 %,60 s ago: down stale"
-                await page.until("rows.get('NVDA').row.matches(':not(.stale)')")
-                assert (
-                    await page.evaluate("getComputedStyle(rows.get('TEST').cells.price).textDecorationLine") != "none"
-                )
-                order = await page.evaluate("[...prices.rows].map((each) => each.cells[0].textContent)")
-                assert order == sorted(order) and len(order) == 7
-                await page.evaluate(
-                    "window.staleAtOnce = null, new MutationObserver(() => {"
-                    f"if ({LOST}) staleAtOnce ??= document.querySelectorAll('#prices .stale').length"
-                    f"}}).observe({STATUS}, {{attributes: true}})"
-                )
-            await page.until(LOST)
-            assert await page.evaluate("staleAtOnce") == 7
-            async with running("ticker", example.port):
-                await page.evaluate("document.getElementById('now').click()")
-                await page.until("rows.get('NVDA').row.matches(':not(.stale)')")
-            assert page.errors == []
-
-    play(scenario)
-
-
 # ---- how they look ---------------------------------------------------------------------------------------------------
 
 
