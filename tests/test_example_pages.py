@@ -17,7 +17,7 @@ from support.examples import Example, play, running
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to end a program gracefully")
 
-PAGES = ("chat", "rooms", "ticker")
+PAGES = ("chat", "rooms")
 MARKUP = "<b>bold</b> <img src=x onerror=alert(1)> & </script><script>alert(2)</script>"
 
 STATUS = "document.getElementById('status')"
@@ -95,7 +95,7 @@ def test_the_page_counts_down_and_connects_again(name: str) -> None:
     async def scenario() -> None:
         async with browsing() as browser:
             async with running(name) as example:
-                page = await visit(browser, example, "" if name == "ticker" else "Alice")
+                page = await visit(browser, example, "Alice")
                 await still(page)
             await page.until(LOST)
             first = int(await page.evaluate(COUNTDOWN))
@@ -326,9 +326,6 @@ def test_what_was_said_meanwhile_is_caught_up_on_once() -> None:
     play(scenario)
 
 
-# ---- ticker.html -----------------------------------------------------------------------------------------------------
-
-
 # ---- how they look ---------------------------------------------------------------------------------------------------
 
 
@@ -346,18 +343,13 @@ def test_the_page_fits(name: str, width: int) -> None:
                 page.loaded.clear()
                 await page.call("Page.navigate", url=f"http://127.0.0.1:{example.port}/")
                 await page.loaded.wait()
-                if name != "ticker":
-                    await submit(page, "join", "name", "W" * 32)
-                    await page.until(MEMBERS)
-                    await write(page, "W" * 300)
-                    await page.until(f"{LOGS}.textContent.includes('WWW' + 'W'.repeat(290))")
-                else:
-                    await page.until("rows.size === 6")
-                    wide = "{symbol: 'BRK.A', price: 741234.56, open: 700000, time: Date.now() / 1000 - ahead - %s}"
-                    await page.evaluate(f"received({wide % 0}), received({wide % 55})")
+                await submit(page, "join", "name", "W" * 32)
+                await page.until(MEMBERS)
+                await write(page, "W" * 300)
+                await page.until(f"{LOGS}.textContent.includes('WWW' + 'W'.repeat(290))")
                 await page.until(OPEN)
                 assert await page.evaluate("document.documentElement.scrollWidth") <= width
-                for selector in ("header", "#status", "#send") if name != "ticker" else ("header", "table"):
+                for selector in ("header", "#status", "#send"):
                     box = await page.evaluate(f"document.querySelector('{selector}').getBoundingClientRect().toJSON()")
                     assert 0 <= box["left"] < box["right"] <= width and 0 <= box["top"] < box["bottom"] <= 800, selector
             await page.until(LOST)
