@@ -125,6 +125,7 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
             max_fragments=self.max_fragments,
             max_backlog=self.max_backlog,
             on_backlog=self.on_backlog,
+            send_ahead=self.send_ahead,
             max_queue=self.max_queue,
             close_timeout=self.close_timeout,
             ping_interval=self.ping_interval,

@@ -60,9 +60,18 @@ static inline int crest_is_silent(int fd, uint32_t *exchanged) {
     return 0;
 }
 
-static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t count) {
-    (void)fd, (void)pieces, (void)count;
+static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t count, int apart) {
+    (void)fd, (void)pieces, (void)count, (void)apart;
     return CREST_BROKEN;
+}
+
+static inline ptrdiff_t crest_send_some(int fd, const crest_piece *pieces, size_t count, size_t most) {
+    (void)fd, (void)pieces, (void)count, (void)most;
+    return CREST_BROKEN;
+}
+
+static inline void crest_limit_ahead(int fd, uint32_t most) {
+    (void)fd, (void)most;
 }
 
 static inline void crest_prefetch(const void *address) {
@@ -119,10 +128,18 @@ static inline void crest_close(int fd) {
 #include <unistd.h>
 #ifdef __linux__
 #include <linux/tcp.h> /* the tcp_info of glibc lacks the newer half of the fields */
+#else
+#include <netinet/tcp.h>
 #endif
 
 #ifndef MSG_NOSIGNAL /* macOS: CPython ignores SIGPIPE at start-up */
 #define MSG_NOSIGNAL 0
+#endif
+
+#ifdef __linux__
+enum { CREST_APART = MSG_EOR };
+#else
+enum { CREST_APART = 0 }; /* BSD refuses MSG_EOR on a stream */
 #endif
 
 enum { CREST_PIECES_A_CALL = 64 };
@@ -198,12 +215,28 @@ static inline void crest_prefetch(const void *address) {
     __builtin_prefetch(address);
 }
 
-/* Send pieces, in order. Returns the bytes that the kernel took (possibly 0), CREST_WOULD_BLOCK or CREST_BROKEN. */
-static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t count) {
+/* Have a socket of TCP take bytes only while fewer than `most` of those that it has taken wait to be sent. It counts
+ * when a segment begins, and goes on with one as long as it can: see `apart` below. Where there is no such option, and
+ * for other sockets, nothing changes. */
+static inline void crest_limit_ahead(int fd, uint32_t most) {
+#ifdef TCP_NOTSENT_LOWAT
+    int bytes = most < INT32_MAX ? (int)most : INT32_MAX;
+    (void)!setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
+#else
+    (void)fd, (void)most;
+#endif
+}
+
+/* Send pieces, in order. Returns the bytes that the kernel took (possibly 0), CREST_WOULD_BLOCK or CREST_BROKEN.
+ *
+ * If `apart`, Linux puts nothing that is sent later into the same segment of TCP. Else a segment that waits for the
+ * peer grows with each send, to 64 KiB, whatever the limit of crest_limit_ahead. */
+static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t count, int apart) {
+    int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (apart ? CREST_APART : 0);
     ssize_t sent;
     if (count == 1) {
         do
-            sent = send(fd, pieces->data, pieces->size, MSG_NOSIGNAL | MSG_DONTWAIT);
+            sent = send(fd, pieces->data, pieces->size, flags);
         while (sent < 0 && errno == EINTR);
     } else {
         struct iovec vector[CREST_PIECES_A_CALL];
@@ -217,11 +250,23 @@ static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t cou
         message.msg_iov = vector;
         message.msg_iovlen = n;
         do
-            sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+            sent = sendmsg(fd, &message, flags);
         while (sent < 0 && errno == EINTR);
     }
     if (sent >= 0) return sent;
     return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ENOMEM ? CREST_WOULD_BLOCK : CREST_BROKEN;
+}
+
+/* The same, apart, with no more than the first `most` bytes; at least 1. */
+static inline ptrdiff_t crest_send_some(int fd, const crest_piece *pieces, size_t count, size_t most) {
+    crest_piece some[CREST_PIECES_A_CALL];
+    size_t n = 0;
+    while (n < count && n < CREST_PIECES_A_CALL && most > 0) {
+        some[n] = pieces[n];
+        if (some[n].size > most) some[n].size = most;
+        most -= some[n++].size;
+    }
+    return crest_send(fd, some, n, 1);
 }
 
 /* Receive. Returns the bytes that came, 0 at the end of the stream, CREST_WOULD_BLOCK or CREST_BROKEN. */

@@ -24,7 +24,9 @@ cdef extern from "syscalls.h" nogil:
     uint32_t crest_milliseconds()
     int crest_process()
 
-    ptrdiff_t crest_send(int fd, const crest_piece* pieces, size_t count)
+    ptrdiff_t crest_send(int fd, const crest_piece* pieces, size_t count, bint apart)
+    ptrdiff_t crest_send_some(int fd, const crest_piece* pieces, size_t count, size_t most)
+    void crest_limit_ahead(int fd, uint32_t most)
     ptrdiff_t crest_recv(int fd, char* data, size_t room)
     ptrdiff_t crest_peek(int fd, char* data, size_t room)
     void crest_shut_down(int fd)

@@ -209,7 +209,7 @@ cdef class StreamTransport(Pollable):
         cdef ptrdiff_t sent = 0
         cdef size_t i
         if self.pending is None:
-            sent = crest_send(self.fd, pieces, count)
+            sent = crest_send(self.fd, pieces, count, self.apart)
             if sent == CREST_BROKEN:
                 return self.end()
             sent = max(sent, 0)
@@ -234,7 +234,7 @@ cdef class StreamTransport(Pollable):
         cdef ptrdiff_t sent
         piece.data = PyByteArray_AS_STRING(self.pending)
         piece.size = len(self.pending)
-        sent = crest_send(self.fd, &piece, 1)
+        sent = crest_send(self.fd, &piece, 1, self.apart)
         if sent == CREST_BROKEN:
             return self.end()
         if sent > 0:

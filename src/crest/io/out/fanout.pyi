@@ -9,7 +9,15 @@ from crest.io.out.tally import Tally
 @final
 class Fanout(Feed):
     def __new__(
-        cls, turn: Turn, tally: Tally, *, max_backlog: int, policy: int, slice: float, crew: Crew | None = None
+        cls,
+        turn: Turn,
+        tally: Tally,
+        *,
+        max_backlog: int,
+        policy: int,
+        slice: float,
+        ahead: int = ...,
+        crew: Crew | None = None,
     ) -> Fanout: ...
     @property
     def members(self) -> list[Outbox]: ...

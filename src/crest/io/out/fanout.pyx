@@ -15,7 +15,7 @@ The fan-out owns the log and the list of members. What a member does with its pi
 cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT32_MAX, UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from crest.cpython cimport PyListObject, PyList_GET_SIZE, Py_REFCNT
@@ -51,16 +51,18 @@ cdef class Fanout(Feed):
         max_backlog: bytes that may wait for a connection that does not read fast enough.
         policy: what happens past that, a `Policy`.
         slice: seconds after which a round is interrupted.
+        ahead: bytes that the system may take ahead of a peer; UINT32_MAX: as many as it likes.
         crew: threads that help when there are very many connections; None: none do.
     """
 
     def __cinit__(self, Turn turn not None, Tally tally not None, *, max_backlog, uint8_t policy, double slice,
-                  Crew crew=None):
+                  uint32_t ahead=UINT32_MAX, Crew crew=None):
         self.turn = turn
         self.tally = tally
         self.slice = <uint64_t>(slice * 1e9)
         self.max_backlog = max_backlog
         self.policy = policy
+        self.ahead = ahead
         self.latest = Latest(turn.budget, max_backlog) if policy == LATEST else None
         self.crew = crew
         self.members = []
@@ -355,7 +357,7 @@ cdef class Fanout(Feed):
         cdef size_t pushed = 0
         self.catch_up(outbox)
         if outbox.lagging:
-            pushed = self.latest.refill(outbox, REFILLED)
+            pushed = self.latest.refill(outbox, min(REFILLED, <size_t>self.ahead))
             if not outbox.lagging:
                 self.latest.round_over(self.start)
         return pushed

@@ -1,6 +1,6 @@
 # Sending the log to one member of a fan-out: the main path of a broadcast, for the loop and for helpers (crew.pyx).
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport UINT32_MAX, uint64_t
 
 from crest.io.out.outbox cimport Outbox, is_ready
 from crest.io.syscalls cimport crest_piece, crest_send
@@ -17,7 +17,7 @@ cdef inline ptrdiff_t offer(
     cdef ptrdiff_t sent
     if outbox.seen > start or not is_ready(outbox):
         return NOT_READY
-    sent = crest_send(outbox.fd, pieces, count)
+    sent = crest_send(outbox.fd, pieces, count, outbox.feed.ahead != UINT32_MAX)
     if sent == <ptrdiff_t>(goal - start):
         outbox.seen = goal
     return sent

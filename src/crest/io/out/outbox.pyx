@@ -363,6 +363,7 @@ cdef class Outbox(Sender):
         self.transport = transport
         begin_section(turn)
         try:
+            self.limit_ahead()
             if transport.get_write_buffer_size():
                 self.pause()  # the transport may have called pause_writing while the opening was there
                 self.limit_transport()

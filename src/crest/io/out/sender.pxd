@@ -12,6 +12,9 @@ cdef class Sender(Backlog):
     cdef size_t refill(self) except? 0
     cdef int flush_pieces(self, ptrdiff_t sent) except -1
     cdef int hand_over(self) except -1
+    cdef ptrdiff_t send_some(self) noexcept
+    cdef size_t slice_size(self) noexcept
+    cdef int limit_ahead(self) except -1
     cdef int put_off(self) except -1
     cdef int pause(self) except -1
     cdef int resume(self) except -1
