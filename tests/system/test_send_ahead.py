@@ -35,7 +35,7 @@ SEGMENT = 64 * KIB
 BENEATH = 64 * KIB
 """Bytes that the event loop's TLS keeps below the transport that crest knows."""
 
-FEW, MANY = 600, 12_000
+FEW, MANY = 600, 6_000
 """Messages that a client misses. Without a bound Linux takes all of the many."""
 
 END = "the end"
@@ -80,7 +80,7 @@ class Client:
 
 
 def update(number: int) -> str:
-    return f"{number} ".ljust(300, ".")
+    return f"{number} ".ljust(1000, ".")
 
 
 async def stale(
@@ -94,7 +94,7 @@ async def stale(
 ) -> int:
     """Bytes that a client gets before the newest of so many messages that it has missed, or, if that was dropped,
     before the first that was not; without those that its own kernel had by then."""
-    ws = WebSocketServer(on_backlog=policy, send_ahead=send_ahead, max_backlog=4096, ping_interval=None)
+    ws = WebSocketServer(on_backlog=policy, send_ahead=send_ahead, max_backlog=4 * KIB, ping_interval=None)
     missed = False
 
     @ws.on_drain
@@ -144,3 +144,18 @@ async def test_nor_with_the_window_that_clients_have(direct: bool, tls: bool, pa
     """A segment that waits grows with each send as far as half of the client's window, unless each send ends one."""
     bound = BOUND if direct else BOUND + SEGMENT + (BENEATH if tls else 0)
     assert await stale("latest", MANY, direct, pair if tls else None, receive_buffer=None) <= bound
+
+
+@on_each_loop
+async def test_the_option_is_for_any_policy(direct: bool) -> None:
+    assert await stale("latest", MANY, direct, None, send_ahead=1 << 30) > 1000 * KIB
+    for send_ahead in (None, 4 * KIB):
+        ws = WebSocketServer(send_ahead=send_ahead)
+        async with App().listening(direct=direct) as server:
+            client = await asyncio.to_thread(Client, server, SMALL, None)
+            with client.sock:
+                for number in range(100):
+                    ws.broadcast(update(number))
+                    await turns()
+                (conn,) = ws.get_connections()
+                assert (conn.buffered == 0) == (send_ahead is None)
