@@ -22,6 +22,11 @@ def state_instead_of_history(stage: Stage) -> None:
     stage.answers(stage.execute()["app"], "AAPL 101", "AAPL 101")
 
 
+@check("slow-consumers#what-the-system-takes-ahead")
+def what_the_system_takes_ahead(stage: Stage) -> None:
+    assert stage.execute()["ws"]._hub.send_ahead == 16_384
+
+
 @check("slow-consumers#going-on-when-there-is-room")
 def going_on(stage: Stage) -> None:
     async def scenario(server: Server) -> None:

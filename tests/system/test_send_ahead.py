@@ -141,7 +141,7 @@ async def test_nor_over_tls(policy: Policy, direct: bool, pair: Pair) -> None:
 @pytest.mark.parametrize("tls", [False, True])
 @on_each_loop
 async def test_nor_with_the_window_that_clients_have(direct: bool, tls: bool, pair: Pair) -> None:
-    """A segment that waits grows with each send as far as half of the client's window, unless each send ends one."""
+    """A segment that waits grows with each send as far as half of the client's window, unless it is ended."""
     bound = BOUND if direct else BOUND + SEGMENT + (BENEATH if tls else 0)
     assert await stale("latest", MANY, direct, pair if tls else None, receive_buffer=None) <= bound
 

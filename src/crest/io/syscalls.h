@@ -28,6 +28,25 @@ typedef struct crest_address {
 
 enum { CREST_ADDRESS_TEXT = 48 };
 
+enum { CREST_UNIT = 64, CREST_MOST_UNITS = 255 };
+
+/* The units of so many bytes, 1 to CREST_MOST_UNITS; 0 for UINT32_MAX, which is any number. */
+static inline uint8_t crest_units(uint32_t bytes) {
+    uint32_t units = bytes / CREST_UNIT;
+    if (bytes == UINT32_MAX) return 0;
+    return (uint8_t)(units > CREST_MOST_UNITS ? CREST_MOST_UNITS : units ? units : 1);
+}
+
+/* True if a send of `size` bytes is to end a segment of TCP. `sent` counts the units since one ended, and `most` is how
+ * many there may be; 0: any number. To end one with each send would be worse than never: small segments go on filling
+ * a window that is almost closed, and make the peer's kernel add to its buffer. */
+static inline int crest_ends_segment(uint8_t *sent, uint8_t most, size_t size) {
+    size_t units = *sent + size / CREST_UNIT + 1;
+    if (most == 0) return 0;
+    *sent = (uint8_t)(units < most ? units : 0);
+    return units >= most;
+}
+
 #ifdef _WIN32
 
 #include <time.h>
@@ -60,13 +79,13 @@ static inline int crest_is_silent(int fd, uint32_t *exchanged) {
     return 0;
 }
 
-static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t count, int apart) {
-    (void)fd, (void)pieces, (void)count, (void)apart;
+static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t count, int ends) {
+    (void)fd, (void)pieces, (void)count, (void)ends;
     return CREST_BROKEN;
 }
 
-static inline ptrdiff_t crest_send_some(int fd, const crest_piece *pieces, size_t count, size_t most) {
-    (void)fd, (void)pieces, (void)count, (void)most;
+static inline ptrdiff_t crest_send_some(int fd, const crest_piece *pieces, size_t count, size_t most, int ends) {
+    (void)fd, (void)pieces, (void)count, (void)most, (void)ends;
     return CREST_BROKEN;
 }
 
@@ -137,9 +156,9 @@ static inline void crest_close(int fd) {
 #endif
 
 #ifdef __linux__
-enum { CREST_APART = MSG_EOR };
+enum { CREST_ENDS = MSG_EOR };
 #else
-enum { CREST_APART = 0 }; /* BSD refuses MSG_EOR on a stream */
+enum { CREST_ENDS = 0 }; /* BSD refuses MSG_EOR on a stream */
 #endif
 
 enum { CREST_PIECES_A_CALL = 64 };
@@ -215,9 +234,9 @@ static inline void crest_prefetch(const void *address) {
     __builtin_prefetch(address);
 }
 
-/* Have a socket of TCP take bytes only while fewer than `most` of those that it has taken wait to be sent. It counts
- * when a segment begins, and goes on with one as long as it can: see `apart` below. Where there is no such option, and
- * for other sockets, nothing changes. */
+/* Have a socket of TCP take bytes only while fewer than `most` of those that it has taken wait to be sent. Linux counts
+ * when a segment begins, and a segment that waits grows with each send, to 64 KiB: see crest_ends_segment. Where there
+ * is no such option, and for other sockets, nothing changes. */
 static inline void crest_limit_ahead(int fd, uint32_t most) {
 #ifdef TCP_NOTSENT_LOWAT
     int bytes = most < INT32_MAX ? (int)most : INT32_MAX;
@@ -229,10 +248,9 @@ static inline void crest_limit_ahead(int fd, uint32_t most) {
 
 /* Send pieces, in order. Returns the bytes that the kernel took (possibly 0), CREST_WOULD_BLOCK or CREST_BROKEN.
  *
- * If `apart`, Linux puts nothing that is sent later into the same segment of TCP. Else a segment that waits for the
- * peer grows with each send, to 64 KiB, whatever the limit of crest_limit_ahead. */
-static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t count, int apart) {
-    int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (apart ? CREST_APART : 0);
+ * If `ends`, Linux puts nothing that is sent later into the same segment of TCP. */
+static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t count, int ends) {
+    int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (ends ? CREST_ENDS : 0);
     ssize_t sent;
     if (count == 1) {
         do
@@ -257,8 +275,8 @@ static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t cou
     return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ENOMEM ? CREST_WOULD_BLOCK : CREST_BROKEN;
 }
 
-/* The same, apart, with no more than the first `most` bytes; at least 1. */
-static inline ptrdiff_t crest_send_some(int fd, const crest_piece *pieces, size_t count, size_t most) {
+/* The same, with no more than the first `most` bytes; at least 1. */
+static inline ptrdiff_t crest_send_some(int fd, const crest_piece *pieces, size_t count, size_t most, int ends) {
     crest_piece some[CREST_PIECES_A_CALL];
     size_t n = 0;
     while (n < count && n < CREST_PIECES_A_CALL && most > 0) {
@@ -266,7 +284,7 @@ static inline ptrdiff_t crest_send_some(int fd, const crest_piece *pieces, size_
         if (some[n].size > most) some[n].size = most;
         most -= some[n++].size;
     }
-    return crest_send(fd, some, n, 1);
+    return crest_send(fd, some, n, ends);
 }
 
 /* Receive. Returns the bytes that came, 0 at the end of the stream, CREST_WOULD_BLOCK or CREST_BROKEN. */

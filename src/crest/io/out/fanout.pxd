@@ -39,6 +39,8 @@ cdef class Fanout(Feed):
     cdef size_t unsent(self, crest_piece* pieces) except 0
     cdef size_t send_ready(
         self, const crest_piece* pieces, size_t count, uint64_t deadline, ptrdiff_t* sent) noexcept nogil
+    cdef size_t offer_all(self, const crest_piece* pieces, size_t count, uint64_t deadline, ptrdiff_t* sent,
+                          uint8_t segment) noexcept nogil
     cdef int skip_keyed(self, Backlog outbox) except -1
     cdef int push_newest(self, Backlog outbox) except -1
     cdef int push_range(self, Backlog outbox, uint64_t position, uint64_t stop) except -1

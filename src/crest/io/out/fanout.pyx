@@ -28,7 +28,7 @@ from crest.io.out.latest cimport Latest, Value
 from crest.io.out.offer cimport offer
 from crest.io.out.outbox cimport Outbox
 from crest.io.out.tally cimport Tally
-from crest.io.syscalls cimport CREST_WOULD_BLOCK, crest_now, crest_piece, crest_prefetch
+from crest.io.syscalls cimport CREST_WOULD_BLOCK, crest_now, crest_piece, crest_prefetch, crest_units
 from crest.wire.frames cimport MAX_SERVER_HEADER, frame_size, write_header
 
 cdef size_t BLOCK = 1 << 16             # bytes of log that are allocated at a time; a larger frame has its own block
@@ -63,6 +63,7 @@ cdef class Fanout(Feed):
         self.max_backlog = max_backlog
         self.policy = policy
         self.ahead = ahead
+        self.segment = crest_units(ahead)
         self.latest = Latest(turn.budget, max_backlog) if policy == LATEST else None
         self.crew = crew
         self.members = []
@@ -261,6 +262,12 @@ cdef class Fanout(Feed):
 
         Returns the index of the member at which it stopped. `sent` gets the reason: the bytes that the member took, a
         negative code if none could be offered to it, or TIME_OVER."""
+        if self.segment == 0:
+            return self.offer_all(pieces, count, deadline, sent, 0)
+        return self.offer_all(pieces, count, deadline, sent, self.segment)
+
+    cdef inline size_t offer_all(self, const crest_piece* pieces, size_t count, uint64_t deadline, ptrdiff_t* sent,
+                                 uint8_t segment) noexcept nogil:
         cdef PyObject** members = (<PyListObject*>self.members).ob_item
         cdef size_t at = self.at, n = PyList_GET_SIZE(self.members), look = at + SENDS_A_LOOK
         cdef uint64_t start = self.start, goal = self.goal
@@ -276,7 +283,7 @@ cdef class Fanout(Feed):
                         sent[0] = TIME_OVER
                         return at
                     look = at + SENDS_A_LOOK
-                taken = offer(<Outbox>members[at], pieces, count, start, goal)
+                taken = offer(<Outbox>members[at], pieces, count, start, goal, segment)
                 if taken != <ptrdiff_t>(goal - start):
                     sent[0] = 0 if taken == CREST_WOULD_BLOCK else taken
                     return at

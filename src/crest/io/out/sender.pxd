@@ -13,6 +13,7 @@ cdef class Sender(Backlog):
     cdef int flush_pieces(self, ptrdiff_t sent) except -1
     cdef int hand_over(self) except -1
     cdef ptrdiff_t send_some(self) noexcept
+    cdef bint ends_segment(self, size_t size) noexcept
     cdef size_t slice_size(self) noexcept
     cdef int limit_ahead(self) except -1
     cdef int put_off(self) except -1
