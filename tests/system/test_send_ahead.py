@@ -1,8 +1,8 @@
 """`send_ahead`: how much of what is stale a client gets first that has not read for a while, over real sockets.
 
-A stall is driven by counts: so many messages are broadcast, a turn of the loop for each, to a client that reads nothing.
-The client then reads up to a message that is sent when all before it is gone. It is a plain blocking socket, as
-asyncio's own transports with TLS go on receiving for a while when they are told to pause.
+A stall is driven by counts: so many messages are broadcast, a turn of the loop for each, and the client reads nothing.
+Then it reads up to a message that is sent when all before it is gone. It is a plain blocking socket, as asyncio's own
+transports with TLS go on receiving for a while when they are told to pause.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ import socket
 from typing import Any
 
 import pytest
-from support.link import SMALL_KERNEL, Link, scene, stalled
+from support.link import Link, scene, stalled
 
 AHEAD = 1000
 SMALL = [f"{number} ".ljust(98, ".") for number in range(40)]
@@ -34,7 +34,7 @@ def test_a_transport_gets_slices() -> None:
 
 
 def test_a_frame_that_has_begun_is_handed_over_whole() -> None:
-    """Whoever has a part of it must get the rest: nothing is won by less."""
+    """A peer that has a part of it must get the rest: nothing is won by less."""
     with limited() as stage:
         link = stalled(stage, "x" * 80_000)
         assert sizes(link)[-1] == 1 << 16

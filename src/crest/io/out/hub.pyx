@@ -50,8 +50,9 @@ cdef class Hub:
     """
 
     def __cinit__(self, *, max_message_size, max_fragments, max_backlog, str on_backlog, max_queue,
-                  double close_timeout, double fanout_slice, uint32_t fanout_threads=1, send_ahead=None, ping_interval=None,
-                  ping_timeout=None, idle_timeout=None, slow_handler=None, Rates rates=None, deflate=None):
+                  double close_timeout, double fanout_slice, uint32_t fanout_threads=1, send_ahead=None,
+                  ping_interval=None, ping_timeout=None, idle_timeout=None, slow_handler=None, Rates rates=None,
+                  deflate=None):
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
         self.max_backlog = max_backlog

@@ -99,7 +99,7 @@ cdef class Sender(Backlog):
 
     cdef size_t slice_size(self) noexcept:
         """Return how many bytes to hand over at a time: what the system may take ahead of the peer. All of the first
-        frame may be in it: whoever has a part of it must get the rest."""
+        frame may be in it: a peer that has a part of it must get the rest."""
         if self.feed.ahead >= MOST_HANDED:
             return MOST_HANDED
         return min(MOST_HANDED, max(<size_t>self.feed.ahead, self.first_frame()))
