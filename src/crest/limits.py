@@ -28,6 +28,7 @@ from crest.wire.handshake import is_token
 from crest.wire.meter import EXCESSES
 
 MOST_THREADS = 16
+MOST_AHEAD = (1 << 31) - 1
 
 
 def check_subprotocols(name: str, value: Sequence[str]) -> tuple[str, ...]:
@@ -94,6 +95,7 @@ class Limits:
     on_rate: Literal["close", "drop", "wait"] = option("close", check_choice, EXCESSES)
     max_backlog: int = option(1 << 20, check_count, MOST_BYTES)
     on_backlog: Literal["close", "drop", "drop-newest", "drop-oldest", "latest"] = option("close", check_policy)
+    send_ahead: int | None = option(None, optional(check_count), MOST_AHEAD)
     max_queue: int = option(16, check_count, MOST_COUNT)
     close_timeout: float = option(10.0, check_seconds)
     ping_interval: float | None = option(20.0, check_span)

@@ -77,6 +77,8 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
             "drop-newest" (or "drop") drops the newest message instead, and `send` returns False; "drop-oldest" drops
             the messages that have waited longest; "latest" keeps, of the broadcasts with a `key`, only the newest
             of each key, and is as "close" for everything else.
+        send_ahead: Bytes that the system may take ahead of a client that does not read: those can neither be dropped
+            nor superseded. None: 4096, but as many as the system likes with "close". Linux and macOS, and TCP only.
         max_queue: Messages of one connection that may wait for its async handler; past that its socket is not read.
         close_timeout: Seconds for a client to answer a close frame, and for a connection's async handlers to end
             after it.
@@ -131,6 +133,7 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
             max_fragments=self.max_fragments,
             max_backlog=self.max_backlog,
             on_backlog=self.on_backlog,
+            send_ahead=self.send_ahead,
             max_queue=self.max_queue,
             close_timeout=self.close_timeout,
             ping_interval=self.ping_interval,

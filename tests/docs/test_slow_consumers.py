@@ -33,6 +33,11 @@ def state_in_rooms(stage: Stage) -> None:
     stage.serve(stage.execute()["app"], scenario)
 
 
+@check("slow-consumers#what-the-system-takes-ahead")
+def what_the_system_takes_ahead(stage: Stage) -> None:
+    assert stage.execute()["ws"]._hub.send_ahead == 16_384
+
+
 @check("slow-consumers#going-on-when-there-is-room")
 def going_on(stage: Stage) -> None:
     async def scenario(server: Server) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from crest import Deflate, WebSocketServer
 
-OPTIONAL_LIMITS = ["max_connections", "max_connections_per_ip"]
+OPTIONAL_LIMITS = ["max_connections", "max_connections_per_ip", "send_ahead"]
 LIMITS = ["max_message_size", "max_fragments", "max_backlog", "max_queue", "fanout_threads", *OPTIONAL_LIMITS]
 
 

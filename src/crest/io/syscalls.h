@@ -28,6 +28,25 @@ typedef struct crest_address {
 
 enum { CREST_ADDRESS_TEXT = 48 };
 
+enum { CREST_UNIT = 64, CREST_MOST_UNITS = 255 };
+
+/* The units of so many bytes, 1 to CREST_MOST_UNITS; 0 for UINT32_MAX, which is any number. */
+static inline uint8_t crest_units(uint32_t bytes) {
+    uint32_t units = bytes / CREST_UNIT;
+    if (bytes == UINT32_MAX) return 0;
+    return (uint8_t)(units > CREST_MOST_UNITS ? CREST_MOST_UNITS : units ? units : 1);
+}
+
+/* True if a send of `size` bytes is to end a segment of TCP. `sent` counts the units since one ended, and `most` is how
+ * many there may be; 0: any number. To end one with each send would be worse than never: small segments go on filling
+ * a window that is almost closed, and make the peer's kernel add to its buffer. */
+static inline int crest_ends_segment(uint8_t *sent, uint8_t most, size_t size) {
+    size_t units = *sent + size / CREST_UNIT + 1;
+    if (most == 0) return 0;
+    *sent = (uint8_t)(units < most ? units : 0);
+    return units >= most;
+}
+
 #ifdef _WIN32
 
 #include <time.h>
@@ -60,9 +79,18 @@ static inline int crest_is_silent(int fd, uint32_t *exchanged) {
     return 0;
 }
 
-static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t count) {
-    (void)fd, (void)pieces, (void)count;
+static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t count, int ends) {
+    (void)fd, (void)pieces, (void)count, (void)ends;
     return CREST_BROKEN;
+}
+
+static inline ptrdiff_t crest_send_some(int fd, const crest_piece *pieces, size_t count, size_t most, int ends) {
+    (void)fd, (void)pieces, (void)count, (void)most, (void)ends;
+    return CREST_BROKEN;
+}
+
+static inline void crest_limit_ahead(int fd, uint32_t most) {
+    (void)fd, (void)most;
 }
 
 static inline void crest_prefetch(const void *address) {
@@ -119,10 +147,18 @@ static inline void crest_close(int fd) {
 #include <unistd.h>
 #ifdef __linux__
 #include <linux/tcp.h> /* the tcp_info of glibc lacks the newer half of the fields */
+#else
+#include <netinet/tcp.h>
 #endif
 
 #ifndef MSG_NOSIGNAL /* macOS: CPython ignores SIGPIPE at start-up */
 #define MSG_NOSIGNAL 0
+#endif
+
+#ifdef __linux__
+enum { CREST_ENDS = MSG_EOR };
+#else
+enum { CREST_ENDS = 0 }; /* BSD refuses MSG_EOR on a stream */
 #endif
 
 enum { CREST_PIECES_A_CALL = 64 };
@@ -198,12 +234,27 @@ static inline void crest_prefetch(const void *address) {
     __builtin_prefetch(address);
 }
 
-/* Send pieces, in order. Returns the bytes that the kernel took (possibly 0), CREST_WOULD_BLOCK or CREST_BROKEN. */
-static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t count) {
+/* Have a socket of TCP take bytes only while fewer than `most` of those that it has taken wait to be sent. Linux counts
+ * when a segment begins, and a segment that waits grows with each send, to 64 KiB: see crest_ends_segment. Where there
+ * is no such option, and for other sockets, nothing changes. */
+static inline void crest_limit_ahead(int fd, uint32_t most) {
+#ifdef TCP_NOTSENT_LOWAT
+    int bytes = most < INT32_MAX ? (int)most : INT32_MAX;
+    (void)!setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
+#else
+    (void)fd, (void)most;
+#endif
+}
+
+/* Send pieces, in order. Returns the bytes that the kernel took (possibly 0), CREST_WOULD_BLOCK or CREST_BROKEN.
+ *
+ * If `ends`, Linux puts nothing that is sent later into the same segment of TCP. */
+static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t count, int ends) {
+    int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (ends ? CREST_ENDS : 0);
     ssize_t sent;
     if (count == 1) {
         do
-            sent = send(fd, pieces->data, pieces->size, MSG_NOSIGNAL | MSG_DONTWAIT);
+            sent = send(fd, pieces->data, pieces->size, flags);
         while (sent < 0 && errno == EINTR);
     } else {
         struct iovec vector[CREST_PIECES_A_CALL];
@@ -217,11 +268,23 @@ static inline ptrdiff_t crest_send(int fd, const crest_piece *pieces, size_t cou
         message.msg_iov = vector;
         message.msg_iovlen = n;
         do
-            sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+            sent = sendmsg(fd, &message, flags);
         while (sent < 0 && errno == EINTR);
     }
     if (sent >= 0) return sent;
     return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ENOMEM ? CREST_WOULD_BLOCK : CREST_BROKEN;
+}
+
+/* The same, with no more than the first `most` bytes; at least 1. */
+static inline ptrdiff_t crest_send_some(int fd, const crest_piece *pieces, size_t count, size_t most, int ends) {
+    crest_piece some[CREST_PIECES_A_CALL];
+    size_t n = 0;
+    while (n < count && n < CREST_PIECES_A_CALL && most > 0) {
+        some[n] = pieces[n];
+        if (some[n].size > most) some[n].size = most;
+        most -= some[n++].size;
+    }
+    return crest_send(fd, some, n, ends);
 }
 
 /* Receive. Returns the bytes that came, 0 at the end of the stream, CREST_WOULD_BLOCK or CREST_BROKEN. */

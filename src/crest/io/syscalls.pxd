@@ -24,7 +24,11 @@ cdef extern from "syscalls.h" nogil:
     uint32_t crest_milliseconds()
     int crest_process()
 
-    ptrdiff_t crest_send(int fd, const crest_piece* pieces, size_t count)
+    ptrdiff_t crest_send(int fd, const crest_piece* pieces, size_t count, bint ends)
+    ptrdiff_t crest_send_some(int fd, const crest_piece* pieces, size_t count, size_t most, bint ends)
+    uint8_t crest_units(uint32_t bytes)
+    bint crest_ends_segment(uint8_t* sent, uint8_t most, size_t size)
+    void crest_limit_ahead(int fd, uint32_t most)
     ptrdiff_t crest_recv(int fd, char* data, size_t room)
     ptrdiff_t crest_peek(int fd, char* data, size_t room)
     void crest_shut_down(int fd)

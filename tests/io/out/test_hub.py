@@ -8,7 +8,7 @@ from support.link import Scene, scene
 from support.loop import Loop
 
 from crest.io.loop.turn import Turn
-from crest.io.out.hub import Hub
+from crest.io.out.hub import POLICIES, Hub
 
 
 def hub(**changed: object) -> Hub:
@@ -28,6 +28,13 @@ def test_limits_that_are_none(name: str) -> None:
         hub(**{name: None})
     with pytest.raises((TypeError, OverflowError)):
         hub(**{name: -1})
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_what_the_system_may_take_ahead_is_by_the_policy(policy: str) -> None:
+    anything = (1 << 32) - 1
+    assert hub(on_backlog=policy).send_ahead == (anything if policy == "close" else 4096)
+    assert hub(on_backlog=policy, send_ahead=5).send_ahead == 5
 
 
 def test_no_handler_is_registered_at_first() -> None:

@@ -22,6 +22,7 @@ cdef class Pollable:
     cdef public int fd              # -1: closed
     cdef uint8_t watched            # the events of poll.h that it is watched for; the poller changes this
     cdef uint8_t encrypts           # only its own code may send to the descriptor
+    cdef uint8_t segment            # units that a segment may have that waits; 0: any number. See syscalls.h
     cdef uint8_t stalled            # nothing is read until the peer has taken TLS's answers; see secure.pyx
     cdef int ready(self, int events) except -1
     cdef int abandoned(self) except -1

@@ -19,6 +19,7 @@ cdef class StreamTransport(Pollable):
     cdef uint8_t writing_paused
     cdef uint8_t eof_due            # the writing half is to be shut down, behind what is pending
     cdef uint8_t closing            # nothing is read any more; what is pending still goes out
+    cdef uint8_t units              # sent since a segment ended; see syscalls.h
     cdef uint8_t ended              # nothing is read or written any more; connection_lost is on its way
 
     cdef int call(self, int events) except -1
@@ -28,6 +29,7 @@ cdef class StreamTransport(Pollable):
     cdef int left_by_peer(self, bint gone) except -1
     cdef int push(self, const char* data, size_t size) except -1
     cdef int push_pieces(self, const crest_piece* pieces, size_t count) except -1
+    cdef bint ends_segment(self, size_t size) noexcept
     cdef int queue(self, const char* data, size_t size) except -1
     cdef int write_pending(self) except -1
     cdef int pace(self) except -1

@@ -35,6 +35,7 @@ from crest.io.syscalls cimport (
     CREST_BROKEN,
     crest_address_text,
     crest_close,
+    crest_ends_segment,
     crest_recv,
     crest_send,
     crest_shut_down,
@@ -207,9 +208,11 @@ cdef class StreamTransport(Pollable):
 
     cdef int push_pieces(self, const crest_piece* pieces, size_t count) except -1:
         cdef ptrdiff_t sent = 0
-        cdef size_t i
+        cdef size_t i, size = 0
         if self.pending is None:
-            sent = crest_send(self.fd, pieces, count)
+            for i in range(count):
+                size += pieces[i].size
+            sent = crest_send(self.fd, pieces, count, self.ends_segment(size))
             if sent == CREST_BROKEN:
                 return self.end()
             sent = max(sent, 0)
@@ -218,6 +221,9 @@ cdef class StreamTransport(Pollable):
                 self.queue(pieces[i].data + sent, pieces[i].size - sent)
             sent = max(sent - <ptrdiff_t>pieces[i].size, 0)
         return self.pace() if self.pending is not None else 0
+
+    cdef inline bint ends_segment(self, size_t size) noexcept:
+        return crest_ends_segment(&self.units, self.segment, size)
 
     cdef int queue(self, const char* data, size_t size) except -1:
         cdef size_t before
@@ -234,7 +240,7 @@ cdef class StreamTransport(Pollable):
         cdef ptrdiff_t sent
         piece.data = PyByteArray_AS_STRING(self.pending)
         piece.size = len(self.pending)
-        sent = crest_send(self.fd, &piece, 1)
+        sent = crest_send(self.fd, &piece, 1, self.ends_segment(piece.size))
         if sent == CREST_BROKEN:
             return self.end()
         if sent > 0:

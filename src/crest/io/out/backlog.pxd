@@ -59,6 +59,8 @@ cdef class Feed(Pending):
     cdef Tally tally
     cdef readonly uint64_t max_backlog
     cdef readonly uint8_t policy            # a Policy
+    cdef readonly uint32_t ahead            # bytes that the system may take ahead of a peer; UINT32_MAX: as it likes
+    cdef uint8_t segment                    # units that a segment of TCP may have that waits; 0: any number
     cdef uint64_t start                     # up to here each outbox has everything, or has it among its pieces
     cdef uint64_t end
     cdef uint64_t posted                    # bytes of calls that wait: from other threads, or from within sections
@@ -106,6 +108,7 @@ cdef class Backlog(Pieces):
     cdef bint leaves(self, size_t unsent) except -1
     cdef int forget_handed(self) except -1
 
+    cdef size_t first_frame(self) noexcept
     cdef int sent(self, size_t size) except -1
     cdef bint make_way(self, size_t needed, uint64_t limit) except -1
 

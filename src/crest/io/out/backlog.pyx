@@ -257,6 +257,14 @@ cdef class Backlog(Pieces):
 
     # ---- Frames -----------------------------------------------------------------------------------------------------
 
+    cdef size_t first_frame(self) noexcept:
+        """Count the bytes of the first frame, or of the rest of it, in a queue that is not empty."""
+        cdef Walk walk
+        if self.begun:
+            return self.begun
+        self.start_walk(&walk)
+        return frame_size(head_at(&walk))
+
     cdef int sent(self, size_t size) except -1:
         """Take the first `size` bytes, which are sent, from the queue."""
         cdef Walk walk

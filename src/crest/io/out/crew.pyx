@@ -100,7 +100,8 @@ cdef void run(void* argument) noexcept nogil:
             if slot + 2 < stop:
                 crest_prefetch(job.members[slot + 2])
             if (<Outbox>job.members[slot]).seen < job.goal:
-                sent = offer(<Outbox>job.members[slot], job.pieces, job.count, job.start, job.goal)
+                sent = offer(<Outbox>job.members[slot], job.pieces, job.count, job.start, job.goal,
+                             (<Outbox>job.members[slot]).feed.segment)
                 if 0 < sent < <ptrdiff_t>size:
                     # The rest of this claim is left to the loop.
                     part = job.parts + crest_claim(&job.part_count, 1)

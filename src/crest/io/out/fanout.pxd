@@ -52,3 +52,5 @@ cdef class Fanout(Supply):
     cdef int call_crew(self, const crest_piece* pieces, size_t count, uint64_t deadline) except -1
     cdef size_t send_ready(
         self, const crest_piece* pieces, size_t count, uint64_t deadline, ptrdiff_t* sent) noexcept nogil
+    cdef size_t offer_all(self, const crest_piece* pieces, size_t count, uint64_t deadline, ptrdiff_t* sent,
+                          uint8_t segment) noexcept nogil

@@ -17,6 +17,7 @@ class Fanout(Supply):
         max_backlog: int,
         policy: int,
         slice: float,
+        ahead: int = ...,
         crew: Crew | None = None,
         user_key: str | None = None,
     ) -> Fanout: ...

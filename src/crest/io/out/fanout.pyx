@@ -15,7 +15,7 @@ The fan-out owns the log and the list of members. What a member does with its pi
 cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT32_MAX, UINT64_MAX, uint8_t, uint32_t, uint64_t
 
 from crest.cpython cimport PyListObject, PyList_GET_SIZE
 from crest.io.loop.lists cimport drop_last
@@ -30,7 +30,7 @@ from crest.io.out.offer cimport offer
 from crest.io.out.outbox cimport Outbox
 from crest.io.out.supply cimport Supply
 from crest.io.out.tally cimport Tally
-from crest.io.syscalls cimport CREST_WOULD_BLOCK, crest_now, crest_piece, crest_prefetch
+from crest.io.syscalls cimport CREST_WOULD_BLOCK, crest_now, crest_piece, crest_prefetch, crest_units
 from crest.wire.frames cimport MAX_SERVER_HEADER
 
 cdef uint64_t FLUSHED_AT = 1 << 18      # bytes: with so many unsent, a broadcast sends all before it returns
@@ -51,17 +51,20 @@ cdef class Fanout(Supply):
         max_backlog: bytes that may wait for a connection that does not read fast enough.
         policy: what happens past that, a `Policy`.
         slice: seconds after which a round is interrupted.
+        ahead: bytes that the system may take ahead of a peer; UINT32_MAX: as many as it likes.
         crew: threads that help when there are very many connections; None: none do.
         user_key: by which a connection's user names its room, see `WebSocketServer`.
     """
 
     def __cinit__(self, Turn turn not None, Tally tally not None, *, max_backlog, uint8_t policy, double slice,
-                  Crew crew=None, str user_key=None):
+                  uint32_t ahead=UINT32_MAX, Crew crew=None, str user_key=None):
         self.turn = turn
         self.tally = tally
         self.slice = <uint64_t>(slice * 1e9)
         self.max_backlog = max_backlog
         self.policy = policy
+        self.ahead = ahead
+        self.segment = crest_units(ahead)
         self.latest = Latest(turn.budget, max_backlog) if policy == LATEST else None
         self.crew = crew
         self.user_key = user_key
@@ -410,6 +413,12 @@ cdef class Fanout(Supply):
 
         Returns the index of the member at which it stopped. `sent` gets the reason: the bytes that the member took, a
         negative code if none could be offered to it, or TIME_OVER."""
+        if self.segment == 0:
+            return self.offer_all(pieces, count, deadline, sent, 0)
+        return self.offer_all(pieces, count, deadline, sent, self.segment)
+
+    cdef inline size_t offer_all(self, const crest_piece* pieces, size_t count, uint64_t deadline, ptrdiff_t* sent,
+                                 uint8_t segment) noexcept nogil:
         cdef PyObject** members = self.outboxes()
         cdef size_t at = self.at, n = self.audience(), look = at + SENDS_A_LOOK
         cdef uint64_t start = self.start, goal = self.goal
@@ -425,7 +434,7 @@ cdef class Fanout(Supply):
                         sent[0] = TIME_OVER
                         return at
                     look = at + SENDS_A_LOOK
-                taken = offer(<Outbox>members[at], pieces, count, start, goal)
+                taken = offer(<Outbox>members[at], pieces, count, start, goal, segment)
                 if taken != <ptrdiff_t>(goal - start):
                     sent[0] = 0 if taken == CREST_WOULD_BLOCK else taken
                     return at

@@ -28,6 +28,7 @@ cdef class Hub:
     cdef public object on_connect, on_message, on_binary, on_close, on_error, on_drain
     cdef readonly uint64_t max_message_size, max_backlog
     cdef readonly uint32_t max_fragments, max_queue, fanout_threads
+    cdef readonly uint32_t send_ahead   # bytes; UINT32_MAX: as many as the system likes
     cdef readonly double close_timeout, fanout_slice
     cdef readonly str on_backlog
     cdef readonly Rates rates   # None: clients may send as fast as they can

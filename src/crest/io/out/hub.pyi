@@ -36,6 +36,7 @@ class Hub:
         close_timeout: float,
         fanout_slice: float,
         fanout_threads: int = 1,
+        send_ahead: int | None = None,
         ping_interval: float | None = None,
         ping_timeout: float | None = None,
         idle_timeout: float | None = None,
@@ -52,6 +53,8 @@ class Hub:
     def max_backlog(self) -> int: ...
     @property
     def on_backlog(self) -> str: ...
+    @property
+    def send_ahead(self) -> int: ...
     @property
     def max_queue(self) -> int: ...
     @property

@@ -24,6 +24,8 @@ from weakref import WeakValueDictionary
 
 POLICIES = "close", "drop-newest", "drop-oldest", "latest"  # in the order of backlog.pxd's Policy
 
+cdef uint32_t AHEAD = 4096      # bytes: `send_ahead` where messages may be dropped or superseded
+
 
 @cython.final
 cdef class Hub:
@@ -39,6 +41,8 @@ cdef class Hub:
         max_fragments: frames, see `FrameReader`.
         max_backlog: bytes, see `Fanout`.
         on_backlog: one of POLICIES, see `Fanout`.
+        send_ahead: bytes that the system may take ahead of a peer. None: few where the policy may drop or supersede
+            messages, and as many as it likes with "close".
         max_queue: messages that may wait for an async handler before the socket is no longer read.
         close_timeout: seconds for the peer to answer a close frame, and for handlers to end after the connection.
         fanout_slice: seconds, see `Fanout`.
@@ -51,13 +55,16 @@ cdef class Hub:
     """
 
     def __cinit__(self, *, max_message_size, max_fragments, max_backlog, str on_backlog, max_queue,
-                  double close_timeout, double fanout_slice, uint32_t fanout_threads=1, ping_interval=None,
-                  ping_timeout=None, idle_timeout=None, slow_handler=None, Rates rates=None, deflate=None,
-                  str user_key=None):
+                  double close_timeout, double fanout_slice, uint32_t fanout_threads=1, send_ahead=None,
+                  ping_interval=None, ping_timeout=None, idle_timeout=None, slow_handler=None, Rates rates=None,
+                  deflate=None, str user_key=None):
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
         self.max_backlog = max_backlog
         self.on_backlog = on_backlog
+        if send_ahead is None:
+            send_ahead = UINT32_MAX if on_backlog == "close" else AHEAD
+        self.send_ahead = send_ahead
         self.max_queue = max_queue
         self.close_timeout = close_timeout
         self.fanout_slice = fanout_slice
@@ -122,7 +129,7 @@ cdef class Hub:
 
     cdef Fanout new_fanout(self, Turn turn):
         return Fanout(turn, self.tally, max_backlog=self.max_backlog, policy=POLICIES.index(self.on_backlog),
-                      slice=self.fanout_slice, crew=self.crew, user_key=self.user_key)
+                      slice=self.fanout_slice, ahead=self.send_ahead, crew=self.crew, user_key=self.user_key)
 
     def close(self):
         """Let go of the fan-outs, and stop the crew: no loop serves this server any more."""

@@ -414,12 +414,9 @@ cdef class Outbox(Sender):
         cdef Turn turn = feed.turn
         self.owner = owner
         self.feed = feed
-        self.transport = transport
         begin_section(turn)
         try:
-            if transport.get_write_buffer_size():
-                self.pause()  # the transport may have called pause_writing while the opening was there
-                self.limit_transport()
+            self.leave_by(transport)
             self.append(PyBytes_AS_STRING(response), len(response), NULL, 0)
             self.begun = self.queued
             feed.join(self)

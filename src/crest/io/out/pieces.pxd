@@ -10,8 +10,8 @@ cdef class Pieces(Pending):
     cdef crest_piece* pieces
     cdef uint32_t first, count, room    # pieces[first:first + count] wait
     # Flags of `Sender`. They fill a hole between fields: this is part of the size of an idle connection.
-    cdef uint8_t limited                # the transport's buffer limits are set
-    cdef uint8_t layered                # the transport is the loop's of TLS: another one is below it
+    cdef uint8_t limited                # how the transport's buffer limits are set, see sender.pyx; 0: they are not
+    cdef uint8_t units                  # sent since a segment of TCP ended; see syscalls.h
     cdef uint8_t tell_drained           # owner.drained() is owed
     cdef uint8_t torn                   # bytes have left the queue, and may not have reached the transport
     cdef size_t queued                  # bytes in them

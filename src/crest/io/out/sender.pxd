@@ -9,9 +9,14 @@ cdef class Sender(Backlog):
     cdef object transport
     cdef Deflation deflation                # None: nothing is compressed
 
+    cdef int leave_by(self, object transport) except -1
     cdef size_t refill(self) except? 0
     cdef int flush_pieces(self, ptrdiff_t sent) except -1
     cdef int hand_over(self) except -1
+    cdef ptrdiff_t send_some(self) noexcept
+    cdef bint ends_segment(self, size_t size) noexcept
+    cdef size_t slice_size(self) noexcept
+    cdef int limit_ahead(self) except -1
     cdef int put_off(self) except -1
     cdef int pause(self) except -1
     cdef int resume(self) except -1

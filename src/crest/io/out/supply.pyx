@@ -95,7 +95,7 @@ cdef class Supply(Log):
         cdef size_t pushed = 0
         self.catch_up(outbox)
         if outbox.lagging:
-            pushed = self.latest.refill(outbox, REFILLED)
+            pushed = self.latest.refill(outbox, min(REFILLED, <size_t>self.ahead))
             if not outbox.lagging:
                 self.latest.round_over(self.start)
         return pushed
