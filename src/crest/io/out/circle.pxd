@@ -21,6 +21,7 @@ cdef struct Membership:
 cdef class Circle:
     cdef str name
     cdef uint8_t of_user        # `name` is a user's, and no room's
+    cdef uint8_t units          # sent in rounds since a segment of TCP ended; see syscalls.h
     cdef uint32_t count, room   # members, and those that there is memory for
     cdef PyObject** members     # Outbox; borrowed, as each leaves before it ends
     cdef uint32_t* places       # of each member's Membership among its own

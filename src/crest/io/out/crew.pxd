@@ -26,4 +26,4 @@ cdef class Crew:
     cdef bint is_there(self) noexcept
     cdef size_t serve(
         self, PyObject** members, size_t end, size_t* at, const crest_piece* pieces, size_t count, uint64_t start,
-        uint64_t goal, uint64_t deadline, Part* parts) except? 0
+        uint64_t goal, bint ends, uint64_t deadline, Part* parts) except? 0

@@ -25,6 +25,7 @@ cdef struct Job:
     const crest_piece* pieces
     size_t count
     uint64_t start, goal
+    bint ends               # a segment of TCP
     uint64_t deadline
     Part* parts
     size_t part_count
@@ -53,8 +54,9 @@ cdef class Crew:
 
     cdef size_t serve(
             self, PyObject** members, size_t end, size_t* at, const crest_piece* pieces, size_t count, uint64_t start,
-            uint64_t goal, uint64_t deadline, Part* parts) except? 0:
-        """Send the log from `start` to `goal` to members from `at` to `end`, as long as there is time.
+            uint64_t goal, bint ends, uint64_t deadline, Part* parts) except? 0:
+        """Send the log from `start` to `goal` to members from `at` to `end`, as long as there is time. `ends`: see
+        `crest_send`.
 
         `at` gets how far that has come. Members that took everything have seen `goal` then. Members that took a part
         are in `parts`, one for each thread at most; returns how many. Some members may be left out."""
@@ -68,6 +70,7 @@ cdef class Crew:
         job.count = count
         job.start = start
         job.goal = goal
+        job.ends = ends
         job.deadline = deadline
         job.parts = parts
         job.part_count = 0
@@ -100,8 +103,7 @@ cdef void run(void* argument) noexcept nogil:
             if slot + 2 < stop:
                 crest_prefetch(job.members[slot + 2])
             if (<Outbox>job.members[slot]).seen < job.goal:
-                sent = offer(<Outbox>job.members[slot], job.pieces, job.count, job.start, job.goal,
-                             (<Outbox>job.members[slot]).feed.segment)
+                sent = offer(<Outbox>job.members[slot], job.pieces, job.count, job.start, job.goal, job.ends)
                 if 0 < sent < <ptrdiff_t>size:
                     # The rest of this claim is left to the loop.
                     part = job.parts + crest_claim(&job.part_count, 1)

@@ -23,9 +23,11 @@ cdef class Fanout(Supply):
     # A round: of those that the log is for, the ones before `at` have got it up to `goal`. `at` is 0: there is none.
     cdef size_t at
     cdef uint64_t goal
+    cdef uint8_t ends           # it ends a segment of TCP
     cdef size_t tried           # the crew has tried the ones before this
     cdef size_t nowhere         # what `round_in` returns where there is no round
     cdef uint8_t interrupted    # the round goes on in the next turn
+    cdef uint8_t units          # sent to all since a segment ended; see syscalls.h
 
     cdef Block prepare(self, list circles, size_t size, tuple excluded, object key, Value value)
     cdef int publish(self, list circles, Block block, uint8_t opcode, const char* data, size_t size, tuple excluded,
@@ -49,8 +51,7 @@ cdef class Fanout(Supply):
     cdef int send_all(self) except -1
     cdef bint send_until(self, uint64_t deadline) except -1
     cdef bint serve(self, uint64_t deadline) except -1
+    cdef bint ends_segment(self) noexcept
     cdef int call_crew(self, const crest_piece* pieces, size_t count, uint64_t deadline) except -1
     cdef size_t send_ready(
         self, const crest_piece* pieces, size_t count, uint64_t deadline, ptrdiff_t* sent) noexcept nogil
-    cdef size_t offer_all(self, const crest_piece* pieces, size_t count, uint64_t deadline, ptrdiff_t* sent,
-                          uint8_t segment) noexcept nogil

@@ -30,7 +30,14 @@ from crest.io.out.offer cimport offer
 from crest.io.out.outbox cimport Outbox
 from crest.io.out.supply cimport Supply
 from crest.io.out.tally cimport Tally
-from crest.io.syscalls cimport CREST_WOULD_BLOCK, crest_now, crest_piece, crest_prefetch, crest_units
+from crest.io.syscalls cimport (
+    CREST_WOULD_BLOCK,
+    crest_ends_segment,
+    crest_now,
+    crest_piece,
+    crest_prefetch,
+    crest_units,
+)
 from crest.wire.frames cimport MAX_SERVER_HEADER
 
 cdef uint64_t FLUSHED_AT = 1 << 18      # bytes: with so many unsent, a broadcast sends all before it returns
@@ -353,6 +360,7 @@ cdef class Fanout(Supply):
             if self.at == 0:
                 self.goal = self.end
                 self.tried = 0
+                self.ends = self.ends_segment()
             if not self.serve(deadline):
                 return False
             self.at = 0
@@ -387,6 +395,11 @@ cdef class Fanout(Supply):
             if crest_now() >= deadline:
                 return False
 
+    cdef bint ends_segment(self) noexcept:
+        """True if the round is to end a segment of TCP. It is counted once for all that get the same rounds."""
+        return crest_ends_segment(&self.units if self.circle is None else &self.circle.units, self.segment,
+                                  self.goal - self.start)
+
     cdef int call_crew(self, const crest_piece* pieces, size_t count, uint64_t deadline) except -1:
         """Have the crew send to members that are ready, ahead of `at`. A member that it leaves out has not seen `goal`
         then."""
@@ -396,7 +409,8 @@ cdef class Fanout(Supply):
         cdef size_t i, n
         self.tried = max(self.tried, self.at)
         n = self.crew.serve(
-            self.outboxes(), self.audience(), &self.tried, pieces, count, self.start, self.goal, deadline, parts)
+            self.outboxes(), self.audience(), &self.tried, pieces, count, self.start, self.goal,
+            self.ends, deadline, parts)
         for i in range(n):  # before slots change
             late[i] = self.outboxes()[parts[i].slot]
             Py_INCREF(<object>late[i])
@@ -413,12 +427,7 @@ cdef class Fanout(Supply):
 
         Returns the index of the member at which it stopped. `sent` gets the reason: the bytes that the member took, a
         negative code if none could be offered to it, or TIME_OVER."""
-        if self.segment == 0:
-            return self.offer_all(pieces, count, deadline, sent, 0)
-        return self.offer_all(pieces, count, deadline, sent, self.segment)
-
-    cdef inline size_t offer_all(self, const crest_piece* pieces, size_t count, uint64_t deadline, ptrdiff_t* sent,
-                                 uint8_t segment) noexcept nogil:
+        cdef bint ends = self.ends
         cdef PyObject** members = self.outboxes()
         cdef size_t at = self.at, n = self.audience(), look = at + SENDS_A_LOOK
         cdef uint64_t start = self.start, goal = self.goal
@@ -434,7 +443,7 @@ cdef class Fanout(Supply):
                         sent[0] = TIME_OVER
                         return at
                     look = at + SENDS_A_LOOK
-                taken = offer(<Outbox>members[at], pieces, count, start, goal, segment)
+                taken = offer(<Outbox>members[at], pieces, count, start, goal, ends)
                 if taken != <ptrdiff_t>(goal - start):
                     sent[0] = 0 if taken == CREST_WOULD_BLOCK else taken
                     return at
