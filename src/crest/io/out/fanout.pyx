@@ -30,14 +30,8 @@ from crest.io.out.offer cimport offer
 from crest.io.out.outbox cimport Outbox
 from crest.io.out.supply cimport Supply
 from crest.io.out.tally cimport Tally
-from crest.io.syscalls cimport (
-    CREST_WOULD_BLOCK,
-    crest_ends_segment,
-    crest_now,
-    crest_piece,
-    crest_prefetch,
-    crest_units,
-)
+from crest.io.syscalls cimport CREST_WOULD_BLOCK, crest_ends_segment, crest_now, crest_piece, crest_prefetch
+from crest.io.syscalls cimport crest_units
 from crest.wire.frames cimport MAX_SERVER_HEADER
 
 cdef uint64_t FLUSHED_AT = 1 << 18      # bytes: with so many unsent, a broadcast sends all before it returns
