@@ -5,10 +5,10 @@ and none of those in between. Each price has the time of its trade, so that the 
 PORT in the environment say where it listens; PORT=0 takes any free port, which the log then names.
 """
 
+import asyncio
 import json
 import os
 import random
-import threading
 import time
 from pathlib import Path
 
@@ -29,14 +29,15 @@ def quote(symbol: str) -> str:
     return json.dumps({"symbol": symbol, "price": price, "open": open_price, "time": round(traded[symbol], 3)})
 
 
-def trade() -> None:
-    """One price after the other, from a thread of its own: broadcast may be called from any."""
+@app.once
+async def trade() -> None:
+    """One price after the other."""
     while True:
         [symbol] = random.choices(list(activity), list(activity.values()))
         prices[symbol] *= random.uniform(0.999, 1.001)
         traded[symbol] = time.time()
         ws.broadcast(quote(symbol), key=symbol)
-        time.sleep(INTERVAL)
+        await asyncio.sleep(INTERVAL)
 
 
 @ws.on_connect
@@ -50,5 +51,4 @@ def page(request: Request) -> str:
     return Path(__file__).with_name("ticker.html").read_text(encoding="utf-8")
 
 
-threading.Thread(target=trade, daemon=True).start()
 app.run(os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "8000")))

@@ -24,6 +24,7 @@ ORDER = (
     *("io", "io/loop", "io/out", "io/life", "io/net"),
     *(
         "log",
+        "lifetime",
         "http",
         "limits",
         "totals",
@@ -60,7 +61,6 @@ TESTED_WITH = {
     "io/life/host.pyx": "io/life/test_inbox.py",
     "http/pages.py": "top/test_app_pages.py",
     "opening/parting.py": "listening/test_shutdown.py",
-    "io/out/sender.pyx": "io/out/test_outbox.py",
     "io/out/framelog.pyx": "io/out/test_fanout.py",
     "io/out/supply.pyx": "io/out/test_fanout_members.py",
     "wire/assembler.pyx": "wire/test_frames_memory.py",

@@ -10,14 +10,15 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Literal, NoReturn, Unpack, cast
 from weakref import ref
 
 from crest.attachment import Attachable, app_made, mounted, origin_of, servers_for
 from crest.exceptions import ConfigurationError, ListenError
-from crest.handlers import Page, check_handler, written
+from crest.handlers import LifetimeHandler, Page, check_handler, registering, written
 from crest.http.pages import Pages
+from crest.lifetime import Lifetime
 from crest.listening.binding import Binding, check_binding, takes_binding
 from crest.listening.certificate import certificate_of
 from crest.listening.endpoint import addresses_of
@@ -78,6 +79,7 @@ class App(Serving):
         self._refusal_counts: Counter[str] = Counter()
         self._listener: Listener | None = None
         self._was_run = False
+        self._lifetime = Lifetime()
         self._module, self._made_at = origin_of(self)
         self._kept: list[Attachable] = []  # servers that may be this app's, until it starts
         app_made(self)
@@ -144,6 +146,50 @@ class App(Serving):
         """
         return dict(self._refusal_counts)
 
+    # ---- Start and stop ------------------------------------------------------------------------------------------
+
+    @registering("app")
+    def on_start(self, handler: LifetimeHandler) -> LifetimeHandler:
+        """Register `handler()`, plain or async: the app starts, and no client is let in before it has returned.
+
+        Several are called in the order in which they were registered. What one raises ends the start: `run`, `serve`
+        and `listening` raise it. The addresses are bound by then.
+
+        Raises:
+            ConfigurationError: The app runs already.
+        """
+        self._register(self._lifetime.on_start, "on_start", handler)
+        return handler
+
+    @registering("app")
+    def on_stop(self, handler: LifetimeHandler) -> LifetimeHandler:
+        """Register `handler()`, plain or async: the app has stopped, all connections have ended.
+
+        Several are called in reverse order: what was started last stops first. An async one may take
+        `shutdown_timeout`, then it is cancelled. What one raises is logged. None is called if `on_start` has raised.
+        """
+        self._lifetime.on_stop.append(handler)
+        return handler
+
+    @registering("app")
+    def once(self, handler: LifetimeHandler) -> LifetimeHandler:
+        """Register `handler()`, plain or async, for what the app does once, however many processes serve it: a ticker
+        for one.
+
+        It is called when the app has started, and is cancelled when it begins to stop. If it raises, that is logged,
+        and it is called again: after a second, and up to 30 if it goes on to fail. If it returns, it is not.
+
+        Raises:
+            ConfigurationError: The app runs already.
+        """
+        self._register(self._lifetime.once, "once", handler)
+        return handler
+
+    def _register(self, handlers: list[Callable[[], object]], name: str, handler: Callable[[], object]) -> None:
+        if self._is_running():
+            raise ConfigurationError(f"{self!r} runs already: {name} comes too late")
+        handlers.append(handler)
+
     # ---- Running -------------------------------------------------------------------------------------------------
 
     @takes_binding
@@ -201,10 +247,17 @@ class App(Serving):
         check_binding("serve", binding)
         stopped = asyncio.Event()
         listener: Listener | None = None
+        serving = asyncio.current_task()
+        assert serving is not None
+        cancelled = 0
 
         def stop() -> None:
-            if stopped.is_set() and listener is not None:
+            nonlocal cancelled
+            if listener is None:
+                cancelled += serving.cancel()
+            elif stopped.is_set():
                 listener.hurry()
+                self._lifetime.hurry()
             stopped.set()
 
         def reload() -> None:
@@ -215,8 +268,15 @@ class App(Serving):
         if binding.get("certfile") is not None and hasattr(signal, "SIGHUP"):
             actions[signal.SIGHUP] = reload
         with handling(actions):
-            async with self.listening(host, port, **binding) as listener:
-                await stopped.wait()
+            try:
+                async with self.listening(host, port, **binding) as listener:
+                    await stopped.wait()
+            except asyncio.CancelledError:
+                if serving.cancelling() > cancelled or not cancelled:
+                    raise
+            finally:
+                for _ in range(cancelled):
+                    serving.uncancel()
 
     @asynccontextmanager
     @takes_binding
@@ -260,14 +320,23 @@ class App(Serving):
             server._served_by = ref(self)
         self._listener, self._was_run = listener, True
         try:
-            await listener.start(addresses, certificate)
+            await listener.bind(addresses, certificate)
+            await self._lifetime.start()
+            await listener.start()
+            self._lifetime.take_once()
             yield listener
         finally:
             try:
                 if not listener.loop.is_closed():
-                    await listener.stop()
+                    await self._end(listener, shutdown_timeout)
             finally:
                 self._ended(listener)
+
+    async def _end(self, listener: Listener, shutdown_timeout: float) -> None:
+        async with AsyncExitStack() as stack:  # the last comes first, and each comes, even if this is cancelled
+            stack.push_async_callback(self._lifetime.stop, shutdown_timeout)
+            stack.push_async_callback(listener.stop)
+            stack.push_async_callback(self._lifetime.leave_once)
 
     def _servers(self) -> dict[str, WebSocketServer]:
         """Find the WebSocketServer of each path; those that were never mounted are this app's from now on."""

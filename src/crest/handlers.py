@@ -33,6 +33,7 @@ TextHandler = TypeVar("TextHandler", bound=Callable[[WebSocketConnection, str], 
 BinaryHandler = TypeVar("BinaryHandler", bound=Callable[[WebSocketConnection, bytes], object])
 CloseHandler = TypeVar("CloseHandler", bound=Callable[[WebSocketConnection, int, str], object])
 ErrorHandler = TypeVar("ErrorHandler", bound=Callable[[WebSocketConnection, ErrorText], object])
+LifetimeHandler = TypeVar("LifetimeHandler", bound=Callable[[], object])
 Page = TypeVar("Page", bound=Callable[[Request], Answer | Awaitable[Answer]])
 
 
@@ -66,14 +67,22 @@ def written(usage: str) -> Callable[[Method], Method]:
     return decorate
 
 
-def registering(method: Method) -> Method:
-    """Decorate a method so that it checks the handler that it is to register."""
-    name = method.__name__
+def registering(owner: str) -> Callable[[Method], Method]:
+    """Decorate a method so that it checks the handler that it is to register.
 
-    @written(f"@ws.{name}, without parentheses, or ws.{name}(function)")
-    @wraps(method)
-    def register(server: object, handler: object) -> object:
-        check_handler(name, handler)
-        return method(server, handler)
+    Args:
+        owner: The name that errors give to the method's object.
+    """
 
-    return register  # type: ignore[return-value]
+    def decorate(method: Method) -> Method:
+        name = method.__name__
+
+        @written(f"@{owner}.{name}, without parentheses, or {owner}.{name}(function)")
+        @wraps(method)
+        def register(owner: object, handler: object) -> object:
+            check_handler(name, handler)
+            return method(owner, handler)
+
+        return register  # type: ignore[return-value]
+
+    return decorate

@@ -164,7 +164,7 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
     def on_upgrade(
         self, handler: Callable[[Request], User | Accept[User]]
     ) -> Callable[[Request], User | Accept[User]]: ...
-    @registering
+    @registering("ws")
     def on_upgrade(self, handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
         """Register `handler(request)`: decides about an opening handshake, before it is accepted.
 
@@ -174,13 +174,13 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
         self._admission.on_upgrade = handler
         return handler
 
-    @registering
+    @registering("ws")
     def on_connect(self, handler: ConnectionHandler) -> ConnectionHandler:
         """Register `handler(conn)`: a client has connected. It runs before any other handler of that connection."""
         self._hub.register("on_connect", handler)
         return handler
 
-    @registering
+    @registering("ws")
     def on_message(self, handler: TextHandler) -> TextHandler:
         """Register `handler(conn, message: str)`: a text message has come, whole, however it was fragmented.
 
@@ -189,7 +189,7 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
         self._hub.register("on_message", handler)
         return handler
 
-    @registering
+    @registering("ws")
     def on_binary(self, handler: BinaryHandler) -> BinaryHandler:
         """Register `handler(conn, data: bytes)`: a binary message has come.
 
@@ -198,7 +198,7 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
         self._hub.register("on_binary", handler)
         return handler
 
-    @registering
+    @registering("ws")
     def on_close(self, handler: CloseHandler) -> CloseHandler:
         """Register `handler(conn, code: int, reason: str)`: the connection has ended; exactly once for each.
 
@@ -208,7 +208,7 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
         self._hub.register("on_close", handler)
         return handler
 
-    @registering
+    @registering("ws")
     def on_error(self, handler: ErrorHandler) -> ErrorHandler:
         """Register `handler(conn, error: ErrorText)`: the peer broke the protocol or a limit, or a handler raised.
 
@@ -219,7 +219,7 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
         self._hub.register("on_error", handler)
         return handler
 
-    @registering
+    @registering("ws")
     def on_drain(self, handler: ConnectionHandler) -> ConnectionHandler:
         """Register `handler(conn)`: a client that had not read fast enough has taken all that waited for it.
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 
 from support.client import Server, connect, upgraded
 from support.snippets import Checks, Stage, get, prelude, refusal
@@ -22,18 +24,41 @@ def app_get(stage: Stage) -> None:
     stage.serve(stage.fragment()["app"], scenario)
 
 
+@check("reference#appon_stop")
+def app_on_stop(stage: Stage) -> None:
+    stage.monkeypatch.chdir(stage.folder)
+    names = stage.fragment()
+
+    async def scenario(server: Server) -> None:
+        with closing(sqlite3.connect("chat.db")) as database:
+            assert database.execute("SELECT count(*) FROM messages").fetchone() == (0,)
+        names["resources"].callback(left.append, True)
+
+    left: list[bool] = []
+    stage.serve(names["app"], scenario)
+    assert left == [True]
+
+
+@check("reference#apponce")
+def app_once(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with connect(server) as client:
+            assert await client.recv() == "tick"
+
+    stage.serve(stage.fragment()["app"], scenario)
+
+
 @check("reference#appserve")
 def app_serve(stage: Stage) -> None:
     served = []
 
     async def serve(app: App, host: str, port: int) -> None:
-        async with app.listening(host, 0) as server, connect(server) as client:
-            assert await client.recv() == "tick"
+        async with app.listening(host, 0):
             served.append((host, port))
 
     stage.monkeypatch.setattr(App, "serve", serve)
-    stage.fragment()
-    assert served == [("127.0.0.1", 8000)]
+    stage.execute()
+    assert served == [("127.0.0.1", 8000), ("127.0.0.1", 8001)]
 
 
 @check("reference#applistening")

@@ -89,6 +89,17 @@ def several(stage: Stage) -> None:
     stage.serve(app, scenario)
 
 
+@check("websocket#start-stop-and-what-runs-beside")
+def start_and_stop(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        assert stage.output() == "Before the first client\n"
+        async with connect(server) as client:
+            assert await client.recv() == "tick"
+
+    stage.serve(stage.fragment()["app"], scenario)
+    assert stage.output() == "After the last\n"
+
+
 @check("websocket#pages-beside-the-websocket")
 def pages(stage: Stage) -> None:
     stage.monkeypatch.chdir(stage.folder)

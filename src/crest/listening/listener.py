@@ -106,8 +106,8 @@ class Listener:
 
     # ---- Start ---------------------------------------------------------------------------------------------------
 
-    async def start(self, addresses: Sequence[AnyAddress], certificate: Certificate | None) -> None:
-        """Bind and listen.
+    async def bind(self, addresses: Sequence[AnyAddress], certificate: Certificate | None) -> None:
+        """Open the listening sockets. Clients that connect wait until `start`.
 
         Raises:
             ListenError: An address can not be bound.
@@ -126,9 +126,12 @@ class Listener:
                 self._poller = self._turn.poller = Poller(self.loop)
             except OSError as error:
                 raise ListenError(f"cannot listen on {self._endpoints[0].url}: {error.strerror}") from error
+
+    async def start(self) -> None:
+        """Let clients in."""
         for endpoint in self._endpoints:
             for each in endpoint.sockets:
-                acceptor = await self._accept(each, certificate if endpoint.tls else None)
+                acceptor = await self._accept(each, self._certificate if endpoint.tls else None)
                 self._acceptors.append((endpoint, acceptor))
             paths = ", ".join(endpoint.websocket(path) for path in self.site.servers)
             logger.info("Listening on %s (WebSocket: %s)", endpoint.url, paths or "none")
