@@ -1,0 +1,59 @@
+"""What a worker was told as it was started: which one it is, and what it gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from crest.listening.endpoint import Endpoint
+
+VARIABLE: Final = "CREST_WORKER"
+"""The environment's variable that says so. Processes that a worker starts inherit it, and are no workers."""
+
+
+@dataclass(frozen=True)
+class Enlisted:
+    """A worker's part.
+
+    Attributes:
+        number: Its place among the workers, from 1.
+        serial: Counts all workers that the supervisor has started.
+        run: Which call of `App.run` with workers it is to serve, of those that the program makes; from 1.
+        control: Descriptor of the socket that the supervisor is at the other end of.
+        endpoints: Descriptors of the listening sockets, and for each endpoint if TLS is spoken there.
+    """
+
+    number: int
+    serial: int
+    run: int
+    control: int
+    endpoints: tuple[tuple[tuple[int, ...], bool], ...]
+
+    def open(self) -> list[Endpoint]:
+        """Take over the listening sockets."""
+        endpoints = []
+        for descriptors, tls in self.endpoints:
+            sockets = [socket.socket(fileno=each) for each in descriptors]
+            for each in sockets:
+                each.setblocking(False)
+            endpoints.append(Endpoint(sockets, tls, passed=True))
+        return endpoints
+
+
+@cache
+def enlisted() -> Enlisted | None:
+    """Return this process's part as a worker; None: it is none."""
+    try:
+        told = json.loads(os.environ[VARIABLE])
+        if told["supervisor"] != os.getppid():
+            return None
+    except (KeyError, ValueError):
+        return None
+    endpoints = tuple((tuple(each["sockets"]), each["tls"]) for each in told["endpoints"])
+    for descriptor in (told["control"], *(each for sockets, _ in endpoints for each in sockets)):
+        os.set_inheritable(descriptor, False)
+    return Enlisted(told["number"], told["serial"], told["run"], told["control"], endpoints)

@@ -1,0 +1,34 @@
+"""How many processors this process may use."""
+
+from __future__ import annotations
+
+import os
+from math import ceil
+from pathlib import Path
+from typing import Final
+
+QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
+"""Quota and period of a control group, in microseconds (cgroups version 2); "max" for none."""
+
+QUOTA_1: Final = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+PERIOD_1: Final = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+"""The same of version 1; -1 for none."""
+
+
+def processors() -> int:
+    """Count the processors that the affinity and the quota of the control group leave: at least 1."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota()
+    return count if quota is None else max(1, min(count, ceil(quota)))
+
+
+def _quota() -> float | None:
+    """Return the processors that the control group may use, which need not be a whole number; None: any."""
+    for paths in ((QUOTA,), (QUOTA_1, PERIOD_1)):
+        try:
+            quota, period = map(int, " ".join(path.read_text() for path in paths).split())
+        except (OSError, ValueError):  # there is none
+            continue
+        if quota > 0 and period > 0:
+            return quota / period
+    return None

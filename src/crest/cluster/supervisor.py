@@ -1,0 +1,350 @@
+"""The supervisor: the process that starts the workers, and sees to it that they run.
+
+It is the program's first process. It has opened the listening sockets, and serves nobody: each worker is the program,
+run anew, which gets them. So a worker has the program's newest code, its own threads, and nothing of the supervisor's.
+Messages between them are lines of JSON (control.py). What must hold:
+
+- A worker that ends is started again, after a while. If the first one ends before it is ready, everything ends.
+- A worker is never killed for being busy. It is named.
+- A worker is replaced only once its successor is ready.
+- A worker whose supervisor is gone ends by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
+
+from crest.cluster.backoff import LONGEST, Backoff
+from crest.cluster.child import Child, how
+from crest.cluster.control import Message
+from crest.cluster.enlisted import VARIABLE
+from crest.cluster.notify import notify, reloading, watchdog_interval
+from crest.listening.endpoint import Endpoint
+from crest.listening.signals import handling
+from crest.log import logger
+
+FAILED: Final = 3
+"""Exit code if the first worker can not start."""
+
+BUSY: Final = 5.0
+"""Seconds without a sign of life after which a worker is named."""
+
+GRACE: Final = 10.0
+"""Seconds that a worker may take to end beyond those that its connections and `on_stop` have."""
+
+
+class Worker(Child):
+    """A worker.
+
+    Attributes:
+        number: Its place, from 1.
+        serial: Counts all workers there have been.
+        ready: Is set when it serves.
+        stopping: True once it was told to end.
+    """
+
+    def __init__(self, supervisor: Supervisor, number: int, serial: int) -> None:
+        super().__init__(f"worker {number}", self._hear_of)
+        self.number = number
+        self.serial = serial
+        self.ready = asyncio.Event()
+        self.stopping = False
+        self._supervisor = supervisor
+        self._busy = False
+
+    @property
+    def serves(self) -> bool:
+        return self.ready.is_set() and not self.stopping and not self.ended.is_set()
+
+    def stop(self, *, replaced: bool) -> None:
+        """Tell it to end.
+
+        Args:
+            replaced: True: others go on to serve. It leaves the listening sockets to them at once.
+        """
+        self.stopping = True
+        self.tell({"stop": "replaced" if replaced else "all"})
+
+    async def started(self) -> bool:
+        """Wait until it serves, or has ended. True if it serves."""
+        waits = [asyncio.ensure_future(each.wait()) for each in (self.ready, self.ended)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+        return self.ready.is_set() and not self.ended.is_set()
+
+    def look(self, now: float) -> None:
+        """Name it if it has given no sign of life for long, and again once it does."""
+        silent = now - self.heard
+        if self.serves and silent >= BUSY and not self._busy:
+            self._busy = True
+            logger.warning("%s (process %d) is busy: its loop has not turned for %.0f s", self.name, self.pid, silent)
+        elif self._busy and silent < BUSY:
+            self._busy = False
+            logger.info("%s is no longer busy", self.name)
+
+    def _hear_of(self, message: Message) -> None:
+        if message.get("ready"):
+            self.ready.set()
+        self._supervisor.hear(self, message)
+
+
+class Place:
+    """One of the places that always have a worker.
+
+    Attributes:
+        worker: The one that serves here, or is about to.
+        served: Is set once one has served.
+    """
+
+    def __init__(self, supervisor: Supervisor, number: int) -> None:
+        self._supervisor = supervisor
+        self._number = number
+        self._changing = asyncio.Lock()
+        self.worker: Worker | None = None
+        self.served = asyncio.Event()
+
+    async def keep(self) -> None:
+        """Have a worker here, until this is cancelled."""
+        backoff = Backoff()
+        loop = asyncio.get_running_loop()
+        while True:
+            async with self._changing:
+                if self.worker is None or self.worker.ended.is_set():
+                    self.worker = await self._supervisor.start_worker(self._number)
+                worker, began = self.worker, loop.time()
+            if await worker.started():
+                self.served.set()
+            await worker.ended.wait()
+            if worker is not self.worker:
+                continue
+            if worker.ready.is_set() and loop.time() - began > LONGEST:
+                backoff.succeed()
+            wait = 0.0 if worker.code == 0 else backoff.fail()
+            said = "%s (process %d) has ended: %s; the next one starts in %.1f s"
+            logger.error(said, worker.name, worker.pid, how(worker.code), wait)
+            await asyncio.sleep(wait)
+
+    async def replace(self) -> bool:
+        """Start another worker, and when it serves end the one that did. False if it has ended before."""
+        async with self._changing:
+            successor = await self._supervisor.start_worker(self._number)
+            try:
+                serves = await successor.started()
+            except asyncio.CancelledError:
+                successor.stop(replaced=True)
+                raise
+            if not serves:
+                return False
+            before, self.worker = self.worker, successor
+        if before is not None:
+            before.stop(replaced=True)
+            await before.ended.wait()
+        return True
+
+
+class Supervisor:
+    """The workers of one app.
+
+    Args:
+        count: How many there are.
+        endpoints: What they listen on.
+        timeout: Seconds that a worker may take to end, beyond GRACE.
+        run: Which call of `App.run` with workers this is, of those of this process.
+    """
+
+    def __init__(self, count: int, endpoints: Sequence[Endpoint], timeout: float, run: int) -> None:
+        self._places = [Place(self, number) for number in range(1, count + 1)]
+        self._endpoints = endpoints
+        self._timeout = timeout
+        self._run = run
+        self._workers: set[Worker] = set()
+        self._serials = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._ending = asyncio.Event()
+        self._urges = 0
+        self._rolling: asyncio.Task[None] | None = None
+        self._once: Worker | None = None
+
+    async def run(self) -> int:
+        """Run the workers until SIGINT or SIGTERM. Returns the exit code."""
+        actions: dict[int, Callable[[], None]] = {
+            signal.SIGINT: self.stop,
+            signal.SIGTERM: self.stop,
+            signal.SIGHUP: self.reload,
+            signal.SIGUSR2: self.roll,
+        }
+        with handling(actions):
+            try:
+                self._spawn(self._look())
+                return await self._serve()
+            finally:
+                await asyncio.shield(self._end())
+
+    async def _serve(self) -> int:
+        first = self._places[0].worker = await self.start_worker(1)
+        if not await first.started():
+            if self._ending.is_set():
+                return 0
+            logger.error("The first worker could not start: %s", how(first.code))
+            return FAILED
+        for place in self._places:
+            self._spawn(place.keep())
+        await self._all_serve()
+        if not self._ending.is_set():
+            logger.info("%d workers serve", len(self._places))
+            notify("READY=1", f"STATUS={len(self._places)} workers")
+        await self._ending.wait()
+        return 0
+
+    async def _all_serve(self) -> None:
+        """Wait until there is a worker that serves at each place, or the end begins."""
+        serving = asyncio.gather(*(place.served.wait() for place in self._places))
+        ending = self._spawn(self._ending.wait())
+        await asyncio.wait([serving, ending], return_when=asyncio.FIRST_COMPLETED)
+        serving.cancel()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # ---- Workers -------------------------------------------------------------------------------------------------
+
+    async def start_worker(self, number: int) -> Worker:
+        """Start a worker for a place.
+
+        Raises:
+            OSError: That can not be.
+        """
+        self._serials += 1
+        worker = Worker(self, number, self._serials)
+        sockets = [each.fileno() for endpoint in self._endpoints for each in endpoint.sockets]
+        await worker.start(again(), lambda control: self._environment(worker, control), sockets)
+        self._workers.add(worker)
+        self._spawn(self._watch(worker))
+        if self._ending.is_set():
+            worker.stop(replaced=False)
+        return worker
+
+    def _environment(self, worker: Worker, control: int) -> dict[str, str]:
+        order = {
+            "supervisor": os.getpid(),
+            "number": worker.number,
+            "serial": worker.serial,
+            "run": self._run,
+            "control": control,
+            "endpoints": [
+                {"sockets": [each.fileno() for each in endpoint.sockets], "tls": endpoint.tls}
+                for endpoint in self._endpoints
+            ],
+        }
+        return {**os.environ, VARIABLE: json.dumps(order)}
+
+    async def _watch(self, worker: Worker) -> None:
+        await worker.ended.wait()
+        self._workers.discard(worker)
+        self._choose_once()
+
+    async def _look(self) -> None:
+        """Look after the workers once a second, and as often as the service manager wants to hear of that."""
+        watchdog = watchdog_interval()
+        interval = min(1.0, watchdog or 1.0)
+        time = asyncio.get_running_loop().time
+        while True:
+            if watchdog is not None:
+                notify("WATCHDOG=1")
+            for worker in self._workers:
+                worker.look(time())
+            await asyncio.sleep(interval)
+
+    def hear(self, worker: Worker, message: Message) -> None:
+        """Hear what a worker says."""
+        if message.get("left_once") and worker is self._once:
+            self._once = None
+        self._choose_once()
+
+    def _choose_once(self) -> None:
+        """Have the functions of `once` run in one worker, if none runs them."""
+        if self._once is not None and not self._once.ended.is_set():
+            return
+        self._once = min((each for each in self._workers if each.serves), key=lambda each: each.number, default=None)
+        if self._once is not None:
+            self._once.tell({"take_once": True})
+
+    # ---- Signals -------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End everything; at a second call without waiting for clients, at a third at once."""
+        self._urges += 1
+        self._ending.set()
+        for worker in self._workers:
+            if self._urges == 1:
+                worker.stop(replaced=False)
+            elif self._urges == 2:
+                worker.tell({"hurry": True})
+            else:
+                worker.kill()
+
+    def reload(self) -> None:
+        """Have all workers read their certificates again."""
+        notify(*reloading())
+        for worker in self._workers:
+            worker.tell({"reload": True})
+        notify("READY=1")
+
+    def roll(self) -> None:
+        """Replace all workers, one after the other. A roll that is on its way ends."""
+        if self._ending.is_set():
+            return
+        if self._rolling is not None:
+            self._rolling.cancel()
+        self._rolling = self._spawn(self._roll(self._rolling))
+
+    async def _roll(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        notify(*reloading())
+        logger.info("Replacing %d workers", len(self._places))
+        try:
+            for place in self._places:
+                if not await place.replace():
+                    logger.error("A new worker could not start: those that run go on")
+                    return
+            logger.info("%d workers were replaced", len(self._places))
+        finally:
+            notify("READY=1")
+
+    # ---- The end -------------------------------------------------------------------------------------------------
+
+    async def _end(self) -> None:
+        if not self._urges:
+            self.stop()
+        for task in self._tasks:
+            task.cancel()
+        notify("STOPPING=1")
+        for endpoint in self._endpoints:  # the workers have theirs
+            for each in endpoint.sockets:
+                each.close()
+        waits = [asyncio.ensure_future(worker.ended.wait()) for worker in self._workers]
+        if waits:
+            _, late = await asyncio.wait(waits, timeout=self._timeout + GRACE)
+            for worker in [each for each in self._workers if not each.ended.is_set()]:
+                worker.kill()
+            if late:
+                await asyncio.wait(late)
+        logger.info("All workers have ended")
+
+
+def again() -> list[str]:
+    """Return the command that starts this program once more."""
+    return [sys.executable, *sys.orig_argv[1:]]
