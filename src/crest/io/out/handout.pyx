@@ -26,9 +26,12 @@ logger = logging.getLogger("crest")
 
 cdef size_t BLOCK = 1 << 16         # bytes for frames that are allocated at a time; a larger one has its own block
 cdef size_t FLUSHED_AT = 1 << 16    # bytes: with so many that wait, an outbox is flushed at once
+cdef uint64_t LONGEST = 2_000_000   # nanoseconds: longer slices have peers wait that would answer meanwhile
 cdef size_t FEW = 1 << 12           # outboxes: a list with room for more is not kept
 cdef enum:
     SENDS_A_LOOK = 32               # sends between two looks at the clock
+    AHEAD = 8                       # members: memory of so many is on its way to the cache while one gets a message
+    CACHE_LINE = 64                 # bytes
 
 cdef uint32_t serial = 0            # of messages for which outboxes are marked, on all loops
 
@@ -39,12 +42,12 @@ cdef class Handout(Pending):
 
     Args:
         turn: of the loop that they belong to.
-        slice: nanoseconds after which flushing is interrupted.
+        slice: nanoseconds after which flushing is interrupted, LONGEST at most.
     """
 
     def __cinit__(self, Turn turn not None, uint64_t slice):
         self.turn = turn
-        self.slice = slice
+        self.slice = min(slice, LONGEST)
 
     def __dealloc__(self):
         while self.at < self.count:
@@ -86,7 +89,7 @@ cdef class Handout(Pending):
         cdef char* frame = block.data + block.used
         cdef bint marked = excluded is not None or len(circles) > 1
         cdef uint64_t given = 0
-        cdef size_t i
+        cdef size_t i, k
         cdef Circle circle
         cdef Outbox outbox
         cdef Block alone = None
@@ -102,10 +105,12 @@ cdef class Handout(Pending):
                         outbox.mark = serial
         for circle in circles:
             i = circle.count
+            for k in range(i - min(i, AHEAD), i):
+                prefetch(circle.members[k])
             while i:  # backwards: one that stops meanwhile leaves its slot to one that has had its turn
                 i -= 1
-                if i >= 2:
-                    crest_prefetch(circle.members[i - 2])
+                if i >= AHEAD:
+                    prefetch(circle.members[i - AHEAD])
                 outbox = <Outbox>circle.members[i]
                 if marked:
                     if outbox.mark == serial:
@@ -214,3 +219,9 @@ cdef class Handout(Pending):
             elif Py_REFCNT(<PyObject*>self.block) == 1:
                 self.block.used = 0
         return True
+
+
+cdef inline void prefetch(PyObject* outbox) noexcept:
+    """Have the cache fetch what `give` needs of an outbox."""
+    crest_prefetch(outbox)
+    crest_prefetch(<char*>outbox + CACHE_LINE)
