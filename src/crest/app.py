@@ -9,25 +9,30 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Literal, NoReturn, Unpack, cast
 from weakref import ref
 
 from crest.attachment import Attachable, app_made, mounted, origin_of, servers_for
+from crest.cluster.enlisted import Enlisted, enlisted
+from crest.cluster.supervisor import count_call, supervise
+from crest.cluster.processors import workers_of
+from crest.cluster.worker import reporting
 from crest.exceptions import ConfigurationError, ListenError
 from crest.handlers import LifetimeHandler, Page, check_handler, registering, written
 from crest.http.pages import Pages
 from crest.lifetime import Lifetime
 from crest.listening.binding import Binding, check_binding, takes_binding
 from crest.listening.certificate import certificate_of
-from crest.listening.endpoint import addresses_of
+from crest.listening.endpoint import AnyAddress, addresses_of
 from crest.listening.listener import Listener
 from crest.listening.signals import handling
-from crest.log import logger
+from crest.log import FIELDS, logger
 from crest.opening.opening import Opening
 from crest.opening.site import Site
 from crest.options import check_path, check_seconds
+from crest.running import Run
 from crest.server import WebSocketServer
 from crest.serving import Serving
 
@@ -146,6 +151,12 @@ class App(Serving):
         """
         return dict(self._refusal_counts)
 
+    @property
+    def worker(self) -> int:
+        """The number of this process among the workers of the program, from 1; 1 without workers."""
+        part = enlisted()
+        return 1 if part is None else part.number
+
     # ---- Start and stop ------------------------------------------------------------------------------------------
 
     @registering("app")
@@ -198,6 +209,7 @@ class App(Serving):
         host: str | None = "127.0.0.1",
         port: int = 8000,
         *,
+        workers: int | Literal["auto"] = 1,
         loop: Literal["auto", "uvloop", "asyncio"] = "auto",
         log_level: int | str = "INFO",
         **binding: Unpack[Binding],
@@ -210,6 +222,8 @@ class App(Serving):
         Args:
             host: Address or name to listen on; None for all interfaces.
             port: Port to listen on; 0 for any that is free.
+            workers: Processes that serve. With more than one, each runs the program anew, up to this call, and this
+                process looks after them. "auto": one for each processor that this process may use.
             listen: In place of host and port, one or several of: "host:port", which may begin with "http://" or
                 "https://"; "unix:path"; "systemd" or "systemd:name"; sockets.
             unix: In place of host and port, or beside `listen`: the path of a Unix socket.
@@ -221,16 +235,47 @@ class App(Serving):
             log_level: Of the `crest` logger, if logging was not set up.
         """
         check_binding("run", binding)
-        if not logging.getLogger().handlers and not logger.handlers:
-            logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-            logger.setLevel(log_level)
-        gc.collect()
-        gc.freeze()  # the collector need not look again and again at what the program consists of
+        count = workers_of(workers)
+        part = None
+        if count > 1:
+            call = count_call()
+            part = enlisted()
+            if part is not None and part.run != call:
+                return  # the supervisor has been here: this worker is for a later call
+        _set_up_log(log_level, part)
+        factory = _loop_factory(loop)
         try:
-            with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
-                runner.run(self.serve(host, port, **binding))
+            if count > 1 and part is None:
+                self._supervise(count, call, host, port, binding)
+                return
+            gc.collect()
+            gc.freeze()  # the collector need not look again and again at what the program consists of
+            with asyncio.Runner(loop_factory=factory) as runner:
+                if part is None:
+                    runner.run(self.serve(host, port, **binding))
+                else:
+                    runner.run(self._work(part, binding))
+                    sys.exit()  # what follows is the supervisor's
         except ListenError as error:
             _give_up(str(error))
+
+    def _supervise(self, count: int, call: int, host: str | None, port: int, binding: Binding) -> None:
+        """Have workers serve. Exits if the first of them can not start."""
+        addresses = addresses_of(host, port, binding.get("listen"), binding.get("unix"), binding.get("unix_mode"))
+        certified = binding.get("certfile") is not None or binding.get("ssl") is not None
+        timeout = binding.get("shutdown_timeout")
+        timeout = 2 * (self.shutdown_timeout if timeout is None else timeout)  # for connections, and for on_stop
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            code = runner.run(supervise(count, call, addresses, certified, list(self._servers()), timeout))
+        if code:
+            sys.exit(code)
+
+    async def _work(self, part: Enlisted, binding: Binding) -> None:
+        """Serve as a worker, until the supervisor says that it is enough."""
+        run = Run(self._lifetime)
+        passed = part.open()
+        with reporting(part, run, self._lifetime, passed.endpoints) as ready, handling({signal.SIGTERM: run.stop}):
+            await run.serve(self._listening([passed], True, binding), ready)
 
     @takes_binding
     async def serve(
@@ -245,38 +290,12 @@ class App(Serving):
             ListenError: An address can not be bound, or the certificate can not be used.
         """
         check_binding("serve", binding)
-        stopped = asyncio.Event()
-        listener: Listener | None = None
-        serving = asyncio.current_task()
-        assert serving is not None
-        cancelled = 0
-
-        def stop() -> None:
-            nonlocal cancelled
-            if listener is None:
-                cancelled += serving.cancel()
-            elif stopped.is_set():
-                listener.hurry()
-                self._lifetime.hurry()
-            stopped.set()
-
-        def reload() -> None:
-            if listener is not None:
-                listener.reload()
-
-        actions: dict[int, Callable[[], None]] = {signal.SIGINT: stop, signal.SIGTERM: stop}
+        run = Run(self._lifetime)
+        actions: dict[int, Callable[[], None]] = {signal.SIGINT: run.stop, signal.SIGTERM: run.stop}
         if binding.get("certfile") is not None and hasattr(signal, "SIGHUP"):
-            actions[signal.SIGHUP] = reload
+            actions[signal.SIGHUP] = run.reload
         with handling(actions):
-            try:
-                async with self.listening(host, port, **binding) as listener:
-                    await stopped.wait()
-            except asyncio.CancelledError:
-                if serving.cancelling() > cancelled or not cancelled:
-                    raise
-            finally:
-                for _ in range(cancelled):
-                    serving.uncancel()
+            await run.serve(self.listening(host, port, **binding))
 
     @asynccontextmanager
     @takes_binding
@@ -301,6 +320,14 @@ class App(Serving):
         """
         check_binding("listening", binding)
         addresses = addresses_of(host, port, binding.get("listen"), binding.get("unix"), binding.get("unix_mode"))
+        async with self._listening(addresses, direct, binding) as listener:
+            self._lifetime.take_once()
+            yield listener
+
+    @asynccontextmanager
+    async def _listening(
+        self, addresses: Sequence[AnyAddress], direct: bool, binding: Binding
+    ) -> AsyncIterator[Listener]:
         if self._is_running():
             raise ConfigurationError(f"{self!r} runs already")
         open_timeout, shutdown_timeout = binding.get("open_timeout"), binding.get("shutdown_timeout")
@@ -323,7 +350,6 @@ class App(Serving):
             await listener.bind(addresses, certificate)
             await self._lifetime.start()
             await listener.start()
-            self._lifetime.take_once()
             yield listener
         finally:
             try:
@@ -395,6 +421,16 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
         else:
             return uvloop.new_event_loop
     return asyncio.new_event_loop
+
+
+def _set_up_log(level: int | str, part: Enlisted | None) -> None:
+    """Log to stderr, if the program has not set up logging itself. A worker's lines say which one it is."""
+    number = None if part is None else part.number
+    FIELDS["worker"] = number
+    if not logging.getLogger().handlers and not logger.handlers:
+        named = "" if number is None else f"[worker {number}] "
+        logging.basicConfig(format=f"%(asctime)s %(levelname)s {named}%(message)s")
+        logger.setLevel(level)
 
 
 def _give_up(reason: str) -> NoReturn:

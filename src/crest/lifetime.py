@@ -29,12 +29,14 @@ class Lifetime:
         on_start: Are called in this order, before clients are let in.
         on_stop: Are called in reverse order, when all connections have ended. What was begun last ends first.
         once: Run in one process at a time.
+        left: Is called when the functions of `once` have been cancelled; None: nothing is.
     """
 
     def __init__(self) -> None:
         self.on_start: list[Function] = []
         self.on_stop: list[Function] = []
         self.once: list[Function] = []
+        self.left: Callable[[], None] | None = None
         self._started = self._hurried = False
         self._limit: asyncio.Timeout | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,6 +99,8 @@ class Lifetime:
         for task in tasks:
             if not task.done():
                 logger.error("once: a function was cancelled, and goes on: %r", task.get_coro())
+        if self.left is not None:
+            self.left()
 
 
 async def _call(function: Function) -> None:

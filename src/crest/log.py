@@ -18,9 +18,9 @@ CONTINUED: Final = "\n    "
 """Replaces a new line within the text of an exception in a traceback, which has several lines anyway."""
 
 
-FIELDS: Final = "connection", "client", "path"
-"""Attributes that every record has, for formatters: the connection's id, the client's address and port, the path of the
-request. None where there is none."""
+FIELDS: Final[dict[str, object]] = {"connection": None, "client": None, "path": None, "worker": None}
+"""Attributes that every record has, for formatters, and what they are in one that says nothing of them: the connection's
+id, the client's address and port, the path of the request, the worker's number. None where there is none."""
 
 
 class Escaping(logging.Filter):
@@ -29,8 +29,8 @@ class Escaping(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Escape the texts of a record, and add the FIELDS that it lacks. Every record passes."""
         fields = record.__dict__
-        for name in FIELDS:
-            value = fields.setdefault(name, None)
+        for name, default in FIELDS.items():
+            value = fields.setdefault(name, default)
             if type(value) is str:
                 fields[name] = escaped(value)
         try:

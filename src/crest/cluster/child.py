@@ -6,7 +6,8 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from crest.cluster.control import Control, Message
@@ -62,16 +63,14 @@ class Child:
         own, other = socket.socketpair()
         with other:
             number = other.fileno()
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, MASKED)
             try:
-                self._process = await asyncio.create_subprocess_exec(
-                    *command, env=environment(number), pass_fds=[number, *descriptors]
-                )
+                with _masked():
+                    self._process = await asyncio.create_subprocess_exec(
+                        *command, env=environment(number), pass_fds=[number, *descriptors]
+                    )
             except BaseException:
                 own.close()
                 raise
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._control = Control(own, self._hear, lambda: None)
         self._waiting = self._loop.create_task(self._wait())
 
@@ -102,6 +101,24 @@ class Child:
         self.code = await self._process.wait()
         self._control.close()
         self.ended.set()
+
+
+_masks = 0
+
+
+@contextmanager
+def _masked() -> Iterator[None]:
+    """Have a process that is started begin with these signals masked. Several may be started at a time."""
+    global _masks
+    if not _masks:
+        signal.pthread_sigmask(signal.SIG_BLOCK, MASKED)
+    _masks += 1
+    try:
+        yield
+    finally:
+        _masks -= 1
+        if not _masks:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, MASKED)
 
 
 def how(code: int | None) -> str:

@@ -7,7 +7,7 @@ import os
 import socket
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from crest.listening.endpoint import Endpoint
 
@@ -33,15 +33,24 @@ class Enlisted:
     control: int
     endpoints: tuple[tuple[tuple[int, ...], bool], ...]
 
-    def open(self) -> list[Endpoint]:
+    def open(self) -> Passed:
         """Take over the listening sockets."""
-        endpoints = []
-        for descriptors, tls in self.endpoints:
-            sockets = [socket.socket(fileno=each) for each in descriptors]
-            for each in sockets:
-                each.setblocking(False)
-            endpoints.append(Endpoint(sockets, tls, passed=True))
-        return endpoints
+        return Passed(
+            [
+                Endpoint([socket.socket(fileno=each) for each in descriptors], tls, passed=True, announced=True)
+                for descriptors, tls in self.endpoints
+            ]
+        )
+
+
+class Passed(NamedTuple):
+    """Where a worker listens: what the supervisor has opened."""
+
+    endpoints: list[Endpoint]
+
+    async def open(self, certified: bool) -> list[Endpoint]:
+        """Return what is open already."""
+        return self.endpoints
 
 
 @cache

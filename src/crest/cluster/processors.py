@@ -1,4 +1,4 @@
-"""How many processors this process may use."""
+"""How many workers there are to be, and how many processors this process may use."""
 
 from __future__ import annotations
 
@@ -7,12 +7,40 @@ from math import ceil
 from pathlib import Path
 from typing import Final
 
+from crest.exceptions import ConfigurationError
+from crest.io.loop.poller import Poller
+from crest.options import is_int
+
 QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
 """Quota and period of a control group, in microseconds (cgroups version 2); "max" for none."""
 
 QUOTA_1: Final = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
 PERIOD_1: Final = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
 """The same of version 1; -1 for none."""
+
+
+MOST: Final = 256
+"""Workers."""
+
+
+def workers_of(workers: object) -> int:
+    """Return the number of workers that `App.run` was asked for.
+
+    Raises:
+        TypeError, ValueError: That is none.
+        ConfigurationError: This system can have no more than one.
+    """
+    if workers == "auto":
+        count = processors()
+    elif isinstance(workers, str) or not is_int(workers):
+        raise TypeError(f'workers must be int or "auto", not {workers!r}')
+    else:
+        count = workers
+    if not 1 <= count <= MOST:
+        raise ValueError(f"workers must be 1 to {MOST}, not {count}")
+    if count > 1 and not Poller.exists:
+        raise ConfigurationError("on this system there can be no more than one worker")
+    return count
 
 
 def processors() -> int:

@@ -17,6 +17,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
@@ -25,7 +26,9 @@ from crest.cluster.child import Child, how
 from crest.cluster.control import Message
 from crest.cluster.enlisted import VARIABLE
 from crest.cluster.notify import notify, reloading, watchdog_interval
-from crest.listening.endpoint import Endpoint
+from crest.exceptions import ConfigurationError
+from crest.listening.endpoint import AnyAddress, Endpoint, SocketAddress
+from crest.listening.listener import announce
 from crest.listening.signals import handling
 from crest.log import logger
 
@@ -343,6 +346,48 @@ class Supervisor:
             if late:
                 await asyncio.wait(late)
         logger.info("All workers have ended")
+
+
+async def supervise(
+    count: int, run: int, addresses: Sequence[AnyAddress], certified: bool, paths: Sequence[str], timeout: float
+) -> int:
+    """Have workers serve until the end. Returns the exit code.
+
+    Args:
+        count: How many.
+        addresses: Where they listen.
+        certified: True if there is a certificate.
+        paths: Of the WebSocketServers, for the log.
+        run, timeout: See `Supervisor`.
+
+    Raises:
+        ListenError: An address can not be bound.
+        ConfigurationError: This is not the main thread, or the program has bound the sockets itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        raise ConfigurationError("with workers, run must be called in the main thread")
+    if any(isinstance(each, SocketAddress) for each in addresses):
+        raise ConfigurationError("with workers, listen takes no sockets: each worker would bind them anew")
+    endpoints: list[Endpoint] = []
+    try:
+        for address in addresses:
+            endpoints += await address.open(certified)
+        for endpoint in endpoints:
+            announce(endpoint, paths)
+        return await Supervisor(count, endpoints, timeout, run).run()
+    finally:
+        for endpoint in endpoints:
+            endpoint.close()
+
+
+_calls = 0
+
+
+def count_call() -> int:
+    """Count a call of `App.run` with workers. Returns how many there have been."""
+    global _calls
+    _calls += 1
+    return _calls
 
 
 def again() -> list[str]:

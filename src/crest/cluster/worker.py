@@ -6,29 +6,37 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
 
 from crest.cluster.control import Control, Message
+from crest.cluster.child import MASKED
 from crest.cluster.enlisted import Enlisted
+from crest.lifetime import Lifetime
 from crest.listening.endpoint import Endpoint
 from crest.log import logger
+from crest.running import Run
 
 BEAT: Final = 1.0
 """Seconds between two signs of life."""
 
 
-class Run(Protocol):
-    """A run of the app, as the supervisor has a say in it."""
+@contextmanager
+def reporting(part: Enlisted, run: Run, lifetime: Lifetime, endpoints: list[Endpoint]) -> Iterator[Callable[[], None]]:
+    """Speak with the supervisor while the context lasts. It gives a function that tells that the app serves.
 
-    def stop(self) -> None:
-        """Shut down; at a second call without waiting for clients."""
-
-    def reload(self) -> None:
-        """Read the certificate again."""
-
-    def take_once(self) -> None:
-        """Run the functions of `once` from now on."""
+    For the arguments see `Reporter`."""
+    for number in MASKED:  # the supervisor gets them, too, and says what is to happen
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, MASKED)
+    reporter = Reporter(part, run, lifetime, endpoints)
+    lifetime.left = reporter.left_once
+    try:
+        yield reporter.ready
+    finally:
+        lifetime.left = None
+        reporter.close()
 
 
 class Reporter:
@@ -37,12 +45,14 @@ class Reporter:
     Args:
         part: What this worker was told as it was started.
         run: The run of the app.
+        lifetime: The app's.
         endpoints: Where it listens.
     """
 
-    def __init__(self, part: Enlisted, run: Run, endpoints: list[Endpoint]) -> None:
+    def __init__(self, part: Enlisted, run: Run, lifetime: Lifetime, endpoints: list[Endpoint]) -> None:
         self._loop = asyncio.get_running_loop()
         self._run = run
+        self._lifetime = lifetime
         self._endpoints = endpoints
         self._stopping = False
         self._control = Control(socket.socket(fileno=part.control), self._hear, self._orphaned)
@@ -74,7 +84,7 @@ class Reporter:
         elif "reload" in message:
             self._run.reload()
         elif "take_once" in message:
-            self._run.take_once()
+            self._lifetime.take_once()
 
     def _stop(self, *, replaced: bool) -> None:
         if not self._stopping:

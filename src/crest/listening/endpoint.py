@@ -34,13 +34,21 @@ class Endpoint:
         tls: True if TLS is spoken there.
         sockets: All listening, not blocking.
         passed: True if crest has not made the sockets: others may listen there as well.
+        announced: True if the log has it already.
     """
 
     def __init__(
-        self, sockets: list[socket.socket], tls: bool, file: SocketFile | None = None, passed: bool = False
+        self,
+        sockets: list[socket.socket],
+        tls: bool,
+        file: SocketFile | None = None,
+        *,
+        passed: bool = False,
+        announced: bool = False,
     ) -> None:
         self.sockets = sockets
         self.passed = passed
+        self.announced = announced
         first = min(sockets, key=lambda each: each.family != socket.AF_INET)
         self.tls = tls and first.family in (socket.AF_INET, socket.AF_INET6)
         self.host, self.port = "", 0

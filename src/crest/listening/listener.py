@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from crest.exceptions import ConfigurationError, ListenError
 from crest.io.life.protocol import Protocol, ServerProtocol
@@ -27,6 +27,14 @@ from crest.serving import Serving
 from crest.wire.codes import CloseCode
 
 _Acceptor = Acceptor | asyncio.Server
+
+
+def announce(endpoint: Endpoint, paths: Iterable[str]) -> None:
+    """Log where clients may connect, unless the log has it already."""
+    if not endpoint.announced:
+        urls = ", ".join(endpoint.websocket(path) for path in paths)
+        logger.info("Listening on %s (WebSocket: %s)", endpoint.url, urls or "none")
+        endpoint.announced = True
 
 
 class Listener:
@@ -133,8 +141,7 @@ class Listener:
             for each in endpoint.sockets:
                 acceptor = await self._accept(each, self._certificate if endpoint.tls else None)
                 self._acceptors.append((endpoint, acceptor))
-            paths = ", ".join(endpoint.websocket(path) for path in self.site.servers)
-            logger.info("Listening on %s (WebSocket: %s)", endpoint.url, paths or "none")
+            announce(endpoint, self.site.servers)
 
     def mount(self, path: str, server: WebSocketServer) -> None:
         """Serve one more WebSocketServer, or one at one more path.
