@@ -30,9 +30,6 @@ sys.path.insert(0, str(HERE.parent))
 from lines.gate import Measured, faults, read, summary, table  # noqa: E402
 from lines.plugin import executable  # noqa: E402
 
-LEFT_OUT: dict[str, str] = {}
-"""Tests that are not run with tracing, and why."""
-
 
 def assemble() -> None:
     """Make the package that is traced: the modules that were built for it, and links to the sources, which may change."""
@@ -59,8 +56,8 @@ def run(processes: str, arguments: list[str]) -> int:
     DATA.parent.mkdir(parents=True)
     environment = os.environ | {"PYTHONPATH": f"{PACKAGE}{os.pathsep}{HERE.parent}"}
     command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", "-n", processes, "--dist", "worksteal"]
-    ignored = [f"--deselect={each}" for each in LEFT_OUT]
-    status = subprocess.run([*command, *ignored, *arguments], cwd=ROOT, env=environment, check=False).returncode
+    chosen = [] if arguments else ["-p", "lines.selection"]
+    status = subprocess.run([*command, *chosen, *arguments], cwd=ROOT, env=environment, check=False).returncode
     combined = Coverage(data_file=str(DATA), config_file=str(ROOT / "pyproject.toml"))
     combined.combine([str(DATA.parent)])
     combined.save()
@@ -93,16 +90,15 @@ def main() -> None:
     parser.add_argument("-n", dest="processes", default="auto")
     parser.add_argument("--again", action="store_true")
     options, arguments = parser.parse_known_args()
+    status = 0
     if not options.again:
         assemble()
         status = run(options.processes, arguments)
-        if status:
-            sys.exit(status)
     files = measured()
     print(*table(files), sep="\n")
-    if arguments:
-        print("\nnot judged: this was a part of the tests")
-        return
+    if status or arguments:
+        print("\nnot judged:", "tests have failed" if status else "this was a part of the tests")
+        sys.exit(status)
     listed = read(LISTED.read_text("utf-8"))
     print("\nlines without a test, and why:", *summary(listed), sep="\n")
     wrong = faults(files, listed)

@@ -1,0 +1,48 @@
+"""The tests that `make coverage` runs: pytest's plugin for it.
+
+With line tracing most tests take three to ten times as long. Many have parameters by the hundred, which matter for what
+is checked and not for which lines are run: of each function there is a sample.
+"""
+
+import re
+from collections import defaultdict
+
+import pytest
+
+MOST = 10
+"""Of one function: from its first set of parameters to its last, evenly."""
+
+LEFT_OUT = {
+    r"tests/(benches|fuzz|soak)/": "they test the tools of developers",
+    r"tests/test_(architecture|docs|examples|packaging|prose|typing)\.py": "they test documents, sources and packages",
+    r"tests/hostile/": "it counts what is allocated, and traces by itself",
+    r"tests/wire/test_no_memory\.py": "without memory the tracer fails before crest does",
+    r"tests/system/": "whole stories: what they run is run by the tests of its module as well",
+    r"\[(.*-)?asyncio\b": "a twin runs with uvloop: fewer functions to trace, and the same lines of crest",
+    r"::test_(default_limits|close_code_of_each_value|\w*costs_little_more\w*|every_class_of_sequence)\b": (
+        "very many calls of the same lines"
+    ),
+}
+"""Tests that are not run, by what is found in their name; and why."""
+
+
+def sample(names: list[str]) -> set[str]:
+    """Return those to run."""
+    found = defaultdict(list)
+    for name in names:
+        if not any(re.search(pattern, name) for pattern in LEFT_OUT):
+            found[name.partition("[")[0]].append(name)
+    return {name for each in found.values() for name in spread(each)}
+
+
+def spread(names: list[str]) -> list[str]:
+    if len(names) <= MOST:
+        return names
+    return [names[at * (len(names) - 1) // (MOST - 1)] for at in range(MOST)]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    chosen = sample([item.nodeid for item in items])
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in chosen])
+    items[:] = [item for item in items if item.nodeid in chosen]
