@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 
 OUTSIDE = "(module)"
 ALL = "*"
-HEAD = re.compile(r"(?P<indent> *)(?:async def|def|cp?def(?: inline)?|cdef class|class)\b(?!.*\bextern\b)[^=]*?"
-                  r"(?P<name>\w+)(?:\[[^\]]*\])?(?:\(|:)")  # fmt: skip
+HEAD = re.compile(
+    r" *(?:async def|def|cp?def|class)\b(?!.*\bextern\b)"
+    r"[^=]*?(?P<name>\w+)(?:\[[^\]]*\])?(?:\(|:)"  # after the type that it returns; type parameters may follow
+)
 
 
 @dataclass(frozen=True, order=True)

@@ -1,10 +1,10 @@
-"""Runs the tests with line tracing, says which lines of crest they cover, and fails for one that it need not have missed.
+"""Runs tests with line tracing, says which lines of crest they cover, and fails for one missed without a reason.
 
 Usage: runner.py [-n PROCESSES] [ARGUMENTS OF PYTEST...]
        runner.py --again         judges what the last run has found, after a change of uncovered.toml
 
-`CREST_LINETRACE=1 setup.py build` has made the modules (`make coverage` does both). A run with arguments is of a part of
-the tests, and not judged.
+`CREST_LINETRACE=1 setup.py build` has made the modules (`make coverage` does both). A run with arguments is of other
+tests than selection.py's, and not judged.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from lines.plugin import executable  # noqa: E402
 
 
 def assemble() -> None:
-    """Make the package that is traced: the modules that were built for it, and links to the sources, which may change."""
+    """Make the package that is traced: the modules that were built for it, and links to the sources."""
     shutil.rmtree(PACKAGE, ignore_errors=True)
     (built,) = FOLDER.glob(f"lib.*-{sys.implementation.cache_tag}")
     for path in SOURCES.rglob("*"):
@@ -97,7 +97,7 @@ def main() -> None:
     files = measured()
     print(*table(files), sep="\n")
     if status or arguments:
-        print("\nnot judged:", "tests have failed" if status else "this was a part of the tests")
+        print("\nnot judged:", "tests have failed" if status else "these are not the tests that are to cover all")
         sys.exit(status)
     listed = read(LISTED.read_text("utf-8"))
     print("\nlines without a test, and why:", *summary(listed), sep="\n")

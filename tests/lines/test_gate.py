@@ -70,7 +70,9 @@ def test_functions_of_lines() -> None:
     ],
 )
 def test_heads(head: str, name: str | None) -> None:
-    assert functions(f"{head}\n    pass\n")[1] == name or (name is None and functions(f"{head}\n  1\n")[1] == "(module)")
+    assert functions(f"{head}\n    pass\n")[1] == name or (
+        name is None and functions(f"{head}\n  1\n")[1] == "(module)"
+    )
 
 
 def test_what_is_listed_is_no_fault() -> None:
@@ -93,12 +95,11 @@ def test_a_line_that_is_not_listed() -> None:
 def test_lines_of_one_text_are_counted() -> None:
     twice = TEXT.replace("raise MemoryError", "return 0")
     files = {"io/reader.pyx": Measured(twice, frozenset({10, 11, 13}), frozenset({10}))}
-    once = 'least = 0\n[[uncovered]]\nreason = "rare"\nlines = ["io/reader.pyx | Reader.grow | return 0"]\n'
-    (fault,) = faults(files, read(once))
+    entry = '"io/reader.pyx | Reader.grow | return 0",'
+    listed = 'least = 0\n[[uncovered]]\nreason = "rare"\nlines = [{}]\n'
+    (fault,) = faults(files, read(listed.format(entry)))
     assert fault.count("| return 0") == 1
-    assert faults(files, read(once.replace("[\"io/reader.pyx | Reader.grow | return 0\"]", str(
-        ["io/reader.pyx | Reader.grow | return 0"] * 2
-    )))) == []  # fmt: skip
+    assert faults(files, read(listed.format(entry * 2))) == []
 
 
 def test_a_line_that_moves_stays_listed() -> None:

@@ -31,7 +31,8 @@ def test_the_source_of_a_function(name: str, source: str | None) -> None:
 
 def c_file(name: str, line: int, code: str) -> str:
     """What Cython writes for a line that is traced."""
-    return f'\n  /* "{name}":{line}\n * \n * {code}             # <<<<<<<<<<<<<<\n * \n */\n  __Pyx_TraceLine({line},1,0,x)\n'
+    comment = f'  /* "{name}":{line}\n * \n * {code}             # <<<<<<<<<<<<<<\n * \n */'
+    return f"\n{comment}\n  __Pyx_TraceLine({line},1,0,x)\n"
 
 
 @pytest.mark.skipif(not (SOURCES / "wire" / "meter.pyx").exists(), reason="needs the source tree")

@@ -1,6 +1,7 @@
 """Which tests `make coverage` runs."""
 
 import re
+from itertools import pairwise
 
 from lines.selection import LEFT_OUT, MOST, sample, spread
 
@@ -11,7 +12,7 @@ def test_a_sample_goes_from_the_first_to_the_last() -> None:
     assert spread(few) == few
     chosen = spread(many)
     assert (chosen[0], chosen[-1], len(set(chosen))) == ("0", "99", MOST)
-    assert max(int(later) - int(one) for one, later in zip(chosen, chosen[1:], strict=False)) <= 100 // (MOST - 1) + 1
+    assert max(int(later) - int(one) for one, later in pairwise(chosen)) <= 100 // (MOST - 1) + 1
 
 
 def test_each_function_has_its_sample() -> None:
