@@ -21,6 +21,9 @@ MADE = ROOT / "build" / "linetrace" / "cython"
 NAME = re.compile(r"(?:^|.*/)src/(crest/.+\.(?:pyx|pxd))")
 """What Cython calls a file: by its path from the folder in which it was compiled."""
 
+HEAD = re.compile(r"\s*cdef inline\b")
+"""What Cython's plugin takes for a line of its own in a .pxd, and what is never traced as one."""
+
 
 def source_of(filename: str) -> Path | None:
     """Return the file that a traced function is from, None if it is none of Cython's."""
@@ -36,7 +39,7 @@ def executable(made: Path = MADE) -> dict[Path, frozenset[int]]:
         if not (ROOT / each.relative_to(made)).with_suffix(".pyx").exists():
             continue  # it has been moved or removed since
         for name, found in Plugin()._parse_cfile_lines(str(each)).items():
-            lines[SOURCES.parent / name] |= set(found)
+            lines[SOURCES.parent / name] |= {line for line, code in found.items() if not HEAD.match(code)}
     return {path: frozenset(found) for path, found in lines.items() if SOURCES in path.parents and found}
 
 

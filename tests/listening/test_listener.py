@@ -38,6 +38,18 @@ async def test_port_0_binds_a_free_port_and_says_which() -> None:
         assert [each.getsockname() for each in one.sockets] == [one.address]
 
 
+@on_each_loop
+async def test_it_says_that_it_ends() -> None:
+    ws, seen = WebSocketServer(), Events()
+    async with App().listening() as server, upgraded(server, ws.path) as client:
+        ws.on_close(lambda *_: seen.add(server.stopping))
+        await client.round_trip()
+        assert not server.stopping
+        await server.stop()
+        assert server.stopping
+    assert seen.seen == [True]
+
+
 @pytest.mark.parametrize("host", ["localhost", "0.0.0.0", None])
 @on_each_loop
 async def test_hosts_that_mean_several_or_all_addresses(host: str | None) -> None:

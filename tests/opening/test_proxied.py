@@ -307,6 +307,17 @@ async def test_shutdown_does_not_wait_for_it() -> None:
 
 
 @on_each_loop
+async def test_shutdown_ends_what_waits_behind_it_for_another_request() -> None:
+    app = behind()
+    app.get("/")(lambda request: "page")
+    async with app.listening() as server, tcp(server) as client:
+        await client.send(V2, request("/"))
+        assert (await client.answer()).status == 200
+        await server.stop()
+        assert await client.eof() == b""
+
+
+@on_each_loop
 async def test_the_log_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "crest"):
         async with behind().listening() as server:

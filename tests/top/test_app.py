@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from websockets.exceptions import InvalidStatus
 
 import crest
 from crest import App, ConfigurationError, ListenError, WebSocketServer
+from crest.app import _loop_factory
 
 
 def named(name: str, path: str = "/ws") -> WebSocketServer:
@@ -362,6 +364,15 @@ def test_some_options_may_be_left_out_by_none() -> None:
 def test_run_refuses_a_loop_that_it_does_not_know() -> None:
     with pytest.raises(ValueError, match="loop must be 'auto', 'uvloop' or 'asyncio', not 'trio'"):
         App().run(loop="trio")  # type: ignore[arg-type]
+
+
+def test_run_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is used where it is there, and missed only by name."""
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert _loop_factory("auto") is asyncio.new_event_loop
+    assert _loop_factory("asyncio") is asyncio.new_event_loop
+    with pytest.raises(ImportError, match="uvloop"):
+        App().run(loop="uvloop")
 
 
 def test_an_app_shows_where_it_was_made() -> None:
