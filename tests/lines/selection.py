@@ -20,7 +20,9 @@ LEFT_OUT = {
     r"tests/system/test_(backlog_total|backpressure|bad_frames|intake_total|slow_consumers|unread_ends)\.py": (
         "whole stories: what they run is run by the tests of its module as well"
     ),
-    r"\[(.*-)?asyncio\b": "a twin runs with uvloop: fewer functions to trace, and the same lines of crest",
+    r"^(?!tests/listening/test_signals\.py).*\[(.*-)?asyncio\b": (
+        "a twin runs with uvloop: fewer functions to trace, and the same lines of crest"
+    ),
     r"::test_(room_of_a_fragmented_message_is|nothing_is_allocated)": "they count what is allocated, by the tracer too",
     r"::test_nothing_is_read_while_much_waits_that_tls": "its patience ends before many small records are traced",
     r"::test_a_privileged_port": "its program has no right to write down what was traced",

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -17,7 +16,7 @@ from support.client import GUARD, connect
 from support.events import Events, on_each_loop, turns
 
 from crest import App, WebSocketServer
-from crest.listening.signals import Alarm, handling
+from crest.listening.signals import handling
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals on Windows")
 
@@ -353,26 +352,6 @@ def test_a_descriptor_that_another_loop_has_found_may_be_put_back_at_any_time(lo
             runner.run(main())
     finally:
         signal.set_wakeup_fd(before)
-
-
-def test_a_descriptor_that_the_program_sets_meanwhile_remains() -> None:
-    """asyncio's loops would put theirs in its place when they forget a signal; the alarm does not."""
-    before = wakeup_fd()
-    own, other = socket.socketpair()
-    loop = asyncio.SelectorEventLoop()
-    alarm = Alarm()
-    with own, other:
-        own.setblocking(False)
-        try:
-            signal.set_wakeup_fd(-1)
-            alarm.set(loop)
-            assert wakeup_fd() not in (-1, own.fileno())
-            signal.set_wakeup_fd(own.fileno())
-            alarm.unset(loop)
-            assert wakeup_fd() == own.fileno()
-        finally:
-            signal.set_wakeup_fd(before)
-            loop.close()
 
 
 def test_a_descriptor_that_was_closed_is_none(tmp_path: Path) -> None:
