@@ -20,7 +20,7 @@ LEFT_OUT = {
     r"tests/system/test_(backlog_total|backpressure|bad_frames|intake_total|slow_consumers|unread_ends)\.py": (
         "whole stories: what they run is run by the tests of its module as well"
     ),
-    r"^(?!tests/listening/test_signals\.py).*\[(.*-)?asyncio\b": (
+    r"^(?!tests/(listening/test_signals|system/test_forks)\.py).*\[(.*-)?asyncio\b": (
         "a twin runs with uvloop: fewer functions to trace, and the same lines of crest"
     ),
     r"::test_(room_of_a_fragmented_message_is|nothing_is_allocated)": "they count what is allocated, by the tracer too",

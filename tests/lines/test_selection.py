@@ -34,6 +34,7 @@ def test_what_is_left_out() -> None:
     run = [
         "tests/io/net/test_stream.py::test_writes[uvloop-plain]",
         "tests/listening/test_signals.py::test_a_wakeup[asyncio]",
+        "tests/system/test_forks.py::test_a_child[asyncio]",
         "tests/io/life/test_protocol.py::test_asyncio_takes_it_for_a_buffered_protocol",
         "tests/wire/test_frames_memory.py::test_reader[0]",
         "tests/lines/test_selection.py::test_asyncios[asynciously]",

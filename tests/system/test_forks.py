@@ -81,3 +81,30 @@ def test_a_child_ends_and_the_parent_serves_on(loop: str, kind: str, how: str) -
     command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", source]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=3 * GUARD, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "served to the end\n", "")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        ("SystemExit()", 0, ""),
+        ("SystemExit(263)", 7, ""),
+        ("SystemExit('enough')", 1, "enough\n"),
+        ("ValueError('wrong')", 1, "ValueError: wrong\n"),
+    ],
+)
+def test_what_came_out_of_a_handler_is_the_end_of_the_child(raised: str, code: int, said: str) -> None:
+    """Its output is not lost, and it does not need any."""
+    program = f"""
+import os, sys
+from crest.io.loop.forks import end_child
+child = os.fork()
+if not child:
+    sys.stdout.write("unflushed")
+    sys.stdout = None if {code} else sys.stdout
+    end_child({raised})
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=GUARD, check=False, env=buffered)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"{'' if code else 'unflushed'}{code}\n", said)
