@@ -17,9 +17,7 @@ LEFT_OUT = {
     r"tests/test_(architecture|docs|examples|packaging|prose|typing)\.py": "they test documents, sources and packages",
     r"tests/hostile/": "it counts what is allocated, and traces by itself",
     r"tests/wire/test_no_memory\.py|::test_no_memory_leaves": "without memory the tracer fails before crest does",
-    r"tests/system/test_(backlog_total|backpressure|bad_frames|intake_total|slow_consumers|unread_ends)\.py": (
-        "whole stories: what they run is run by the tests of its module as well"
-    ),
+    r"tests/system/test_(backlog_total|backpressure)\.py": "they measure memory, and send very much",
     r"^(?!tests/(listening/test_signals|system/test_forks)\.py).*\[(.*-)?asyncio\b": (
         "a twin runs with uvloop: fewer functions to trace, and the same lines of crest"
     ),
@@ -28,7 +26,7 @@ LEFT_OUT = {
     r"::test_a_privileged_port": "its program has no right to write down what was traced",
     r"::test_every_(class|short|sequence)\w*|::test_\w*costs_(little|about)\w*|::test_(a_message_is_dropped_whole|"
     r"broadcasts_to_who_lags_take_no_memory|close_code_of_each_value|compile_time_is_wire_close_code|default_limits|"
-    r"keys_of_nobody_who_lags|pongs_alone_are_bounded|soak|ten_thousand_come_and_go|the_oldest_make_way_for_broadcasts|"
+    r"keys_of_nobody_who_lags|pongs_alone_are_bounded|a_ping_flood_without_reading\w*|soak|ten_thousand_come_and_go|the_oldest_make_way_for_broadcasts|"
     r"what_was_dropped_is_freed)\b": "they run the same lines very often",
 }
 """Tests that are not run, by what is found in their name; and why."""

@@ -29,7 +29,7 @@ def test_what_is_left_out() -> None:
         "tests/io/net/test_stream.py::test_writes[asyncio-plain]",
         "tests/io/net/test_stream.py::test_writes[plain-asyncio-0]",
         "tests/wire/test_no_memory.py::test_reader[0]",
-        "tests/system/test_bad_frames.py::test_an_end",
+        "tests/system/test_backpressure.py::test_an_end",
     ]
     run = [
         "tests/io/net/test_stream.py::test_writes[uvloop-plain]",
