@@ -594,7 +594,11 @@ async def test_a_file_that_becomes_shorter_while_it_is_sent_ends_its_connection(
     (tmp_path / "file").write_bytes(b"cut short")
     file = io.FileIO(tmp_path / "file")
     app = App()
-    app.get("/file")(lambda request: FileResponse(file, 100, "file"))
+
+    @app.get("/file")
+    async def shrunk(request: Request) -> Response:
+        return FileResponse(file, 100, "file")
+
     app.get("/next")(lambda request: "next")
     async with app.listening(direct=direct) as server, tcp(server) as client:
         await client.send(request("/file"), request("/next"))
