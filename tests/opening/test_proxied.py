@@ -308,7 +308,7 @@ async def test_shutdown_does_not_wait_for_it() -> None:
 
 @on_each_loop
 async def test_shutdown_ends_what_waits_behind_it_for_another_request() -> None:
-    app = behind()
+    app = behind(shutdown_timeout=1000)
     app.get("/")(lambda request: "page")
     async with app.listening() as server, tcp(server) as client:
         await client.send(V2, request("/"))

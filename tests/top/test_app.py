@@ -372,7 +372,7 @@ def test_run_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _loop_factory("auto") is asyncio.new_event_loop
     assert _loop_factory("asyncio") is asyncio.new_event_loop
     with pytest.raises(ImportError, match="uvloop"):
-        App().run(loop="uvloop")
+        _loop_factory("uvloop")
 
 
 def test_an_app_shows_where_it_was_made() -> None:
