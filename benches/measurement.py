@@ -148,9 +148,9 @@ def _last_line(text: str) -> str:
     return lines[-1][:200] if lines else "nothing on stderr"
 
 
-def wait_until_it_listens(server: subprocess.Popen[str], port: int) -> str | None:
+def wait_until_it_listens(server: subprocess.Popen[str], port: int, seconds: float = LISTEN_TIMEOUT) -> str | None:
     """Return None, or why it does not."""
-    deadline = time.monotonic() + LISTEN_TIMEOUT
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if server.poll() is not None:
             return f"the server ended with {server.returncode}"
@@ -158,7 +158,7 @@ def wait_until_it_listens(server: subprocess.Popen[str], port: int) -> str | Non
             socket.create_connection(("127.0.0.1", port), 1).close()
             return None
         time.sleep(0.05)
-    return f"the server did not listen within {LISTEN_TIMEOUT:g} s"
+    return f"the server did not listen within {seconds:g} s"
 
 
 def _put_under_load(scenario: Scenario, seconds: float, port: int, pid: int, cpu: int | None) -> dict[str, Any]:

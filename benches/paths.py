@@ -17,7 +17,6 @@ from crest.io.life.protocol import ServerProtocol
 from crest.io.loop.poller import Pollable
 from crest.io.loop.turn import Turn
 from crest.opening.opening import Opening
-from crest.opening.proxied import HeaderOpening
 from crest.opening.site import Site
 
 BATCH = 32  # frames that arrive in one read
@@ -65,7 +64,7 @@ class Bench:
         self.ws = WebSocketServer(fanout_slice=3600)
         app = App()
         app.mount("/ws", self.ws)
-        self.site = Site(app, {"/ws": self.ws}, Pages(), Counter(), app.open_timeout, Opening, HeaderOpening)
+        self.site = Site(app, {"/ws": self.ws}, Pages(), Counter(), app.open_timeout, Opening)
         self.turn = Turn(asyncio.get_running_loop())
         self.ws._hub.open(self.turn)
 

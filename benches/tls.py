@@ -1,20 +1,26 @@
-"""What TLS costs: server CPU for each message and handshake, and memory of an idle connection, beside two peers.
+"""What TLS costs: instructions of a handshake, server CPU for each message, and memory of an idle connection.
 
-`tls.py [--rounds N] [--seconds S]`. crest with its own transports and with uvloop's, picows (on aiofastnet, which talks
-to OpenSSL itself) and aiohttp. The load is Python's own `ssl` in this process, on a CPU of its own: it costs more than
-the servers, so rates mean nothing here, and CPU of the server all. Peers are those of `compare.py`, which installs
-them. In brackets: crest's cost, a part of theirs.
+`tls.py [--rounds N] [--seconds S]`, or `tls.py --handshakes`, which only counts instructions. crest with its own
+transports and with uvloop's, picows (on aiofastnet, which talks to OpenSSL itself) and aiohttp. The load is Python's
+own `ssl` in this process, on a CPU of its own: it costs more than the servers, so rates mean nothing here, and CPU of
+the server all. Peers are those of `compare.py`, which installs them. In brackets: crest's cost, a part of theirs.
+
+Handshakes are counted, by callgrind, and not timed. Client and server compute at the same time, and where both CPUs are
+threads of one core, each slows the other. How much depends on how their computing overlaps.
 """
 
 import argparse
 import os
+import re
+import shutil
+import signal
 import socket
 import ssl
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +28,7 @@ from tempfile import TemporaryDirectory
 
 from compare import install_peers
 from compression import GUARD, REQUEST, cpu_time, masked
-from measurement import BENCHES, VENV_PYTHON, end, free_port, processors, start, wait_until_it_listens
+from measurement import BENCHES, LISTEN_TIMEOUT, VENV_PYTHON, end, free_port, processors, start, wait_until_it_listens
 
 SERVERS = {
     "crest": (sys.executable, "crest_server.py", "echo"),
@@ -47,7 +53,9 @@ class Echo:
 
 
 ECHOES = [Echo(64, 1, 20), Echo(64, 32, 10), Echo(1024, 1, 20), Echo(16_000, 1, 10), Echo(64_000, 1, 4)]
-HANDSHAKE, MEMORY = "opening handshake", f"idle connection, of {IDLE}, bytes"
+HANDSHAKE, MEMORY = "TLS and opening handshake, instructions", f"idle connection, of {IDLE}, bytes"
+HANDSHAKES = 100  # in one run; another has twice as many
+SLOW = 120.0  # seconds: to start, and to end, within valgrind
 
 
 def make_certificate(folder: Path) -> list[str]:
@@ -64,16 +72,19 @@ def make_certificate(folder: Path) -> list[str]:
 
 
 @contextmanager
-def serving(name: str, files: list[str], cpu: int | None) -> Iterator[tuple[int, int]]:
-    """A server; its port and process."""
+def serving(
+    name: str, files: list[str], cpu: int | None, within: Sequence[str] = ()
+) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """A server; its port and process. It may run `within` another program, which is slow and has something to say."""
     port, (python, program, mode) = free_port(), SERVERS[name]
-    command = [python, str(BENCHES / "servers" / program), str(port), mode, *files]
-    process = start(command, cpu, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [*within, python, str(BENCHES / "servers" / program), str(port), mode, *files]
+    said = subprocess.PIPE if within else subprocess.DEVNULL
+    process = start(command, cpu, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said)
     try:
-        refused = wait_until_it_listens(process, port)
+        refused = wait_until_it_listens(process, port, SLOW if within else LISTEN_TIMEOUT)
         if refused:
             raise SystemExit(f"tls: {name}: {refused}")
-        yield port, process.pid
+        yield port, process
     finally:
         end(process)
 
@@ -123,44 +134,53 @@ def resident(pid: int) -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-def measure_idle(port: int, pid: int, context: ssl.SSLContext) -> tuple[float, float]:
-    """Microseconds of CPU a handshake, and bytes of memory a connection that is open."""
+def measure_idle(port: int, pid: int, context: ssl.SSLContext) -> float:
+    """Bytes of memory a connection that is open."""
     sockets = [connect(port, context) for _ in range(50)]
-    began, before = cpu_time(pid), resident(pid)
+    before = resident(pid)
     sockets += [connect(port, context) for _ in range(IDLE)]
-    found = (cpu_time(pid) - began) * 1e6 / IDLE, (resident(pid) - before) / IDLE
+    found = (resident(pid) - before) / IDLE
     for sock in sockets:
         sock.close()
+    return found
+
+
+def instructions(name: str, files: list[str], count: int) -> int:
+    """All instructions of a server that serves so many connections: a TLS handshake, an upgrade and an end each."""
+    context = ssl.create_default_context(cafile=files[0])
+    counting = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null")
+    with serving(name, files, None, counting) as (port, process):
+        for _ in range(count):
+            connect(port, context).close()
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=SLOW)
+    collected = re.search(r"Collected\s*:\s*(\d+)", said)
+    if not collected:
+        raise SystemExit(f"tls: {name}: {said[-2000:]}")
+    return int(collected[1])
+
+
+def count_handshakes(files: list[str]) -> dict[str, dict[str, float]]:
+    """Instructions of one handshake, for each server: the difference of two runs, which start-up drops out of."""
+    found = {}
+    for name in SERVERS:
+        once, twice = (instructions(name, files, count) for count in (HANDSHAKES, 2 * HANDSHAKES))
+        found[name] = {HANDSHAKE: (twice - once) / HANDSHAKES}
     return found
 
 
 def measure(name: str, files: list[str], seconds: float, cpu: int | None) -> dict[str, float]:
     context = ssl.create_default_context(cafile=files[0])
     found = {}
-    with serving(name, files, cpu) as (port, pid):
-        found[HANDSHAKE], found[MEMORY] = measure_idle(port, pid, context)
+    with serving(name, files, cpu) as (port, process):
+        found[MEMORY] = measure_idle(port, process.pid, context)
         for echo in ECHOES:
-            found[echo.title] = measure_echo(echo, port, pid, context, seconds)
+            found[echo.title] = measure_echo(echo, port, process.pid, context, seconds)
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="What TLS costs, beside two peers.")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each echo")
-    arguments = parser.parse_args()
-    install_peers()
-    cpus = processors()
-    if cpus:
-        os.sched_setaffinity(0, {cpus[1]})
-    rounds: list[dict[str, dict[str, float]]] = []
-    with TemporaryDirectory() as folder:
-        files = make_certificate(Path(folder))
-        for number in range(arguments.rounds):
-            names = list(SERVERS)
-            names = names[number % len(names) :] + names[: number % len(names)]
-            rounds.append({name: measure(name, files, arguments.seconds, cpus and cpus[0]) for name in names})
-    print(f"| | {' | '.join(SERVERS)} |\n|{'---|' * (len(SERVERS) + 1)}")
+def show(rounds: list[dict[str, dict[str, float]]]) -> None:
+    """Print the rows that all rounds have."""
     for title in rounds[0]["crest"]:
         cells = []
         for name in SERVERS:
@@ -169,6 +189,31 @@ def main() -> None:
             figure = f"{median:,.0f}" if median >= 100 else f"{median:.2f}"
             cells.append(figure if name == "crest" else f"{figure} ({ratio:.2f})")
         print(f"| {title} | {' | '.join(cells)} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What TLS costs, beside two peers.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each echo")
+    parser.add_argument("--handshakes", action="store_true", help="only count the instructions of handshakes")
+    arguments = parser.parse_args()
+    if shutil.which("valgrind") is None:
+        raise SystemExit("tls: valgrind is not installed")
+    install_peers()
+    cpus = processors()
+    rounds: list[dict[str, dict[str, float]]] = []
+    print(f"| | {' | '.join(SERVERS)} |\n|{'---|' * (len(SERVERS) + 1)}")
+    with TemporaryDirectory() as folder:
+        files = make_certificate(Path(folder))
+        show([count_handshakes(files)])
+        if cpus:
+            os.sched_setaffinity(0, {cpus[1]})
+        for number in range(0 if arguments.handshakes else arguments.rounds):
+            names = list(SERVERS)
+            names = names[number % len(names) :] + names[: number % len(names)]
+            rounds.append({name: measure(name, files, arguments.seconds, cpus and cpus[0]) for name in names})
+    if rounds:
+        show(rounds)
 
 
 if __name__ == "__main__":

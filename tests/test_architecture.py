@@ -1,4 +1,4 @@
-"""The house holds: floors, leaves, names and sizes, over the sources of the package.
+"""The house holds: floors, leaves, names and sizes, over the sources of the package; sizes over tests and benches too.
 
 Kernels know bytes, wire knows frames, io knows the transport, the top knows users. Each folder, and each module of the
 top, has a rank of its own; imports, cimports and included headers go to lower ranks or stay in their folder.
@@ -26,6 +26,7 @@ ORDER = (
         "log",
         "http",
         "limits",
+        "totals",
         "connection",
         "handlers",
         "admission",
@@ -56,6 +57,7 @@ TESTED_WITH = {
     "io/loop/forks.py": "system/test_forks.py",
     "io/loop/lists.pxd": "io/out/test_fanout.py",
     "io/out/offer.pxd": "io/out/test_fanout.py",
+    "io/life/host.pyx": "io/life/test_inbox.py",
     "http/pages.py": "top/test_app_pages.py",
     "opening/parting.py": "listening/test_shutdown.py",
     "io/out/sender.pyx": "io/out/test_outbox.py",
@@ -268,6 +270,14 @@ def test_files_are_short() -> None:
     sizes = [(shown(path), len(path.read_text("utf-8").splitlines())) for path in files(".py", ".pyx", ".pxd", ".h")]
     wrong = [f"{name}: {size} lines" for name, size in sizes if size > MAX_FILE]
     assert not wrong, f"a room over {MAX_FILE} lines usually holds two ideas: {wrong}"
+
+
+def test_files_of_tests_and_benches_are_short() -> None:
+    root = TESTS.parent
+    paths = [path for folder in ("tests", "benches", "examples") for path in (root / folder).rglob("*.py")]
+    sizes = [(path.relative_to(root).as_posix(), len(path.read_text("utf-8").splitlines())) for path in paths]
+    wrong = [f"{name}: {size} lines" for name, size in sizes if size > MAX_FILE]
+    assert not wrong, f"a module of tests over {MAX_FILE} lines usually has two subjects: {wrong}"
 
 
 CYTHON_FUNCTION = re.compile(r"(?m)^(?P<indent>[ ]*)(?P<head>(?:async def|c?p?def(?! class))\b[^\n]*\([^\n]*)\n")

@@ -176,7 +176,7 @@ def test_all_of_it_is_looked_at() -> None:
     assert sum(len(found) for found, _ in read.values()) > 600
     assert sum(len(found) for _, found in read.values()) > 1500
     assert any("RFC 6455" in text for _, text in read[SOURCES / "wire" / "frames.pyx"][1])
-    assert any(text.startswith("Send") for _, text in read[SOURCES / "io" / "methods.pyi"][0])
+    assert any(text.startswith("Send") for _, text in read[SOURCES / "io" / "out" / "methods.pyi"][0])
     assert any("AVX-512" in text for _, text in read[SOURCES / "kernels" / "decoder_compress.h"][1])
 
 

@@ -151,7 +151,7 @@ CONTEXT = {
     "conn": "conn = ws.get_connections()[0]",
     "rendered_report": "async def rendered_report() -> str: return ''",
 }
-"""What fragments use and do not define: what tests/test_docs.py runs them with, in one line each."""
+"""What fragments use and do not define: what tests/support/snippets.py runs them with, in one line each."""
 
 
 def snippet_files(folder: Path) -> list[Path]:

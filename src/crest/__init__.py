@@ -6,8 +6,9 @@ from crest.app import App
 from crest.connection import WebSocketConnection
 from crest.exceptions import ConfigurationError, CrestError, HandshakeError, ListenError, Reject
 from crest.http.messages import Request, Response
-from crest.io.life.inbox import ErrorText
+from crest.io.life.calls import ErrorText
 from crest.server import WebSocketServer
+from crest.totals import Totals
 from crest.wire.codes import CloseCode, Opcode
 from crest.wire.extensions import Deflate
 
@@ -25,6 +26,7 @@ __all__ = [
     "Reject",
     "Request",
     "Response",
+    "Totals",
     "WebSocketConnection",
     "WebSocketServer",
     "__version__",

@@ -9,23 +9,22 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from ssl import SSLContext
-from typing import Literal, NoReturn, cast
+from typing import Literal, NoReturn, Unpack, cast
 from weakref import ref
 
 from crest.attachment import Attachable, app_made, mounted, origin_of, servers_for
 from crest.exceptions import ConfigurationError, ListenError
 from crest.handlers import Page, check_handler, written
 from crest.http.pages import Pages
+from crest.listening.binding import Binding, check_binding, takes_binding
 from crest.listening.certificate import certificate_of
-from crest.listening.endpoint import Listen, addresses_of
+from crest.listening.endpoint import addresses_of
 from crest.listening.listener import Listener
 from crest.listening.signals import handling
 from crest.log import logger
 from crest.opening.opening import Opening
-from crest.opening.proxied import HeaderOpening
 from crest.opening.site import Site
 from crest.options import check_path, check_seconds
 from crest.server import WebSocketServer
@@ -147,21 +146,15 @@ class App(Serving):
 
     # ---- Running -------------------------------------------------------------------------------------------------
 
+    @takes_binding
     def run(
         self,
         host: str | None = "127.0.0.1",
         port: int = 8000,
         *,
-        listen: Listen | Sequence[Listen] | None = None,
-        unix: str | os.PathLike[str] | None = None,
-        unix_mode: int | None = None,
-        certfile: str | os.PathLike[str] | None = None,
-        keyfile: str | os.PathLike[str] | None = None,
-        ssl: SSLContext | None = None,
-        open_timeout: float | None = None,
-        shutdown_timeout: float | None = None,
         loop: Literal["auto", "uvloop", "asyncio"] = "auto",
         log_level: int | str = "INFO",
+        **binding: Unpack[Binding],
     ) -> None:
         """Serve until SIGINT or SIGTERM, then shut down gracefully. Blocks.
 
@@ -181,6 +174,7 @@ class App(Serving):
             loop: "uvloop", "asyncio", or "auto": uvloop where it is installed.
             log_level: Of the `crest` logger, if logging was not set up.
         """
+        check_binding("run", binding)
         if not logging.getLogger().handlers and not logger.handlers:
             logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
             logger.setLevel(log_level)
@@ -188,41 +182,23 @@ class App(Serving):
         gc.freeze()  # the collector need not look again and again at what the program consists of
         try:
             with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
-                serving = self.serve(
-                    host,
-                    port,
-                    listen=listen,
-                    unix=unix,
-                    unix_mode=unix_mode,
-                    certfile=certfile,
-                    keyfile=keyfile,
-                    ssl=ssl,
-                    open_timeout=open_timeout,
-                    shutdown_timeout=shutdown_timeout,
-                )
-                runner.run(serving)
+                runner.run(self.serve(host, port, **binding))
         except ListenError as error:
             _give_up(str(error))
 
+    @takes_binding
     async def serve(
         self,
         host: str | None = "127.0.0.1",
         port: int = 8000,
-        *,
-        listen: Listen | Sequence[Listen] | None = None,
-        unix: str | os.PathLike[str] | None = None,
-        unix_mode: int | None = None,
-        certfile: str | os.PathLike[str] | None = None,
-        keyfile: str | os.PathLike[str] | None = None,
-        ssl: SSLContext | None = None,
-        open_timeout: float | None = None,
-        shutdown_timeout: float | None = None,
+        **binding: Unpack[Binding],
     ) -> None:
         """Serve as `run` does, inside a loop that already runs. Cancelling it shuts down gracefully too.
 
         Raises:
             ListenError: An address can not be bound, or the certificate can not be used.
         """
+        check_binding("serve", binding)
         stopped = asyncio.Event()
         listener: Listener | None = None
 
@@ -236,38 +212,21 @@ class App(Serving):
                 listener.reload()
 
         actions: dict[int, Callable[[], None]] = {signal.SIGINT: stop, signal.SIGTERM: stop}
-        if certfile is not None and hasattr(signal, "SIGHUP"):
+        if binding.get("certfile") is not None and hasattr(signal, "SIGHUP"):
             actions[signal.SIGHUP] = reload
         with handling(actions):
-            async with self.listening(
-                host,
-                port,
-                listen=listen,
-                unix=unix,
-                unix_mode=unix_mode,
-                certfile=certfile,
-                keyfile=keyfile,
-                ssl=ssl,
-                open_timeout=open_timeout,
-                shutdown_timeout=shutdown_timeout,
-            ) as listener:
+            async with self.listening(host, port, **binding) as listener:
                 await stopped.wait()
 
     @asynccontextmanager
+    @takes_binding
     async def listening(
         self,
         host: str | None = "127.0.0.1",
         port: int = 0,
         *,
-        listen: Listen | Sequence[Listen] | None = None,
-        unix: str | os.PathLike[str] | None = None,
-        unix_mode: int | None = None,
-        certfile: str | os.PathLike[str] | None = None,
-        keyfile: str | os.PathLike[str] | None = None,
-        ssl: SSLContext | None = None,
-        open_timeout: float | None = None,
-        shutdown_timeout: float | None = None,
         direct: bool = True,
+        **binding: Unpack[Binding],
     ) -> AsyncIterator[Listener]:
         """Serve while the context lasts. It gives a `Listener`, whose `host` and `port` are the bound address.
 
@@ -280,18 +239,20 @@ class App(Serving):
             ConfigurationError: Two servers have one path; a server runs in another app already, or this app does; or a
                 server was never mounted, and several apps may be meant.
         """
-        addresses = addresses_of(host, port, listen, unix, unix_mode)
+        check_binding("listening", binding)
+        addresses = addresses_of(host, port, binding.get("listen"), binding.get("unix"), binding.get("unix_mode"))
         if self._is_running():
             raise ConfigurationError(f"{self!r} runs already")
+        open_timeout, shutdown_timeout = binding.get("open_timeout"), binding.get("shutdown_timeout")
         open_timeout = check_seconds("open_timeout", self.open_timeout if open_timeout is None else open_timeout)
         shutdown_timeout = check_seconds(
             "shutdown_timeout", self.shutdown_timeout if shutdown_timeout is None else shutdown_timeout, zero=True
         )
-        certificate = certificate_of(certfile, keyfile, ssl)
+        certificate = certificate_of(binding.get("certfile"), binding.get("keyfile"), binding.get("ssl"))
         servers = self._servers()
         listener = Listener(
             self,
-            Site(self, servers, self._pages, self._refusal_counts, open_timeout, Opening, HeaderOpening),
+            Site(self, servers, self._pages, self._refusal_counts, open_timeout, Opening),
             shutdown_timeout,
             direct=direct,
         )

@@ -26,6 +26,39 @@ class HandshakeError(CrestError):
         return self.reason
 
 
+class UpgradeError(CrestError):
+    """An opening handshake of a client that has failed: what the server answers opens no WebSocket.
+
+    Args:
+        reason: What was wrong, and where: values in it are shortened and escaped.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class UpgradeRefused(UpgradeError):
+    """An opening handshake of a client that the server has refused, or redirects: the response to it.
+
+    Args:
+        status: HTTP status code.
+        reason: What the server answers, shortened and escaped.
+        headers: All headers of the response, as (name, value).
+        body: Its content, as far as it was read.
+    """
+
+    def __init__(self, status: int, reason: str, headers: tuple[tuple[str, str], ...] = (), body: bytes = b"") -> None:
+        super().__init__(reason)
+        self.args = (status, reason, headers, body)  # so that it can be pickled
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 class Reject(HandshakeError):
     """What `on_upgrade` raises to refuse a request: the HTTP response that the client gets.
 

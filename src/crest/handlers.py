@@ -14,7 +14,7 @@ from typing import Any, Never, Protocol, TypeVar
 
 from crest.connection import WebSocketConnection
 from crest.http.messages import Request, Response
-from crest.io.life.inbox import ErrorText
+from crest.io.life.calls import ErrorText
 
 
 class JsonObject(Protocol):

@@ -24,6 +24,7 @@ from crest.io.out.hub import Hub
 from crest.io.out.methods import Broadcaster
 from crest.limits import Limits
 from crest.log import logger
+from crest.totals import Totals
 from crest.wire.extensions import Deflate
 from crest.wire.meter import Rates
 
@@ -253,6 +254,13 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
         return self._hub.variant(tuple(limits.items()), {**changed, "rates": rates})
 
     # ---- Connections ---------------------------------------------------------------------------------------------
+
+    def totals(self) -> Totals:
+        """Count what the server has done since it was made: connections, messages, bytes, drops, refusals.
+
+        A snapshot: counts of one moment, which later calls do not change. May be called from any thread.
+        """
+        return Totals(refused=self.refused, **self._hub.tally.counts())
 
     def connection_count(self) -> int:
         """Count the open connections."""

@@ -68,4 +68,4 @@ def test_an_input_is_checked_once(tmp_path: Path) -> None:
 def test_a_target_that_does_not_exist() -> None:
     done = harness("none", "input")
     assert done.returncode == 1
-    assert "Targets: connection, deflate," in done.stderr
+    assert "Targets: client, connection, deflate," in done.stderr

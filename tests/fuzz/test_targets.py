@@ -10,7 +10,7 @@ import pytest
 from fuzz.fuzz_frames import make_case
 from fuzz.harness import TARGETS, load
 from fuzz.inputs import Input, pieces
-from fuzz.targets import connection, deflate, differential, frames, handshake
+from fuzz.targets import client, connection, deflate, differential, frames, handshake
 from support.reference import BINARY, CLOSE, FAIL, PING, PONG, TEXT
 
 from crest.wire import frames as wire_frames
@@ -50,12 +50,19 @@ def test_frames_reach_every_event() -> None:
         assert kinds == {TEXT, BINARY, CLOSE, PING, PONG, FAIL}, name
 
 
-def test_every_deviation_from_websockets_is_reached() -> None:
+@pytest.mark.parametrize("name", ["differential", "client"])
+def test_every_deviation_from_websockets_is_reached(name: str) -> None:
     """A row that no input needs would hide faults."""
-    found = {sentence for _, sentence in outcomes("differential")}  # type: ignore[misc]
+    found = {sentence for _, sentence in outcomes(name)}  # type: ignore[misc]
     rows = {deviation.why for deviation in differential.DEVIATIONS}
     others = {differential.CLOSE_WITHIN_A_MESSAGE, differential.WITHIN_A_BLOCK, differential.COUNTED_OTHERWISE}
     assert found == rows | others | {None}
+
+
+def test_clients_read_every_event_and_refuse_masked_frames() -> None:
+    found = [event for events, _ in outcomes("client") for event in events]  # type: ignore[misc]
+    assert {event[0] for event in found} == {TEXT, BINARY, CLOSE, PING, PONG, FAIL}
+    assert any("masked, as no frame from a server may be" in str(event[-1]) for event in found)
 
 
 def test_handshakes_are_accepted_and_refused() -> None:
@@ -115,6 +122,12 @@ def test_a_message_that_websockets_reads_otherwise_fails(monkeypatch: pytest.Mon
     monkeypatch.setattr(differential.Theirs, "end_message", lambda self: self.message.clear())
     with pytest.raises(AssertionError, match=r"crest: .*'a'.*\nwebsockets: "):
         differential.check(b"\0\0\x81\x81\0\0\0\0a")
+
+
+def test_a_message_that_a_client_of_websockets_reads_otherwise_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(differential.Theirs, "end_message", lambda self: self.message.clear())
+    with pytest.raises(AssertionError, match=r"crest: .*'a'.*\nwebsockets: "):
+        client.check(b"\0\0\x81\x01a")
 
 
 def test_a_wrong_answer_fails(monkeypatch: pytest.MonkeyPatch) -> None:

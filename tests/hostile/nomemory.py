@@ -152,10 +152,11 @@ def is_refused(world: World, peer: Peer) -> None:
     world.until(lambda: bool(peer.head) or peer.ended, "a refusal")
 
 
+HEADERS = "header", "header-tls", "header-loop-tls"
 WHERE = {
     "wants-pages": ("plain", "tls", "loop", "uvloop-loop"),
-    "is-refused": ("plain", "tls", "loop", "proxied"),
-    "visits": ("plain", "unix", "tls", "loop", "uvloop", "proxied"),
+    "is-refused": ("plain", "tls", "loop", "proxied", "header"),
+    "visits": ("plain", "unix", "tls", "loop", "uvloop", "proxied", *HEADERS),
     "look": ("plain", "upgrade", "deflate", "proxied"),
 }
 """Scenarios of lives that are not for all."""
@@ -176,6 +177,9 @@ SPECIAL: dict[str, tuple[str, ...]] = {
     "threads-tls": (),
     "rates": ("all-at-once",),
     "proxied": ("echo",),
+    "header": ("echo",),
+    "header-tls": ("echo",),
+    "header-loop-tls": (),
     "total": ("reads-slowly", "reads-nothing"),
 }
 """Lives of scenarios that are not for all."""

@@ -23,6 +23,7 @@ class Peer:
         address: Of a TCP or Unix socket.
         tls: The client's context; None: plain.
         receive_buffer: SO_RCVBUF, for one that reads slowly.
+        before: What is sent before everything else, TLS included.
 
     Attributes:
         messages: What came, in order.
@@ -35,7 +36,12 @@ class Peer:
     """
 
     def __init__(
-        self, name: str, address: Any, tls: ssl.SSLContext | None = None, receive_buffer: int | None = None
+        self,
+        name: str,
+        address: Any,
+        tls: ssl.SSLContext | None = None,
+        receive_buffer: int | None = None,
+        before: bytes = b"",
     ) -> None:
         self.name = name
         self.messages: list[Message] = []
@@ -53,6 +59,7 @@ class Peer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.settimeout(20)
         self.sock.connect(address)
+        self.sock.sendall(before)
         self.sock.setblocking(False)
         self._tls: ssl.SSLObject | None = None
         if tls is not None:

@@ -33,12 +33,13 @@ import collector  # noqa: E402
 import nomemory  # noqa: E402
 import objects  # noqa: E402
 import scenarios  # noqa: E402
+import storms  # noqa: E402
 from support.certificates import Pair  # noqa: E402
 
 KINDS = {
     "nomemory": nomemory.suites,
     "collector": collector.suites,
-    "storm": collector.storm_suites,
+    "storm": storms.suites,
     "objects": objects.suites,
 }
 ENDLESS = 1e9
@@ -79,7 +80,7 @@ def cases(kind: str, suite: str, folder: Path, first: int, step: int) -> Cases:
         return nomemory.run(nomemory.Suite(parts[0], parts[1], int(parts[2])), hostile, pair, str(folder), first, step)
     if kind == "collector":
         return collector.run(scenarios.Suite(*parts), hostile, pair, str(folder), first, step)
-    return collector.run_storm(suite, hostile, pair, str(folder), first, step)
+    return storms.run(suite, hostile, pair, str(folder), first, step)
 
 
 def be_child(out: int, errors: Path, only: bool, *suite: Any) -> NoReturn:

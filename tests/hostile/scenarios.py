@@ -44,6 +44,7 @@ class Scenario:
         kept: Descriptors that the loop keeps until it is closed: libuv's for when there are no more.
         crowd: How many clients there are beside those that a case is about.
         threads: How many send beside the loop's own.
+        before: What clients send first of all.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Scenario:
     watches: bool = False
     crowd: int = 0
     threads: int = 0
+    before: bytes = b""
 
 
 LIMITS = {"max_connections": 1000, "max_connections_per_ip": 1000}
@@ -76,12 +78,14 @@ def scenario(name: str, *, policy: str = "close", **options: Any) -> Scenario:
 
 
 TAKEOVER = Deflate(server_no_context_takeover=False, client_no_context_takeover=False, threshold=0)
+V1 = b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n"
+HEADER = {"trusted_proxies": ["127.0.0.1"], "proxy_protocol": True, "max_sockets_per_ip": 1000}
 SCENARIOS: dict[str, Scenario] = {
     each.name: each
     for each in [
         scenario("plain"),
         scenario("unix", transport="unix"),
-        scenario("tls", transport="tls", tasks=64, spare=4),
+        scenario("tls", transport="tls", spare=4),
         scenario("loop", direct=False),
         scenario("loop-tls", transport="tls", direct=False, tasks=64, spare=4),
         scenario("uvloop", loop="uvloop", spare=4),
@@ -101,6 +105,9 @@ SCENARIOS: dict[str, Scenario] = {
         scenario("latest", policy="latest", drops=True, server={"max_backlog": 60_000}),
         scenario("rates", server={"max_message_rate": (1000, 1000), "idle_timeout": 60}),
         scenario("proxied", app={"trusted_proxies": ["10.0.0.1"]}),
+        scenario("header", app=HEADER, before=V1),
+        scenario("header-tls", app=HEADER, before=V1, transport="tls", spare=4),
+        scenario("header-loop-tls", app=HEADER, before=V1, transport="tls", direct=False, tasks=64, spare=4),
         scenario("crew", crowd=300, server={"fanout_threads": 2}),
         scenario("threads", threads=2),
         scenario("threads-tls", threads=2, transport="tls", tasks=64, spare=4),

@@ -1,4 +1,4 @@
-"""crest.http.static: files of a directory, and nothing outside of it (RFC 9110 sections 13 and 14)."""
+"""crest.http.static: files of a directory, and nothing outside of it."""
 
 import asyncio
 import errno
@@ -6,64 +6,16 @@ import io
 import os
 import sys
 import threading
-import time
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from support.client import GUARD
+from support.static import MODIFIED, MODIFIED_TEXT, ask, get
 
 from crest.http.messages import FileResponse, Request, Response, serialize
 from crest.http.static import StaticFiles
 from crest.wire.head import parse_head, path_of
-
-MODIFIED = 1_600_000_000
-MODIFIED_TEXT = "Sun, 13 Sep 2020 12:26:40 GMT"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A directory "site" beside a secret."""
-    site = tmp_path / "site"
-    (site / "sub").mkdir(parents=True)
-    (site / "bare").mkdir()
-    (site / ".git").mkdir()
-    for name, data in {
-        "site/index.html": b"<h1>home</h1>",
-        "site/sub/index.html": b"<h1>sub</h1>",
-        "site/a b.txt": b"0123456789",
-        "site/caf\xe9.txt": b"cafe",
-        "site/.env": b"secret",
-        "site/.git/config": b"secret",
-        "site/bare/x.css": b"",
-        "secret.txt": b"secret",
-        "site-secret.txt": b"secret",
-    }.items():
-        path = tmp_path / name
-        path.write_bytes(data)
-        os.utime(path, (MODIFIED, MODIFIED))
-    return site
-
-
-def get(root: Path, target: str, *headers: bytes, method: bytes = b"GET") -> tuple[Response, bytes]:
-    """Ask for a target below "/static"; gives the response and its content."""
-    line = method + b" " + target.encode() + b" HTTP/1.1"
-    request = Request(parse_head(b"\r\n".join([line, *headers, b"", b""])), None)
-    path = path_of(target)
-    assert path.startswith("/static")
-    return ask(root, request, path.removeprefix("/static").removeprefix("/"))
-
-
-def ask(root: Path, request: Request, relative: str) -> tuple[Response, bytes]:
-    response = asyncio.run(StaticFiles(root).respond(request, relative))
-    if not isinstance(response, FileResponse):
-        return response, response.body
-    content = b""
-    while piece := response.read(3):
-        content += piece
-    response.close()
-    assert len(content) == response.size
-    return response, content
 
 
 def test_a_file(root: Path) -> None:
@@ -294,115 +246,6 @@ def test_no_access_is_404_and_other_errors_are_the_systems(
 def test_content_types(root: Path, name: str, content_type: str) -> None:
     (root / name).write_bytes(b"x")
     assert get(root, f"/static/{name}")[0].headers["Content-Type"] == content_type
-
-
-ETAG = f'"{MODIFIED * 10**9:x}-a"'.encode()
-
-
-@pytest.mark.parametrize(
-    ("header", "status"),
-    [
-        (b"If-None-Match: " + ETAG, 304),
-        (b"If-None-Match: W/" + ETAG, 304),
-        (b'If-None-Match: "x", ' + ETAG, 304),
-        (b"If-None-Match: *", 304),
-        (b'If-None-Match: "x"', 200),
-        (b"If-None-Match: " + ETAG.strip(b'"'), 200),
-        (b"If-None-Match:", 200),
-        (b"If-Modified-Since: Sun, 13 Sep 2020 12:26:40 GMT", 304),
-        (b"If-Modified-Since: Sun, 13 Sep 2020 12:26:41 GMT", 304),
-        (b"If-Modified-Since: Sun, 13 Sep 2020 12:26:39 GMT", 200),
-        (b"If-Modified-Since: Sun, 13 Sep 2020 12:26:40 -0000", 304),
-        (b"If-Modified-Since: Sunday, 13-Sep-20 12:26:40 GMT", 304),
-        (b"If-Modified-Since: yesterday", 200),
-        (b"If-Modified-Since:", 200),
-        (b"If-Modified-Since: Sun, 99 Sep 99999 12:26:40 GMT", 200),
-        (b"If-Modified-Since: \xff", 200),
-        (b"If-Modified-Since: Sun, 13 Sep 2_030 12:26:40 GMT", 200),
-    ],
-)
-def test_conditional_requests(root: Path, header: bytes, status: int) -> None:
-    response, content = get(root, "/static/a%20b.txt", header)
-    assert response.status == status
-    assert response.headers["ETag"].encode() == ETAG
-    assert content == (b"" if status == 304 else b"0123456789")
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no tzset")
-@pytest.mark.parametrize("zone", ["UTC+5", "UTC-5"])
-def test_dates_are_gmt_wherever_the_server_is(root: Path, monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", zone)
-        time.tzset()
-        for second, status in (("39", 200), ("40", 304)):
-            header = f"If-Modified-Since: Sun, 13 Sep 2020 12:26:{second} -0000".encode()
-            response, _ = get(root, "/static/a%20b.txt", header)
-            assert (response.status, response.headers["Last-Modified"]) == (status, MODIFIED_TEXT)
-    time.tzset()
-
-
-def test_if_none_match_counts_before_the_date(root: Path) -> None:
-    response, _ = get(
-        root, "/static/a%20b.txt", b'If-None-Match: "x"', b"If-Modified-Since: Sun, 13 Sep 2020 12:26:40 GMT"
-    )
-    assert response.status == 200
-
-
-def test_the_etag_follows_the_file(root: Path) -> None:
-    (root / "a b.txt").write_bytes(b"9876543210")
-    assert get(root, "/static/a%20b.txt", b"If-None-Match: " + ETAG)[0].status == 200
-
-
-@pytest.mark.parametrize(
-    ("value", "content", "told"),
-    [
-        (b"bytes=0-3", b"0123", "bytes 0-3/10"),
-        (b"bytes=4-", b"456789", "bytes 4-9/10"),
-        (b"bytes=-3", b"789", "bytes 7-9/10"),
-        (b"bytes=-100", b"0123456789", "bytes 0-9/10"),
-        (b"bytes=9-9", b"9", "bytes 9-9/10"),
-        (b"bytes=5-999999999999999999", b"56789", "bytes 5-9/10"),
-        (b"Bytes= 1-2 ", b"12", "bytes 1-2/10"),
-    ],
-)
-def test_one_range_is_206(root: Path, value: bytes, content: bytes, told: str) -> None:
-    response, found = get(root, "/static/a%20b.txt", b"Range: " + value)
-    assert (response.status, found, response.headers["Content-Range"]) == (206, content, told)
-
-
-@pytest.mark.parametrize("value", [b"bytes=10-", b"bytes=10-11", b"bytes=-0", b"bytes=999999-"])
-def test_a_range_behind_the_end_is_416(root: Path, value: bytes) -> None:
-    response, _ = get(root, "/static/a%20b.txt", b"Range: " + value)
-    assert (response.status, response.headers["Content-Range"]) == (416, "bytes */10")
-
-
-def test_a_range_of_an_empty_file_is_416(root: Path) -> None:
-    assert get(root, "/static/bare/x.css", b"Range: bytes=0-")[0].status == 416
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        b"bytes=0-1,3-4", b"bytes=3-1", b"bytes=-", b"bytes=", b"items=0-1", b"bytes=a-b", b"bytes=+1-2", b"bytes=1 -2",
-        b"bytes=\xb2-", b"bytes=0-" + b"9" * 5000, b"bytes=" + b" " * 10_000 + b"x", b"",
-    ],
-)  # fmt: skip
-def test_other_ranges_are_ignored(root: Path, value: bytes) -> None:
-    response, content = get(root, "/static/a%20b.txt", b"Range: " + value)
-    assert (response.status, content) == (200, b"0123456789")
-
-
-@pytest.mark.parametrize(
-    ("condition", "status"),
-    [(ETAG, 206), (MODIFIED_TEXT.encode(), 206), (b'"x"', 200), (b"W/" + ETAG, 200), (b"Sun, 13 Sep 2020", 200)],
-)
-def test_if_range(root: Path, condition: bytes, status: int) -> None:
-    response, _ = get(root, "/static/a%20b.txt", b"Range: bytes=0-1", b"If-Range: " + condition)
-    assert response.status == status
-
-
-def test_head_ignores_ranges(root: Path) -> None:
-    assert get(root, "/static/a%20b.txt", b"Range: bytes=0-1", method=b"HEAD")[0].status == 200
 
 
 @pytest.mark.parametrize("name", ["missing", "a b.txt"])

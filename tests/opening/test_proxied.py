@@ -1,69 +1,21 @@
 """crest.opening.proxied: connections that begin with a header of the PROXY protocol, from whom it is taken, and what
-comes of it; over TLS too, and with HAProxy itself. What is a header and what is none is wire/test_proxy.py's."""
+comes of it; with HAProxy itself too. What is a header and what is none is wire/test_proxy.py's.
+"""
 
 import asyncio
 import logging
 import socket
-import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from support.certificates import Pair
-from support.client import GUARD, TEXT, Client, Frame, Server, frame, handshake, request, tcp, upgraded
+from support.client import Client, handshake, request, tcp, upgraded
 from support.events import Events, on_each_loop
 from support.foreign import free_socket, haproxy, needs_haproxy
+from support.proxied import ALICE, BEGUN, LOCAL, NONE, UNKNOWN, V1, V2, assert_ends, behind, dropped, echo, greet
 
-from crest import App, ConfigurationError, Request, WebSocketServer
-from crest.io.loop.poller import Poller
-
-ALICE = ("192.0.2.7", 56324)
-V1 = b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n"
-V2 = bytes.fromhex("0d0a0d0a000d0a515549540a 21 11 000c c0000207 c6336401 dc04 01bb")
-LOCAL = bytes.fromhex("0d0a0d0a000d0a515549540a 20 00 0000")
-UNKNOWN = b"PROXY UNKNOWN\r\n"
-NONE = "Refused a connection of {}: its PROXY protocol header: {}"
-
-
-def behind(proxy: str = "127.0.0.1", **options: Any) -> App:
-    """An app behind a proxy that speaks the PROXY protocol; it tells who asks for /who."""
-    app = App(trusted_proxies=[proxy], proxy_protocol=True, **options)
-
-    @app.get("/who")
-    def who(request: Request) -> dict[str, Any]:
-        return {"client": request.client}
-
-    return app
-
-
-def echo(**options: Any) -> tuple[WebSocketServer, Events]:
-    """A server that sends everything back, and the clients that it has."""
-    ws, clients = WebSocketServer(**options), Events()
-    ws.on_connect(lambda conn: clients.add(conn.remote_address, conn.request.client))
-    ws.on_message(lambda conn, message: conn.send(message))
-    return ws, clients
-
-
-async def greet(client: Client, *before: bytes) -> None:
-    """Shake hands behind a header, and see that it works."""
-    await client.send(*before, handshake())
-    assert (await client.answer()).status == 101
-    await client.send(frame(TEXT, "hello"))
-    assert await client.frame() == Frame(TEXT, b"hello")
-
-
-async def dropped(server: Server, data: bytes, caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Send something; the connection must end without a response. What the log says, {} in place of the peer."""
-    caplog.clear()
-    with caplog.at_level(logging.INFO, "crest"):
-        async with tcp(server) as client:
-            await client.send(data)
-            assert await client.eof() == b""
-            return [message.replace(str(client.address), "{}") for message in caplog.messages]
-
+from crest import App, Request, WebSocketServer
 
 # ---- What it says ----------------------------------------------------------------------------------------------------
 
@@ -276,19 +228,6 @@ async def test_a_connection_without_a_request_is_closed_in_silence() -> None:
         assert await client.eof() == b""
 
 
-async def assert_ends(client: Client, begun: bytes, lines: int, caplog: pytest.LogCaptureFixture) -> None:
-    """The client ends it. Who connects and leaves only looked whether somebody listens: no line in the log."""
-    with caplog.at_level(logging.INFO, "crest"):
-        caplog.clear()
-        await client.send(begun)
-        client.writer.write_eof()
-        assert await client.eof() == b""
-        assert caplog.messages == [NONE.format(client.address, "it is not complete")] * lines
-
-
-BEGUN = pytest.mark.parametrize(("begun", "lines"), [(b"", 0), (V2[:20], 1)])
-
-
 @BEGUN
 @on_each_loop
 async def test_an_end_before_it(begun: bytes, lines: int, direct: bool, caplog: pytest.LogCaptureFixture) -> None:
@@ -297,11 +236,15 @@ async def test_an_end_before_it(begun: bytes, lines: int, direct: bool, caplog: 
 
 
 @on_each_loop
-async def test_shutdown_does_not_wait_for_it() -> None:
-    async with behind().listening() as server, tcp(server) as client:
+async def test_shutdown_does_not_wait_for_it(direct: bool) -> None:
+    async with (
+        behind(open_timeout=1000, shutdown_timeout=1000).listening(direct=direct) as server,
+        tcp(server) as client,
+    ):
         await client.send(V2[:7])
-        while not server.protocols:
-            await asyncio.sleep(0)
+        async with tcp(server) as other:
+            await other.send(V1, request("/who"))
+            assert (await other.answer()).status == 200  # by now the first has been accepted
         await server.stop()
         assert await client.eof() == b""
 
@@ -329,98 +272,6 @@ async def test_the_log_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
                     assert await client.eof() == b""
     told = [message for message in caplog.messages if "Refused" in message]
     assert len(told) == 2 and told[1] == "Refused 4 more like the last one (proxy_protocol)"
-
-
-# ---- TLS: the header comes before it ---------------------------------------------------------------------------------
-
-TLS = pytest.mark.skipif(not Poller.exists, reason="there, the two exclude each other")
-
-
-@asynccontextmanager
-async def secured(server: Server, header: list[bytes], context: ssl.SSLContext) -> AsyncIterator[Client]:
-    """A client that has sent a header, in pieces, and then shaken hands as TLS wants it."""
-    loop = asyncio.get_running_loop()
-    sock = socket.create_connection((server.host, server.port))
-    sock.setblocking(False)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for piece in header:
-        await loop.sock_sendall(sock, piece)
-        await asyncio.sleep(0)
-    async with asyncio.timeout(GUARD):
-        reader, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=server.host)
-    client = Client(reader, writer)
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-@TLS
-@pytest.mark.parametrize("header", [V1, V2], ids=["v1", "v2"])
-@pytest.mark.parametrize("size", [1, 7, 100])
-@on_each_loop
-async def test_tls_behind_the_header(header: bytes, size: int, pair: Pair) -> None:
-    _, clients = echo()
-    pieces = [header[at : at + size] for at in range(0, len(header), size)]
-    async with behind().listening(certfile=pair.certfile, keyfile=pair.keyfile) as server:
-        async with secured(server, pieces, pair.client()) as client:
-            await greet(client)
-            assert clients.seen == [(ALICE, ALICE)]
-        async with secured(server, [LOCAL], pair.client()) as client:
-            await client.upgrade(changed={"X-Forwarded-For": "192.0.2.66"})
-            assert await clients.reach(2) == [(ALICE, ALICE), (client.address, client.address)]
-
-
-@TLS
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (b"\x16\x03\x01", "neither version 1 nor version 2"),
-        (request("/"), "neither version 1 nor version 2"),
-        (V2[:13] + b"\xff" + V2[14:], "family 15 and transport 15"),
-    ],
-)
-@on_each_loop
-async def test_tls_without_the_header(data: bytes, reason: str, pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
-    async with behind().listening(certfile=pair.certfile, keyfile=pair.keyfile) as server:
-        assert await dropped(server, data, caplog) == [NONE.format("{}", reason)]
-
-
-@TLS
-@BEGUN
-@on_each_loop
-async def test_an_end_before_it_with_tls(
-    begun: bytes, lines: int, pair: Pair, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with behind().listening(certfile=pair.certfile, keyfile=pair.keyfile) as server, tcp(server) as client:
-        await assert_ends(client, begun, lines, caplog)
-
-
-@TLS
-@on_each_loop
-async def test_no_tls_behind_the_header(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
-    async with behind().listening(certfile=pair.certfile, keyfile=pair.keyfile) as server, tcp(server) as client:
-        with caplog.at_level(logging.INFO, "crest"):
-            await client.send(V1, request("/"))
-            assert (await client.answer()).status == 400
-    assert any(message.startswith("Refused a request of ('192.0.2.7', 56324): 400, ") for message in caplog.messages)
-
-
-@TLS
-@on_each_loop
-async def test_tls_of_who_is_no_proxy(pair: Pair) -> None:
-    _, clients = echo()
-    async with behind("192.0.2.1").listening(certfile=pair.certfile, keyfile=pair.keyfile) as server:
-        async with upgraded(server, tls=pair.client()) as client:
-            assert await clients.reach(1) == [(client.address, client.address)]
-
-
-@on_each_loop
-async def test_where_the_two_exclude_each_other(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crest.listening.listener.Poller", SimpleNamespace(exists=False))
-    with pytest.raises(ConfigurationError, match="proxy_protocol and TLS exclude each other"):
-        async with behind().listening(certfile=pair.certfile, keyfile=pair.keyfile):
-            pass
 
 
 # ---- HAProxy ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import socket
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -133,27 +132,3 @@ async def test_whom_a_header_names_is_counted(tls: bool, direct: bool, pair: Pai
         assert server.site.counts_sockets and len(server.site._sockets) == 0
         assert await comes(ALICE)
     assert app.refused == {"max_sockets_per_ip": 2}
-
-
-# ---- Where the event loop accepts ------------------------------------------------------------------------------------
-
-
-@on_each_loop
-async def test_where_the_event_loop_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on Windows: then those that are too many are closed as soon as they are open."""
-    monkeypatch.setattr("crest.listening.listener.Poller", SimpleNamespace(exists=False))
-    for app, header in (
-        (limited(1), b""),
-        (limited(1, trusted_proxies=["127.0.0.1"], proxy_protocol=True), ALICE),
-    ):
-        async with app.listening() as server:
-            async with tcp(server) as first, tcp(server) as second:
-                await first.send(header)
-                assert await serves(first)
-                await second.send(header)
-                assert not await serves(second)
-            await all_gone(server)
-            async with tcp(server) as client:
-                await client.send(header)
-                assert await serves(client)
-        assert app.refused == {"max_sockets_per_ip": 1}

@@ -10,6 +10,7 @@ from crest import HandshakeError
 from crest.http.pages import Pages
 from crest.io.life.protocol import Protocol
 from crest.io.loop.turn import Turn
+from crest.opening.seated import SeatedSite
 from crest.opening.site import Site
 from crest.serving import Serving
 from crest.wire.head import RequestHead, parse_head
@@ -28,10 +29,6 @@ class Plain:
         pass
 
 
-class BehindHeader(Plain):
-    pass
-
-
 class Transport:
     def __init__(self, address: tuple[str, int] = ("192.0.2.7", 1)) -> None:
         self.address = address
@@ -45,7 +42,7 @@ class Transport:
 
 def site_of(**options: Any) -> Site:
     refused: Counter[str] = Counter()
-    return Site(Serving(**options), {}, Pages(), refused, 10.0, Plain, BehindHeader)  # type: ignore[arg-type]
+    return Site(Serving(**options), {}, Pages(), refused, 10.0, Plain)  # type: ignore[arg-type]
 
 
 def connected(site: Site, *address: Any) -> Protocol:
@@ -84,9 +81,21 @@ async def test_who_comes_in_after_the_doors_are_closed_is_stopped() -> None:
 @on_each_loop
 async def test_trusted_proxies_begin_with_a_header() -> None:
     site = site_of(trusted_proxies=["192.0.2.7"], proxy_protocol=True)
-    assert isinstance(connected(site).opening, BehindHeader)
-    assert not isinstance(connected(site, ("192.0.2.8", 1)).opening, BehindHeader)
-    assert not isinstance(connected(site_of(trusted_proxies=["192.0.2.7"])).opening, BehindHeader)
+    assert site.expects_header(("192.0.2.7", 1))
+    assert not site.expects_header(("192.0.2.8", 1))
+    assert not site_of(trusted_proxies=["192.0.2.7"]).expects_header(("192.0.2.7", 1))
+
+
+@on_each_loop
+async def test_a_connection_may_have_an_opening_of_its_own() -> None:
+    class Other(Plain):
+        pass
+
+    site = site_of()
+    for opens, kind in ((None, Plain), (Other, Other)):
+        protocol = Protocol(Turn(asyncio.get_running_loop()), SeatedSite(site, None, opens))
+        protocol.connection_made(Transport())  # type: ignore[arg-type]
+        assert type(protocol.opening) is kind
 
 
 @on_each_loop

@@ -31,6 +31,9 @@ class Visitor:
         self.data += data
         self.transport.write(data)
 
+    def overhead(self, size: int) -> None:
+        pass
+
     def eof_received(self) -> bool:
         return False
 
@@ -39,9 +42,13 @@ class Visitor:
 
 
 class Door:
-    """A listening socket, its acceptor, and who came in."""
+    """A listening socket, its acceptor, and who came in.
 
-    def __init__(self, loop: Any, family: int = socket.AF_INET) -> None:
+    Args:
+        reception: See `Acceptor`.
+    """
+
+    def __init__(self, loop: Any, family: int = socket.AF_INET, reception: Any = None) -> None:
         self.loop = WatchedLoop(loop)
         self.poller = Poller(self.loop)
         self.socket = socket.socket(family)
@@ -53,7 +60,7 @@ class Door:
         self.visitors: list[Visitor] = []
         self.came = Events()
         self.peers: list[socket.socket] = []
-        self.acceptor = Acceptor(self.poller, self.socket.fileno(), Turn(self.loop), self)
+        self.acceptor = Acceptor(self.poller, self.socket.fileno(), Turn(self.loop), self, reception)
 
     def opened(self, protocol: Protocol) -> Visitor:
         self.visitors.append(Visitor(protocol))
@@ -85,8 +92,8 @@ class Door:
 
 
 @asynccontextmanager
-async def door(family: int = socket.AF_INET) -> AsyncIterator[Door]:
-    made = Door(asyncio.get_running_loop(), family)
+async def door(family: int = socket.AF_INET, reception: Any = None) -> AsyncIterator[Door]:
+    made = Door(asyncio.get_running_loop(), family, reception)
     try:
         yield made
     finally:

@@ -22,7 +22,7 @@ import pytest
 from crest.io.life.protocol import ServerProtocol
 from crest.io.loop.poller import Poller
 from crest.io.loop.turn import Turn
-from crest.io.net.secure import SecureTransport
+from crest.io.net.secure import Handshake, SecureTransport
 from crest.io.net.stream import StreamTransport
 from support.client import GUARD
 from support.events import turns
@@ -335,6 +335,25 @@ class End:
         pass
 
 
+class Shaking(Handshake):
+    """A handshake whose end can be awaited.
+
+    Attributes:
+        ended: Has the exception, if it has failed.
+    """
+
+    def __init__(self) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def over(self, error: BaseException | None) -> None:
+        if self.ended.done():
+            return
+        if error is None:
+            self.ended.set_result(None)
+        else:
+            self.ended.set_exception(error)
+
+
 class Ends:
     """The connections of one loop.
 
@@ -358,13 +377,13 @@ class Ends:
         if self.poller is None:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: end.protocol, end.accepted)
         elif isinstance(end.peer, SecurePeer):
-            shaking = SecureTransport(self.poller, end.protocol, end.accepted.detach()).shake_hands(
-                self.context, self.room
-            )
-            while not shaking.done() or not end.peer.shake_hands():
+            shaking = Shaking()
+            transport = SecureTransport(self.poller, end.protocol, end.accepted.detach())
+            transport.shake_hands(self.context, self.room, shaking)
+            while not shaking.ended.done() or not end.peer.shake_hands():
                 end.peer.shake_hands()
                 await asyncio.sleep(0)
-            await shaking
+            await shaking.ended
         else:
             StreamTransport(self.poller, end.protocol, end.accepted.detach()).start()
         return end
@@ -402,23 +421,6 @@ async def ends(whose: Whose = PLAIN) -> AsyncIterator[Ends]:
 async def settled() -> None:
     """Everything that follows from what was done has happened."""
     await turns(SETTLED)
-
-
-def close(end: End) -> None:
-    end.transport.close()
-
-
-def abort(end: End) -> None:
-    end.transport.abort()
-
-
-def is_open(fd: int) -> bool:
-    """Whether this process has such a descriptor."""
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
 
 
 def skip_uvloop(whose: Whose, why: str) -> None:

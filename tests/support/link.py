@@ -9,202 +9,23 @@ from __future__ import annotations
 import asyncio
 import socket
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from crest.io.life.protocol import ServerProtocol
-from crest.io.loop.clock import Clock
-from crest.io.loop.poller import Pollable
-from crest.io.loop.turn import Turn
 from crest.io.out.hub import Hub
 from crest.io.out.outbox import Outbox
 from crest.wire.extensions import Agreement
 from support.client import CLOSE, PING, TEXT, Frame, frame
+from support.loop import Loop, turn_of
+from support.transport import Transport
 
 SMALL_KERNEL = 4608
 """SO_SNDBUF: the least that Linux allows."""
 
 RESPONSE = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 """What the opening handshake is answered with here."""
-
-
-class Loop(asyncio.SelectorEventLoop):
-    """asyncio's loop, one iteration at a time, with timers that the test fires."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.timers: list[asyncio.TimerHandle] = []
-        self.clock = 1000.0
-        self.scheduled: list[str] = []
-
-    def time(self) -> float:
-        return self.clock
-
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Any = None) -> asyncio.Handle:
-        self.scheduled.append(getattr(callback, "__qualname__", repr(callback)))
-        return super().call_soon(callback, *args, context=context)
-
-    def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None
-    ) -> asyncio.TimerHandle:
-        timer = asyncio.TimerHandle(self.clock + delay, callback, args, self, context)
-        self.timers.append(timer)
-        return timer
-
-    def pending(self) -> list[float]:
-        """Seconds to each timer that is set."""
-        return [timer.when() - self.clock for timer in self.timers if not timer.cancelled()]
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass, firing what falls due; then one turn."""
-        self.clock += seconds
-        due = [timer for timer in self.timers if timer.when() <= self.clock and not timer.cancelled()]
-        self.timers = [timer for timer in self.timers if timer not in due]
-        for timer in due:
-            timer._run()
-        self.turn()
-
-    def turn(self, times: int = 1) -> None:
-        """One iteration of the loop: all that was scheduled before it runs."""
-        for _ in range(times):
-            super().call_soon(self.stop)
-            self.run_forever()
-
-
-def turn_of(loop: Loop, max_backlog_total: int | None = None) -> Turn:
-    """A turn whose deadlines run by the loop's own time."""
-    return Turn(loop, clock=Clock(loop, loop.time), max_backlog_total=max_backlog_total)
-
-
-class Transport(Pollable):
-    """A socket transport, whose kernel is a socketpair or, without one, `room` bytes.
-
-    Attributes:
-        writes: What `write` was called with.
-        ignored: How often it was called though the connection had ended; asyncio logs a warning from the fifth time on.
-        wire: In memory, what the kernel has taken.
-        room: In memory, how many bytes it will still take; None: any.
-    """
-
-    def __init__(self, loop: Loop, sock: socket.socket | None = None, room: int | None = None) -> None:
-        self.fd = -1 if sock is None else sock.fileno()
-        self.loop, self.sock, self.room = loop, sock, room
-        self.writes: list[bytes] = []
-        self.wire = bytearray()
-        self.protocol: Any = None
-        self.buffer = bytearray()
-        self.high, self.low = 1 << 16, 1 << 14
-        self.writing_paused = self.eof = self.closing = self.ended = False
-        self.reading = True
-        self.ignored = 0
-        self.calls: list[str] = []
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self.eof:
-            raise RuntimeError("Cannot call write() after write_eof()")
-        if self.ended:
-            self.ignored += 1
-            return
-        self.writes.append(bytes(data))
-        self.buffer += data
-        if len(self.buffer) == len(data):
-            self._drain()
-        self._maybe_pause()
-
-    def _drain(self) -> None:
-        if self.sock is not None:
-            try:
-                while self.buffer:
-                    del self.buffer[: self.sock.send(self.buffer)]
-            except BlockingIOError:
-                pass
-            except OSError:
-                self.abort()
-        else:
-            taken = len(self.buffer) if self.room is None else min(self.room, len(self.buffer))
-            if self.room is not None:
-                self.room -= taken
-            self.wire += self.buffer[:taken]
-            del self.buffer[:taken]
-
-    def _maybe_pause(self) -> None:
-        if len(self.buffer) > self.high and not self.writing_paused:
-            self.writing_paused = True
-            self.protocol.pause_writing()
-
-    def writable(self, room: int | None = None) -> None:
-        """The kernel has room again; in memory, for so many bytes more, or any number."""
-        if self.sock is None:
-            self.room = None if room is None else (self.room or 0) + room
-        if self.buffer:
-            self._drain()
-            if self.writing_paused and len(self.buffer) <= self.low:
-                self.writing_paused = False
-                self.protocol.resume_writing()
-            if not self.buffer:
-                if self.eof and self.sock is not None:
-                    self.sock.shutdown(socket.SHUT_WR)
-                if self.closing:
-                    self.end()
-
-    def get_extra_info(self, name: str, default: object = None) -> object:
-        return default
-
-    def get_write_buffer_size(self) -> int:
-        return len(self.buffer)
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        return self.low, self.high
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self.high = 1 << 16 if high is None else high
-        self.low = self.high // 4 if low is None else low
-        self._maybe_pause()
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def write_eof(self) -> None:
-        self.calls.append("write_eof")
-        self.eof = True
-        if self.sock is not None and not self.buffer:
-            self.sock.shutdown(socket.SHUT_WR)
-
-    def pause_reading(self) -> None:
-        self.calls.append("pause_reading")
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        self.calls.append("resume_reading")
-        self.reading = True
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def close(self) -> None:
-        self.calls.append("close")
-        if not self.closing:
-            self.closing = True
-            if not self.buffer:
-                self.end()
-
-    def abort(self) -> None:
-        self.calls.append("abort")
-        self.closing = True
-        self.buffer.clear()
-        self.end()
-
-    def end(self, error: Exception | None = None) -> None:
-        """The connection is gone; the protocol hears of it in the next turn."""
-        if not self.ended:
-            self.ended = self.closing = True
-            self.loop.call_soon(self._lost, error)
-
-    def _lost(self, error: Exception | None) -> None:
-        self.protocol.connection_lost(error)
-        if self.sock is not None:
-            self.sock.close()
 
 
 class Connection(Outbox):

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
-from crest.wire.extensions import Agreement, Deflate, negotiate
+from crest.exceptions import UpgradeError
+from crest.wire.extensions import Agreement, Deflate, conclude, negotiate, offer
 from crest.wire.handshake import parse_extensions
 
 PLAIN = Deflate(server_no_context_takeover=False, client_no_context_takeover=False)
@@ -207,3 +208,101 @@ def test_websockets_understands_each_agreement(wanted: tuple[bool, bool, int, in
         assert extension.remote_max_window_bits >= agreed.server_max_window_bits
         assert extension.local_no_context_takeover == agreed.client_no_context_takeover
         assert extension.local_max_window_bits == agreed.client_max_window_bits
+
+
+# ---- The client's side -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "client_max_window_bits"),
+        ({"server_no_context_takeover": True}, "server_no_context_takeover; client_max_window_bits"),
+        ({"client_no_context_takeover": True}, "client_no_context_takeover; client_max_window_bits"),
+        ({"server_max_window_bits": 9}, "server_max_window_bits=9; client_max_window_bits"),
+        ({"client_max_window_bits": 9}, "client_max_window_bits=9"),
+    ],
+)
+def test_what_a_client_offers(options: dict[str, Any], words: str) -> None:
+    value = offer(dataclasses.replace(PLAIN, **options))
+    assert value == f"permessage-deflate; {words}"
+    assert agree(value) is not None
+
+
+def concluded(response: str, **options: Any) -> Agreement | None:
+    """What a client takes a response for."""
+    return conclude(parse_extensions(response), dataclasses.replace(PLAIN, **options), response)
+
+
+@pytest.mark.parametrize(
+    ("params", "options", "agreed"),
+    [
+        ("", {}, (False, False, 15, 15)),
+        ("; server_no_context_takeover", {}, (True, False, 15, 15)),
+        ("; client_no_context_takeover", {}, (False, True, 15, 15)),
+        ("", {"client_no_context_takeover": True}, (False, True, 15, 15)),
+        ("; server_no_context_takeover", {"server_no_context_takeover": True}, (True, False, 15, 15)),
+        ("; server_max_window_bits=8", {}, (False, False, 8, 15)),
+        ("; server_max_window_bits=10", {"server_max_window_bits": 10}, (False, False, 10, 15)),
+        ("; server_max_window_bits=8", {"server_max_window_bits": 10}, (False, False, 8, 15)),
+        ("; client_max_window_bits=8", {}, (False, False, 15, 8)),
+        ("; client_max_window_bits=15", {}, (False, False, 15, 15)),
+        ("; client_max_window_bits=9", {"client_max_window_bits": 10}, (False, False, 15, 9)),
+        ("", {"client_max_window_bits": 10}, (False, False, 15, 10)),
+        ('; client_max_window_bits="9"', {}, (False, False, 15, 9)),
+    ],
+)
+def test_what_a_client_concludes(params: str, options: dict[str, Any], agreed: tuple[bool, bool, int, int]) -> None:
+    response = f"permessage-deflate{params}"
+    assert concluded(response, **options) == Agreement(*agreed, response)
+
+
+@pytest.mark.parametrize(
+    ("params", "options", "words"),
+    [
+        # Section 7.1: a parameter that no response may have, with such a value, or twice.
+        ("; unknown", {}, "with 'unknown', which no response may have"),
+        ("; server_no_context_takeover=1", {}, "with 'server_no_context_takeover=1', which"),
+        ("; server_max_window_bits", {}, "with 'server_max_window_bits', which"),
+        ("; client_max_window_bits", {}, "with 'client_max_window_bits', which"),
+        ("; client_max_window_bits=16", {}, "with 'client_max_window_bits=16', which"),
+        ("; server_max_window_bits=7", {}, "with 'server_max_window_bits=7', which"),
+        ("; client_no_context_takeover; client_no_context_takeover", {}, "a parameter twice"),
+        # Sections 7.1.1.1 and 7.1.2: less than was asked for.
+        ("", {"server_no_context_takeover": True}, "without server_no_context_takeover, which was asked for"),
+        ("", {"server_max_window_bits": 10}, "the server has a window of 15 bits, over 10"),
+        ("; server_max_window_bits=11", {"server_max_window_bits": 10}, "a window of 11 bits, over 10"),
+        ("; client_max_window_bits=11", {"client_max_window_bits": 10}, "allows a window of 11 bits, over 10"),
+        # Section 5: an extension twice, or another one.
+        (", permessage-deflate", {}, "accepts permessage-deflate twice"),
+        (", x-foo", {}, "was not offered: 'x-foo'"),
+    ],
+)
+def test_a_response_that_a_client_fails_for(params: str, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UpgradeError, match=words):
+        concluded(f"permessage-deflate{params}", **options)
+
+
+def test_without_an_offer_nothing_may_be_accepted() -> None:
+    assert conclude([], None, "") is None
+    assert conclude([], PLAIN, "") is None
+    with pytest.raises(UpgradeError, match="was not offered: 'permessage-deflate'"):
+        conclude(parse_extensions("permessage-deflate"), None, "permessage-deflate")
+
+
+@pytest.mark.parametrize("mine", [*itertools.product((False, True), (False, True), (9, 12, 15), (9, 12, 15))])
+@pytest.mark.parametrize("theirs", [*itertools.product((False, True), (False, True), (9, 15), (9, 15))])
+def test_a_client_understands_each_agreement_of_a_server(
+    mine: tuple[bool, bool, int, int], theirs: tuple[bool, bool, int, int]
+) -> None:
+    """What either side compresses, the other one can read: it keeps its context, and its window is wide enough."""
+    names = [each.name for each in dataclasses.fields(Deflate)]
+    wanted = Deflate(**dict(zip(names, mine, strict=False)))  # type: ignore[arg-type]
+    agreed = negotiate(parse_extensions(offer(wanted)), Deflate(**dict(zip(names, theirs, strict=False))))  # type: ignore[arg-type]
+    assert agreed is not None
+    found = conclude(parse_extensions(agreed.response), wanted, agreed.response)
+    assert found is not None
+    assert agreed.server_no_context_takeover >= found.server_no_context_takeover
+    assert found.client_no_context_takeover >= agreed.client_no_context_takeover
+    assert agreed.server_max_window_bits <= found.server_max_window_bits
+    assert found.client_max_window_bits <= agreed.client_max_window_bits

@@ -4,52 +4,21 @@ import pickle
 import random
 from base64 import b64encode
 from hashlib import sha1
+from typing import Any
 
 import pytest
 from support.client import EXAMPLE
+from support.upgrading import ANSWER, EXTENSIONS, FIELDS, PROTOCOL, accept, refused, request, upgrade
 
 from crest.exceptions import CrestError, HandshakeError
 from crest.wire.extensions import Deflate
 from crest.wire.handshake import (
-    accept,
+    check,
     check_host,
     is_token,
-    parse_extensions,
-    parse_subprotocols,
     wants_upgrade,
 )
 from crest.wire.head import HeadReader, RequestHead, parse_head
-
-ANSWER = (
-    b"HTTP/1.1 101 Switching Protocols\r\n"
-    b"Upgrade: websocket\r\n"
-    b"Connection: Upgrade\r\n"
-    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
-)
-FIELDS = {
-    b"Host": b"a",
-    b"Upgrade": b"websocket",
-    b"Connection": b"Upgrade",
-    b"Sec-WebSocket-Key": b"dGhlIHNhbXBsZSBub25jZQ==",
-    b"Sec-WebSocket-Version": b"13",
-}
-
-
-def upgrade(*extra: bytes, without: bytes = b"", line: bytes = b"GET /ws HTTP/1.1") -> bytes:
-    """An upgrade request that is valid but for one header left out and further ones added."""
-    fields = [name + b": " + value for name, value in FIELDS.items() if name != without]
-    return b"\r\n".join([line, *fields, *extra, b"", b""])
-
-
-def request(*extra: bytes, without: bytes = b"") -> RequestHead:
-    return parse_head(upgrade(*extra, without=without))
-
-
-def refused(head: RequestHead) -> HandshakeError:
-    with pytest.raises(HandshakeError) as caught:
-        accept(head)
-    return caught.value
-
 
 # --- accepting
 
@@ -239,143 +208,55 @@ def test_is_token() -> None:
     assert not any(map(is_token, ("", " a", "a\n", "a b", "a,b", "a/b", "\xe9", "a\0", '"a"', "(", "{", "a=b")))
 
 
-# --- subprotocols
+# --- what is offered
 
 
-PROTOCOL = b"Sec-WebSocket-Protocol: "
+def test_an_offer_says_what_the_client_offers() -> None:
+    offer = check(request(PROTOCOL + b"b, a", EXTENSIONS + b"x-foo; y=1", PROTOCOL + b"c", EXTENSIONS + b"z"))
+    assert offer.key == FIELDS[b"Sec-WebSocket-Key"]
+    assert offer.subprotocols == ("b", "a", "c")
+    assert offer.extensions == (("x-foo", (("y", "1"),)), ("z", ()))
+    nothing = check(request())
+    assert (nothing.subprotocols, nothing.extensions) == ((), ())
 
 
-def test_the_server_prefers() -> None:
-    assert accept(request(PROTOCOL + b"a, b,c"), ["c", "b"])[1] == "c"
-    assert accept(request(PROTOCOL + b"a", PROTOCOL + b"b"), ("x", "b", "a"))[1] == "b"
+def test_an_offer_can_be_accepted_more_than_once_and_outlives_the_head() -> None:
+    offer = check(parse_head(EXAMPLE))
+    assert offer.accept() == offer.accept() == (ANSWER + b"\r\n", None)
+    assert offer.accept("chat") == (ANSWER + b"Sec-WebSocket-Protocol: chat\r\n\r\n", None)
 
 
-def test_none_in_common_opens_without() -> None:
-    response, subprotocol, _ = accept(request(PROTOCOL + b"a, b"), ["A", "c"])
-    assert subprotocol is None
-    assert b"Protocol:" not in response
+def test_a_subprotocol_that_is_not_offered_is_refused() -> None:
+    for head, name in ((request(), "a"), (request(PROTOCOL + b"a, b"), "A"), (request(PROTOCOL + b"a, b"), "a, b")):
+        with pytest.raises(ValueError, match=f"the client does not offer the subprotocol '{name}'"):
+            check(head).accept(name)
+    with pytest.raises(ValueError, match=r"subprotocol 'a\\r\\n\\xe9'"):
+        check(request()).accept("a\r\n\xe9")
+    with pytest.raises(TypeError):
+        check(request(PROTOCOL + b"a")).accept(b"a")  # type: ignore[arg-type]
 
 
-def test_none_offered_opens_without() -> None:
-    assert accept(request(), ["a"]) == (ANSWER + b"\r\n", None, None)
-
-
-def test_subprotocol_lists() -> None:
-    assert parse_subprotocols("a") == ["a"]
-    assert parse_subprotocols(",b\t, , a.1~,") == ["b", "a.1~"]
-    assert parse_subprotocols(",".join(["a"] * 10_000)) == ["a"] * 10_000
-
-
-@pytest.mark.parametrize(
-    "value",
-    [b"", b",", b" , ,\t", b"a b", b"a;b", b'"a"', b"a/b", b"a, (b)", b"\xff", b"a, caf\xc3\xa9", b"a=b", b"{}"],
-)
-def test_malformed_subprotocols_are_400(value: bytes) -> None:
-    for subprotocols in ([], ["a"]):
-        with pytest.raises(HandshakeError) as caught:
-            accept(request(PROTOCOL + value), subprotocols)
-        assert caught.value.status == 400
-        assert caught.value.reason.startswith("Sec-WebSocket-Protocol ")
-        assert caught.value.reason.isascii()
-
-
-@pytest.mark.parametrize(
-    "value",
-    ["," * 1_000_000, " " * 1_000_000, "a" + " " * 1_000_000 + "b", "a," * 500_000 + "@", "a" * 1_000_000 + "@"],
-)
-def test_pathological_subprotocols_are_refused_in_linear_time(value: str) -> None:
-    with pytest.raises(HandshakeError):
-        parse_subprotocols(value)
-
-
-# --- extensions
+def test_headers_of_the_application_come_last() -> None:
+    offer = check(request(PROTOCOL + b"a", EXTENSIONS + b"permessage-deflate"))
+    response, agreed = offer.accept("a", [("Set-Cookie", "a=1"), (b"x-b", b"\xff")], Deflate())
+    assert agreed is not None
+    assert response == ANSWER + EXTENSIONS + agreed.response.encode() + b"\r\n" + (
+        PROTOCOL + b"a\r\nSet-Cookie: a=1\r\nx-b: \xff\r\n\r\n"
+    )
+    assert offer.accept(headers=(pair for pair in [("a", "b")]))[0] == ANSWER + b"a: b\r\n\r\n"
 
 
 @pytest.mark.parametrize(
-    ("value", "offers"),
+    ("headers", "error"),
     [
-        ("permessage-deflate", [("permessage-deflate", [])]),
-        (
-            "permessage-deflate; client_max_window_bits; server_max_window_bits=10, permessage-deflate",
-            [
-                ("permessage-deflate", [("client_max_window_bits", None), ("server_max_window_bits", "10")]),
-                ("permessage-deflate", []),
-            ],
-        ),
-        ('a;b="c"', [("a", [("b", "c")])]),
-        (r'a; b="\c\1"', [("a", [("b", "c1")])]),
-        ("\ta ;\tb = c , ,d,", [("a", [("b", "c")]), ("d", [])]),
-        ("foo;a;a=1;a", [("foo", [("a", None), ("a", "1"), ("a", None)])]),
-        ("__proto__; constructor", [("__proto__", [("constructor", None)])]),
+        ([("a b", "c")], ValueError),
+        ([("a", "b\r\nc: d")], ValueError),
+        ([("Sec-WebSocket-Accept", "a")], ValueError),
+        ([("a", "b"), ("upgrade", "h2c")], ValueError),
+        ([("a", 1)], TypeError),
+        ({"ab": "c"}, TypeError),
     ],
 )
-def test_parse_extensions(value: str, offers: list[object]) -> None:
-    assert parse_extensions(value) == offers
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "", " ", ",", " , ,", "a b", "a;", "a;;b", ";b",
-        ";b, a", "a; b=", "a; =c", "a; b=c d", "a; b=c=d", "a=b", 'a; b=""',
-        'a; b="c', 'a; b=c"', 'a; b="c d"', 'a; b="c,d"', 'a; b="c;d"', 'a; b="c\\"', 'a; b="c\\,d"', 'a; b="\\""',
-        'a; b=" c"', 'a; b="c "', 'a; b="\t"', 'a; b="c\\ "',
-        'a; b="', 'a; b="c"d', 'a; "b"', '"a"', "caf\xe9", "a; b=\xff", "a; b\x00", "a\n",
-    ],
-)  # fmt: skip
-def test_malformed_extensions_are_400(value: str) -> None:
-    with pytest.raises(HandshakeError, match=r"^Sec-WebSocket-Extensions ") as caught:
-        parse_extensions(value)
-    assert caught.value.status == 400
-
-
-EXTENSIONS = b"Sec-WebSocket-Extensions: "
-
-
-def test_extensions_are_declined() -> None:
-    head = request(EXTENSIONS + b"permessage-deflate; client_max_window_bits", EXTENSIONS + b"x-foo")
-    assert accept(head) == (ANSWER + b"\r\n", None, None)
-    assert accept(request(EXTENSIONS + b"x-foo"), deflate=Deflate()) == (ANSWER + b"\r\n", None, None)
-
-
-def test_compression_is_accepted() -> None:
-    """The first offer that can be met, in whichever of several headers it is."""
-    offers = [
-        b"x-foo, permessage-deflate; server_max_window_bits=8",
-        b'permessage-deflate; server_max_window_bits="10"',
-    ]
-    head = request(PROTOCOL + b"a", *[EXTENSIONS + value for value in offers])
-    response, subprotocol, compression = accept(head, ["a"], Deflate(client_no_context_takeover=False))
-    assert compression is not None
-    assert compression.response == "permessage-deflate; server_max_window_bits=10"
-    lines = [EXTENSIONS + compression.response.encode(), PROTOCOL + b"a", b"", b""]
-    assert (response, subprotocol) == (ANSWER + b"\r\n".join(lines), "a")
-
-
-def test_compression_that_is_not_offered() -> None:
-    assert accept(request(), deflate=Deflate()) == (ANSWER + b"\r\n", None, None)
-
-
-@pytest.mark.parametrize("deflate", [None, Deflate()])
-@pytest.mark.parametrize("values", [(b"",), (b"a;",), (b"a", b"b c"), (b"\xff",), (b"permessage-deflate", b"a;")])
-def test_malformed_extensions_are_refused(values: tuple[bytes, ...], deflate: Deflate | None) -> None:
-    with pytest.raises(HandshakeError) as caught:
-        accept(request(*[EXTENSIONS + value for value in values]), deflate=deflate)
-    assert caught.value.status == 400
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "," * 1_000_000,
-        'a;b="' + "\\" * 1_000_001 + '"',
-        'a;b="' + "\\a" * 500_000,
-        "a;b=" + '"' * 1_000_000,
-        "a" + ";b" * 500_000 + "@",
-        "a;b" + " " * 1_000_000 + "c",
-        "a;b=" + "c" * 1_000_000 + "\xff",
-    ],
-)
-def test_pathological_extensions_are_refused_in_linear_time(value: str) -> None:
-    with pytest.raises(HandshakeError):
-        parse_extensions(value)
+def test_headers_that_may_not_be_sent(headers: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        check(request()).accept(headers=headers)

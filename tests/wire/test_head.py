@@ -1,14 +1,13 @@
-"""crest.wire.head against byte literals: RFC 9112 sections 2, 3 and 5."""
+"""crest.wire.head against byte literals: RFC 9112 sections 2 and 5."""
 
 import random
-import re
 from contextlib import suppress
 
 import pytest
 from support.client import EXAMPLE
 
 from crest.exceptions import HandshakeError
-from crest.wire.head import HeadReader, RequestHead, authority_of, parse_head, path_of, route_of, shown, split_target
+from crest.wire.head import HeadReader, RequestHead, parse_head, shown
 
 
 def read(raw: bytes) -> RequestHead:
@@ -220,60 +219,7 @@ def test_parse_head_takes_exactly_one_head(raw: bytes) -> None:
         parse_head(raw)
 
 
-# --- Request targets
-
-
-@pytest.mark.parametrize(
-    ("target", "path"),
-    [
-        ("/", "/"),
-        ("/ws", "/ws"),
-        ("/ws?a=/b", "/ws"),
-        ("/ws#x?y", "/ws"),
-        ("/ws/", "/ws/"),
-        ("//host/ws", "//host/ws"),
-        ("/a%20b", "/a b"),
-        ("/caf%C3%A9", "/café"),
-        ("/%ff%FE", "/��"),
-        ("/%zz%", "/%zz%"),
-        ("/a%2fb", "/a/b"),
-        ("/%2e%2e/x", "/../x"),
-        ("/%252e", "/%2e"),
-        ("/a%3fb?c", "/a?b"),
-        ("/a%23b#c", "/a#b"),
-        ("/http://x", "/http://x"),
-        ("http://host/ws", "/ws"),
-        ("HTTP://user@host:80/a%20b?c", "/a b"),
-        ("http://host", "/"),
-        ("http://host?a=/b", "/"),
-        ("http://host#a/b", "/"),
-        ("*", ""),
-        ("host:80", ""),
-        ("", ""),
-        ("://host/ws", ""),
-    ],
-)
-def test_path_of(target: str, path: str) -> None:
-    assert path_of(target) == path
-
-
-@pytest.mark.parametrize(
-    ("target", "parts"),
-    [
-        ("/a%20b?x=1?y&z=#f?g", ("/a%20b", "x=1?y&z=")),
-        ("/a?", ("/a", "")),
-        ("/?a/b", ("/", "a/b")),
-        ("http://host/ws?a=1#b", ("/ws", "a=1")),
-        ("http://host?a=/b", ("/", "a=/b")),
-        ("*", ("", "")),
-    ],
-)
-def test_split_target(target: str, parts: tuple[str, str]) -> None:
-    assert split_target(target) == parts
-
-
 # --- Fields
-
 
 UPGRADES = (
     (b"X-Upgrade: websocket\r\nUpgrades: websocket\r\nUpgrad: websocket\r\n", False),
@@ -408,29 +354,6 @@ def test_whatever_is_accepted_is_read_as_by_hand(seed: int) -> None:
     assert accepted > 300
 
 
-@pytest.mark.parametrize("target", ["/", "/a%20b?x=1", "http://host", "http://host/ws", "/%23"])
-def test_a_route(target: str) -> None:
-    assert route_of(target) == path_of(target)
-
-
-@pytest.mark.parametrize(
-    ("target", "why"),
-    [
-        ("*", "has no path"),
-        ("host:80", "has no path"),
-        ("/ws#", "has a fragment, which no request may have: '/ws#'"),
-        ("/ws?a#b", "has a fragment"),
-        ("/#/ws", "has a fragment"),
-        ("http://host/ws#x", "has a fragment"),
-        ("http://host#x", "has a fragment"),
-    ],
-)
-def test_no_route(target: str, why: str) -> None:
-    with pytest.raises(HandshakeError, match=re.escape(why)) as caught:
-        route_of(target)
-    assert caught.value.status == 400
-
-
 # --- HEAD
 
 
@@ -467,29 +390,7 @@ def test_what_is_no_head_request(other: bytes) -> None:
     assert not fed(*(other[at : at + 1] for at in range(len(other)))).is_head
 
 
-# --- Error texts
-
-
 def test_shown() -> None:
     assert shown("a\r\n\x1b\xe9") == r"'a\r\n\x1b\xe9'"
     assert shown("x" * 60) == repr("x" * 60)
     assert shown("x" * 61) == repr("x" * 60) + "..."
-
-
-@pytest.mark.parametrize(
-    ("target", "authority"),
-    [
-        ("/ws", None),
-        ("/ws?to=http://host/", None),
-        ("*", None),
-        ("host:80", None),
-        ("://host/", None),
-        ("http://host", "host"),
-        ("http://host:80/ws", "host:80"),
-        ("HTTP://[::1]:80?a=/b", "[::1]:80"),
-        ("http://a@host#x", "a@host"),
-        ("http:///ws", ""),
-    ],
-)
-def test_the_authority_of_a_target(target: str, authority: str | None) -> None:
-    assert authority_of(target) == authority

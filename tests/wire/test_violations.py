@@ -10,7 +10,7 @@ VALUES = {"opcode": 11, "length": 12, "size": 13, "max_message_size": 14, "max_f
 def test_each_has_a_code_and_a_text_of_its_own() -> None:
     found = [close_for(each, VALUES) for each in violations()]
     assert {code for code, _ in found} == {1002, 1008, 1009}
-    assert len({text for _, text in found}) == len(found) == 13
+    assert len({text for _, text in found}) == len(found) == 14
     assert not any("{" in text for _, text in found)
 
 

@@ -74,13 +74,14 @@ static inline ptrdiff_t crest_recv(int fd, char *data, size_t room) {
     return CREST_BROKEN;
 }
 
-static inline int crest_accept(int fd, crest_address *peer) {
-    (void)fd, (void)peer;
+static inline ptrdiff_t crest_peek(int fd, char *data, size_t room) {
+    (void)fd, (void)data, (void)room;
     return CREST_BROKEN;
 }
 
-static inline void crest_peer(int fd, crest_address *peer) {
+static inline int crest_accept(int fd, crest_address *peer) {
     (void)fd, (void)peer;
+    return CREST_BROKEN;
 }
 
 static inline int crest_address_text(const crest_address *address, char *text) {
@@ -233,6 +234,16 @@ static inline ptrdiff_t crest_recv(int fd, char *data, size_t room) {
     return errno == EAGAIN || errno == EWOULDBLOCK ? CREST_WOULD_BLOCK : CREST_BROKEN;
 }
 
+/* The same, and leave the bytes where they are. */
+static inline ptrdiff_t crest_peek(int fd, char *data, size_t room) {
+    ssize_t got;
+    do
+        got = recv(fd, data, room, MSG_PEEK | MSG_DONTWAIT);
+    while (got < 0 && errno == EINTR);
+    if (got >= 0) return got;
+    return errno == EAGAIN || errno == EWOULDBLOCK ? CREST_WOULD_BLOCK : CREST_BROKEN;
+}
+
 /* Find out from errno why no connection was accepted. CREST_WOULD_BLOCK: there is none. CREST_BROKEN: it is gone
  * already, and the next may be there. CREST_REFUSED, for any other reason: none can be accepted now. Linux also reports
  * network errors that are pending on the new connection. */
@@ -300,15 +311,6 @@ static inline int crest_accept(int fd, crest_address *peer) {
     if (accepted < 0) return crest_not_accepted(errno);
     crest_set_address(peer, &from);
     return accepted;
-}
-
-/* Find the address at the other end of a connected socket; version 0 if the peer has gone. */
-static inline void crest_peer(int fd, crest_address *peer) {
-    crest_sockaddr from;
-    socklen_t size = sizeof from;
-    memset(&from, 0, sizeof from);
-    if (getpeername(fd, &from.any, &size) < 0) from.any.sa_family = AF_UNSPEC;
-    crest_set_address(peer, &from);
 }
 
 /* Write the address without its port to `text`, which has room for CREST_ADDRESS_TEXT; 0 if there is none. */

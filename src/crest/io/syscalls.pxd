@@ -26,13 +26,13 @@ cdef extern from "syscalls.h" nogil:
 
     ptrdiff_t crest_send(int fd, const crest_piece* pieces, size_t count)
     ptrdiff_t crest_recv(int fd, char* data, size_t room)
+    ptrdiff_t crest_peek(int fd, char* data, size_t room)
     void crest_shut_down(int fd)
     int crest_shut_down_writing(int fd)
     void crest_close(int fd)
     void crest_prefetch(const void* address)
 
     int crest_accept(int fd, crest_address* peer)
-    void crest_peer(int fd, crest_address* peer)
     int crest_address_text(const crest_address* address, char* text)
 
     bint crest_has_input(int fd)

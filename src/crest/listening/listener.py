@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import threading
 from collections.abc import Sequence
 
-from crest.admission.proxies import Client
-from crest.admission.seats import Full
 from crest.exceptions import ConfigurationError, ListenError
 from crest.io.life.protocol import Protocol, ServerProtocol
 from crest.io.loop.poller import Poller
 from crest.io.loop.turn import Turn
 from crest.io.net.acceptor import Acceptor
 from crest.listening.certificate import Certificate
+from crest.listening.connector import Connector
 from crest.listening.endpoint import AnyAddress, Endpoint
+from crest.listening.greeting import Greeting
 from crest.listening.reception import Reception
 from crest.listening.shutdown import Shutdown
 from crest.listening.sockets import BACKLOG
 from crest.listening.tls import TlsReception
 from crest.log import logger
-from crest.opening.seated import SeatedSite
 from crest.opening.site import Site
 from crest.server import WebSocketServer
 from crest.serving import Serving
 from crest.wire.codes import CloseCode
 
-_Acceptor = Acceptor | Reception | asyncio.Server
+_Acceptor = Acceptor | asyncio.Server
 
 
 class Listener:
@@ -68,6 +66,8 @@ class Listener:
         self._thread = threading.get_ident()
         self._poller: Poller | None = None
         self._acceptors: list[tuple[Endpoint, _Acceptor]] = []
+        self._connectors: list[Connector] = []
+        self._greetings: set[Greeting] = set()
         self._shutdown = Shutdown(site, self, shutdown_timeout, serving.close_rate, serving.keep_listening)
         self._stopped: asyncio.Task[None] | None = None
 
@@ -128,8 +128,8 @@ class Listener:
                 raise ListenError(f"cannot listen on {self._endpoints[0].url}: {error.strerror}") from error
         for endpoint in self._endpoints:
             for each in endpoint.sockets:
-                for acceptor in await self._accept(each, certificate if endpoint.tls else None):
-                    self._acceptors.append((endpoint, acceptor))
+                acceptor = await self._accept(each, certificate if endpoint.tls else None)
+                self._acceptors.append((endpoint, acceptor))
             paths = ", ".join(endpoint.websocket(path) for path in self.site.servers)
             logger.info("Listening on %s (WebSocket: %s)", endpoint.url, paths or "none")
 
@@ -147,40 +147,28 @@ class Listener:
             server._hub.open(self._turn)
         self.site.servers[path] = server
 
-    async def _accept(self, sock: socket.socket, certificate: Certificate | None) -> list[_Acceptor]:
-        """Begin to accept connections at a socket. Returns the acceptors, which must be closed for that to end."""
-        if self._poller is None:  # the loop accepts, and connections are counted when they are opened
-            server = await self.loop.create_server(
-                lambda: ServerProtocol(self._turn, SeatedSite(self.site) if self.site.counts_sockets else self.site),
+    async def _accept(self, sock: socket.socket, certificate: Certificate | None) -> _Acceptor:
+        """Begin to accept connections at a socket. Returns what must be closed for that to end."""
+        site, turn = self.site, self._turn
+        asks_first = site.counts_sockets or site.proxy_protocol
+        if self._poller is None:  # the loop accepts
+            plain, greetings = Reception(site), self._greetings
+            return await self.loop.create_server(
+                lambda: Greeting(plain, turn, greetings) if asks_first else ServerProtocol(turn, site),
                 sock=sock,
                 backlog=BACKLOG,
                 ssl=None if certificate is None else certificate.context,
             )
-            return [server]
         reception: Reception | None = None
-        receive = self._receive if self.site.counts_sockets else None
+        connector: Connector | None = None
         if certificate is not None:
-            poller = self._poller if self._direct else None
-            reception = TlsReception(self.site, self._turn, sock, certificate, poller)
-        elif not self._direct:
-            reception = Reception(self.site, self._turn, sock)
-        if reception is None:
-            return [Acceptor(self._poller, sock.fileno(), self._turn, self.site, receive)]
-        return [Acceptor(self._poller, sock.fileno(), self._turn, self.site, reception.receive), reception]
-
-    def _receive(self, fd: int, client: Client | None) -> SeatedSite | None:
-        """Count a connection that a transport of crest's own is to serve, or close it if there are too many."""
-        try:
-            seat = self.site.seat_for(client)
-        except Full:
-            os.close(fd)
-            return None
-        try:
-            return SeatedSite(self.site, seat)
-        except MemoryError:
-            if seat is not None:
-                seat.leave()
-            raise
+            reception = TlsReception(site, certificate)
+        elif asks_first or not self._direct:
+            reception = Reception(site)
+        if not self._direct:
+            connector = Connector(self.loop, turn, sock, site.open_timeout)
+            self._connectors.append(connector)
+        return Acceptor(self._poller, sock.fileno(), turn, site, reception, connector)
 
     def reload(self) -> None:
         """Read the certificate's files again, for connections to come. If they can not be used the old one remains,
@@ -241,12 +229,13 @@ class Listener:
         for endpoint in self._endpoints:
             if endpoint.passed or not passed_only:
                 endpoint.close()
+        for greeting in [] if passed_only else list(self._greetings):
+            greeting.cut()
 
     async def settled(self) -> None:
         """Wait until all connections that were accepted have been opened, or closed; after `stop_accepting`."""
-        for _, acceptor in self._acceptors:
-            if isinstance(acceptor, Reception):
-                await acceptor.settled()
+        for connector in self._connectors:
+            await connector.settled()
 
     def hurry(self) -> None:
         """Wait no longer for the peers."""

@@ -25,10 +25,10 @@ from crest.opening.answer import Answer
 from crest.opening.site import Site
 from crest.server import WebSocketServer
 from crest.wire.extensions import Agreement
-from crest.wire.handshake import accept, check_host, wants_upgrade
+from crest.wire.handshake import check, check_host, wants_upgrade
 from crest.wire.head import HeadReader, RequestHead, route_of, shown
 
-Offer = tuple[WebSocketConnection, bytes, Agreement | None]
+Welcome = tuple[WebSocketConnection, bytes, Agreement | None]
 """What a client gets if it may come in: the connection, the response, and what was agreed on compression."""
 
 MOST_OVERHEAD = 1 << 16
@@ -228,7 +228,7 @@ class Opening:
         user: Any = None
         later = False
         try:
-            response, subprotocol, agreed = accept(head, server.subprotocols, server._deflate)
+            offer = check(head)
             origin = head.joined(b"Origin")  # several make a text that is no origin
             if origin is not None:
                 admission.check_origin(origin, head, scheme)
@@ -243,6 +243,8 @@ class Opening:
             site.end_child(error.__cause__)
             admission.refused[kind_of(error)] += 1
             raise
+        subprotocol = offer.choose(server.subprotocols)
+        response, agreed = offer.accept(subprotocol, (), server._deflate)
         connection = WebSocketConnection(head.raw, self._client or transport, scheme, subprotocol)
         if later:
             self._begin_request()
@@ -252,7 +254,7 @@ class Opening:
         self._protocol.upgrade(connection, server._accepted(connection, user), response, self._pending, agreed)
         return True
 
-    async def _upgrade_later(self, server: WebSocketServer, offer: Offer, answer: Awaitable[Any]) -> None:
+    async def _upgrade_later(self, server: WebSocketServer, welcome: Welcome, answer: Awaitable[Any]) -> None:
         """Go on when an async on_upgrade has decided, unless the opening no longer waits for it."""
         refusal = None
         try:
@@ -267,7 +269,7 @@ class Opening:
             self._give_up(server, refusal)
             return
         self._go_on_reading()
-        connection, response, agreed = offer
+        connection, response, agreed = welcome
         self._protocol.upgrade(connection, server._accepted(connection, user), response, self._pending, agreed)
 
     def _give_up(self, server: WebSocketServer, error: HandshakeError) -> None:

@@ -17,7 +17,6 @@ from crest.http.pages import Pages
 from crest.io.life.protocol import Protocol
 from crest.io.life.roster import Roster
 from crest.io.loop.forks import end_child
-from crest.io.net.peer import client_address
 from crest.opening.parting import Parting
 from crest.server import WebSocketServer
 from crest.serving import Serving
@@ -50,8 +49,7 @@ class Site:
         pages: The pages that answer other requests.
         refused: Counts refusals that no server counts, by kind.
         open_timeout: In place of that of the options.
-        opens: Makes the opening of a connection; `opens_behind_header`, of one that begins with a header of the PROXY
-            protocol.
+        opens: Makes the opening of a connection.
 
     Attributes:
         loop: The event loop.
@@ -61,6 +59,7 @@ class Site:
         protocols: The protocols of all connections, WebSockets or not, that are there or have handlers that run.
         seats: The seats of the connections of servers that count them.
         counts_sockets: True if each connection has a seat from when it is accepted.
+        proxy_protocol: True if trusted proxies send a header of the PROXY protocol.
         accepting: False once its listening sockets are closed.
         stopping: True once shutdown has begun; `parting` knows the words.
         emptied: Is called when, during shutdown, the last connection has gone.
@@ -74,7 +73,6 @@ class Site:
         refused: Counter[str],
         open_timeout: float,
         opens: Opens,
-        opens_behind_header: Opens,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.servers = servers
@@ -89,6 +87,7 @@ class Site:
         self.refused = refused
         self.refusals = RefusalLog(self.loop, refused)
         self.counts_sockets = serving.max_sockets_per_ip is not None
+        self.proxy_protocol = serving.proxy_protocol
         self.seats: dict[Protocol, Seat] = {}
         self.accepting = True
         self.stopping = False
@@ -97,8 +96,6 @@ class Site:
         self.parting = Parting(self.loop, serving.retry_after, restart_code)
         self.emptied: Callable[[], None] | None = None
         self._opens = opens
-        self._opens_behind_header = opens_behind_header
-        self._proxy_protocol = serving.proxy_protocol
         self._sockets = Seats(None, serving.max_sockets_per_ip)
         self._handshakes = Seats(serving.max_tls_handshakes, serving.max_tls_handshakes_per_ip)
         self._roster = Roster()
@@ -110,14 +107,10 @@ class Site:
 
     def opened(self, protocol: Protocol, opens: Opens | None = None) -> StoppingOpening:
         """Make the opening of a TCP connection that was accepted, by `opens` if that is given."""
-        if opens is None:
-            opens = self._opens
-            if self._proxy_protocol and self.expects_header(client_address(protocol.transport)):
-                opens = self._opens_behind_header
         self._roster.add(protocol)
         if not self.accepting:  # the loop's own servers had taken it already
             self.loop.call_soon(self.stop_openings)
-        return opens(self, protocol)
+        return (opens or self._opens)(self, protocol)
 
     def left(self, protocol: Protocol) -> None:
         """Count a TCP connection as one that is gone, and whose handlers run on."""
@@ -196,7 +189,7 @@ class Site:
 
     def expects_header(self, peer: Client | None) -> bool:
         """True if this peer is a proxy that speaks the PROXY protocol."""
-        return self._proxy_protocol and self.proxies is not None and self.proxies.trusts(peer)
+        return self.proxy_protocol and self.proxies is not None and self.proxies.trusts(peer)
 
     def refuse_header(self, peer: Client | None, reason: str) -> None:
         """Log that the connection of a proxy does not begin with a header of the PROXY protocol, as it should."""

@@ -15,6 +15,8 @@ cdef class Assembler:
     cdef uint8_t message_opcode                 # OPCODE_CONTINUATION: no message has begun
     cdef uint8_t ascii
     cdef crest_utf8 utf8
+    # Of the frame reader, which has no room for it: the mask bit that its frames must have, MASK_BIT or 0.
+    cdef uint8_t mask_bit
 
     cdef void begin_message(self, uint8_t opcode) noexcept
     cdef int resize_body(self, uint64_t room) except -1

@@ -49,7 +49,7 @@ cdef class Inflater:
     cdef void end(self) noexcept
 
     cdef bint inflate(self, Assembler message, const uint8_t* data, size_t size) except -1
-    cdef str fault_of(self, str found)
+    cdef str fault_of(self, Assembler message, str found)
     cdef bint finish(self, Assembler message) except -1
     cdef bint take(self, Assembler message, size_t size) except -1
     cdef bint fail(self, int close_code, str error) except -1

@@ -25,6 +25,7 @@ from crest.kernels.mask cimport crest_mask_init, crest_unmask
 from crest.kernels.utf8 cimport crest_utf8_fault_offset, crest_utf8_is_ascii
 from crest.wire.assembler cimport Assembler, body_of
 from crest.wire.rfc6455 cimport CLOSE_INVALID_PAYLOAD_DATA, CLOSE_MESSAGE_TOO_BIG, OPCODE_TEXT
+from crest.wire.role cimport SERVER
 
 cdef extern from "zlib.h" nogil:
     ctypedef struct z_stream:
@@ -39,7 +40,7 @@ cdef extern from "zlib.h" nogil:
 
     int Z_OK, Z_STREAM_END, Z_BUF_ERROR, Z_MEM_ERROR
     int Z_NO_FLUSH, Z_SYNC_FLUSH
-    int Z_DEFLATED, Z_DEFAULT_STRATEGY
+    int Z_DEFLATED, Z_DEFAULT_STRATEGY, Z_HUFFMAN_ONLY
     int deflateInit2(z_stream* stream, int level, int method, int bits, int memory_level, int strategy)
     int deflateReset(z_stream* stream)
     int deflateEnd(z_stream* stream)
@@ -56,10 +57,12 @@ crest_mask_init()
 cdef const uint8_t* TAIL = b"\x00\x00\xff\xff"
 
 cdef str TOO_FAR_BACK = "invalid distance too far back"     # zlib: a reference to what is before the window
-cdef str FORGETFUL = "; does the client ignore client_no_context_takeover?"
+cdef str FORGETFUL_CLIENT = "; does the client ignore client_no_context_takeover?"
+cdef str FORGETFUL_SERVER = "; does the server ignore server_no_context_takeover?"
 
 cdef enum:
     TAIL_SIZE = 4
+    LEAST_BITS = 9              # of a window that zlib deflates with
     MOST_BITS = 15
     AT_BLOCK_END = 128          # in data_type, by zlib.h; the bits below 64 count bits of a byte that are not used up
     UNUSED_BITS = 63
@@ -87,9 +90,12 @@ cdef class DeflateStream:
     cdef z_stream z
 
     def __cinit__(self, int window_bits, int level, int memory_level):
+        # Without references to bytes before, any window is wide enough.
+        cdef int strategy = Z_HUFFMAN_ONLY if window_bits == LEAST_BITS - 1 else Z_DEFAULT_STRATEGY
+        cdef int bits = LEAST_BITS if window_bits == LEAST_BITS - 1 else window_bits
         self.z.zalloc = allocate
         self.z.zfree = release
-        check(deflateInit2(&self.z, level, Z_DEFLATED, -window_bits, memory_level, Z_DEFAULT_STRATEGY))
+        check(deflateInit2(&self.z, level, Z_DEFLATED, -bits, memory_level, strategy))
 
     def __dealloc__(self):
         deflateEnd(&self.z)
@@ -141,18 +147,21 @@ cdef class Codec:
     def __dealloc__(self):
         PyMem_Free(self.unmasked)
 
-    def deflater(self, agreed):
-        """Return the deflater of messages to a client, after an `Agreement`; without context takeover, a shared one."""
-        if agreed.server_no_context_takeover:
-            return self.shared_deflater(agreed.server_max_window_bits)
-        return Deflater(agreed.server_max_window_bits, self.level, self.memory_level, takeover=True)
+    def deflater(self, agreed, int role=SERVER):
+        """Return the deflater of what a `Role` sends, after an `Agreement`; without context takeover, a shared one."""
+        cdef int bits = agreed.server_max_window_bits if role == SERVER else agreed.client_max_window_bits
+        if agreed.server_no_context_takeover if role == SERVER else agreed.client_no_context_takeover:
+            return self.shared_deflater(bits)
+        return Deflater(bits, self.level, self.memory_level, takeover=True)
 
-    def inflater(self, agreed):
-        """Return the inflater of the messages of a client, after an `Agreement`."""
-        return Inflater(self, agreed.client_max_window_bits, takeover=not agreed.client_no_context_takeover)
+    def inflater(self, agreed, int role=SERVER):
+        """Return the inflater of what a `Role` receives, after an `Agreement`."""
+        if role == SERVER:
+            return Inflater(self, agreed.client_max_window_bits, takeover=not agreed.client_no_context_takeover)
+        return Inflater(self, agreed.server_max_window_bits, takeover=not agreed.server_no_context_takeover)
 
     cdef Deflater shared_deflater(self, int window_bits):
-        """Return the deflater whose messages any client can read that has a window of so many bits, or more."""
+        """Return the deflater whose messages any peer can read that has a window of so many bits, or more."""
         cdef Deflater deflater = self.deflaters.get(window_bits)
         if deflater is None:
             deflater = Deflater(window_bits, self.level, self.memory_level, takeover=False)
@@ -188,7 +197,7 @@ cdef class Deflater:
     """Compresses messages.
 
     Args:
-        window_bits: 9 to 15.
+        window_bits: 8 to 15. zlib has no window of 8: then it only encodes single bytes in fewer bits.
         level: see `Codec`, like memory_level.
         takeover: whether messages refer to those before.
     """
@@ -273,7 +282,7 @@ cdef class Inflater:
 
     Args:
         codec: of the loop that it belongs to.
-        window_bits: of the client's window, 8 to 15.
+        window_bits: of the peer's window, 8 to 15.
         takeover: whether messages refer to those before.
     """
 
@@ -346,13 +355,15 @@ cdef class Inflater:
             elif status == Z_MEM_ERROR:
                 raise MemoryError
             else:
-                return self.fail(CLOSE_INVALID_PAYLOAD_DATA, self.fault_of(z.msg.decode()))
+                return self.fail(CLOSE_INVALID_PAYLOAD_DATA, self.fault_of(message, z.msg.decode()))
 
-    cdef str fault_of(self, str found):
+    cdef str fault_of(self, Assembler message, str found):
         """Say what zlib has found. Some clients overlook that they have agreed to client_no_context_takeover: their
         second message refers to their first."""
-        cdef bint forgets = found == TOO_FAR_BACK and not self.takeover
-        return f"compressed data is not valid: {found}" + (FORGETFUL if forgets else "")
+        cdef str error = f"compressed data is not valid: {found}"
+        if found == TOO_FAR_BACK and not self.takeover:
+            error += FORGETFUL_CLIENT if message.mask_bit else FORGETFUL_SERVER
+        return error
 
     cdef bint finish(self, Assembler message) except -1:
         """Finish the complete payload: the tail must complete its last block, and be no data of it."""

@@ -1,5 +1,5 @@
 """permessage-deflate in the opening handshake (RFC 7692 sections 5 and 7.1): what a client offers, and what a server
-wants -> what both do from then on.
+wants -> what both do from then on. On the client's side, its offer, and what the server has made of it.
 
 It knows the four parameters and what they may be, and neither HTTP nor zlib: handshake.py takes the header apart, and
 deflate.pyx compresses.
@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from crest.exceptions import UpgradeError
 from crest.options import check_count, check_flag
+from crest.wire.head import shown
 
 NAME: Final = "permessage-deflate"
 
@@ -29,7 +31,7 @@ MOST_BITS: Final = 15
 _BITS: Final = re.compile(r"[89]|1[0-5]")  # sections 7.1.2.1 and 7.1.2.2: decimal, without leading zeros
 
 Extension = tuple[str, Sequence[tuple[str, str | None]]]
-"""An extension that a client offers: its name, and its parameters as (name, value)."""
+"""An extension that is offered or accepted: its name, and its parameters as (name, value)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ class Agreement:
     Attributes:
         server_no_context_takeover: Whether the server compresses each message for itself.
         client_no_context_takeover: Whether the client does.
-        server_max_window_bits: Of the server's window, 9 to 15.
+        server_max_window_bits: Of the server's window, 8 to 15; crest's own servers have 9 or more.
         client_max_window_bits: Of the client's window, 8 to 15.
         response: The value of the response's Sec-WebSocket-Extensions header.
     """
@@ -145,8 +147,73 @@ def _accept(params: Sequence[tuple[str, str | None]], options: Deflate) -> Agree
     return Agreement(server_resets, client_resets, server_bits, client_bits, "; ".join(response))
 
 
+def offer(options: Deflate) -> str:
+    """Write the offer of a client (section 7.1): the value of the request's Sec-WebSocket-Extensions header.
+
+    The client then compresses as `options` say, or as the server limits it. Of the server it asks the same.
+    """
+    params = [NAME]
+    if options.server_no_context_takeover:
+        params.append(SERVER_NO_CONTEXT_TAKEOVER)
+    if options.client_no_context_takeover:
+        params.append(CLIENT_NO_CONTEXT_TAKEOVER)
+    if options.server_max_window_bits < MOST_BITS:
+        params.append(f"{SERVER_MAX_WINDOW_BITS}={options.server_max_window_bits}")
+    # Without this one, a server may not limit the client's window.
+    bits = options.client_max_window_bits
+    params.append(CLIENT_MAX_WINDOW_BITS if bits == MOST_BITS else f"{CLIENT_MAX_WINDOW_BITS}={bits}")
+    return "; ".join(params)
+
+
+def conclude(accepted: Sequence[Extension], options: Deflate | None, response: str) -> Agreement | None:
+    """Find what a server has accepted of what a client offers.
+
+    Args:
+        accepted: All extensions in the response.
+        options: Of the `offer`; None: nothing was offered.
+        response: The value of the response's header.
+
+    Raises:
+        UpgradeError: The response is none to this offer: the client must fail the connection (sections 5 and 7.1).
+    """
+    agreed = None
+    for name, params in accepted:
+        if options is None or name != NAME:
+            raise UpgradeError(f"the server accepts an extension that was not offered: {shown(name)}")
+        if agreed is not None:
+            raise UpgradeError(f"the server accepts {NAME} twice")
+        agreed = _conclude(params, options, response)
+    return agreed
+
+
+def _conclude(params: Sequence[tuple[str, str | None]], options: Deflate, response: str) -> Agreement:
+    """Read the parameters of the response."""
+    accepted = dict(params)
+    if len(accepted) != len(params):
+        raise UpgradeError(f"the server accepts {NAME} with a parameter twice")
+    for name, value in params:
+        if not _is_valid(name, value) or (name == CLIENT_MAX_WINDOW_BITS and value is None):
+            told = name if value is None else f"{name}={value}"
+            raise UpgradeError(f"the server accepts {NAME} with {shown(told)}, which no response may have")
+    if options.server_no_context_takeover and SERVER_NO_CONTEXT_TAKEOVER not in accepted:
+        raise UpgradeError(f"the server accepts {NAME} without {SERVER_NO_CONTEXT_TAKEOVER}, which was asked for")
+    server_bits = int(accepted.get(SERVER_MAX_WINDOW_BITS) or MOST_BITS)
+    if server_bits > options.server_max_window_bits:
+        raise UpgradeError(f"the server has a window of {server_bits} bits, over {options.server_max_window_bits}")
+    client_bits = int(accepted.get(CLIENT_MAX_WINDOW_BITS) or options.client_max_window_bits)
+    if client_bits > options.client_max_window_bits:  # an offer with a value admits that, or less (section 7.1.2.2)
+        raise UpgradeError(f"the server allows a window of {client_bits} bits, over {options.client_max_window_bits}")
+    return Agreement(
+        SERVER_NO_CONTEXT_TAKEOVER in accepted,
+        options.client_no_context_takeover or CLIENT_NO_CONTEXT_TAKEOVER in accepted,
+        server_bits,
+        client_bits,
+        response,
+    )
+
+
 def _is_valid(name: str, value: str | None) -> bool:
-    """True if an offer may have this parameter with this value (section 7.1)."""
+    """True if an offer may have this parameter with this value (section 7.1). A response may not have all of them."""
     if name in (SERVER_NO_CONTEXT_TAKEOVER, CLIENT_NO_CONTEXT_TAKEOVER):
         return value is None
     if value is None:

@@ -6,7 +6,7 @@ from libc.string cimport memcpy
 from crest.wire.assembler cimport Assembler
 from crest.wire.deflate cimport INFLATING, Inflater, most_compressed
 from crest.wire.meter cimport Meter
-from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_CONTINUATION, OPCODE_TEXT, RSV1
+from crest.wire.rfc6455 cimport MASK_BIT, OPCODE_BINARY, OPCODE_CONTINUATION, OPCODE_TEXT, RSV1
 from crest.wire.violations cimport MISPLACED_RSV1, RESERVED_BITS
 
 # The event that FrameReader.next() found: an opcode of rfc6455.pxd when a message or a control frame is complete, else
@@ -19,7 +19,7 @@ cdef enum:
 cdef enum:
     MAX_SERVER_HEADER = 10   # bytes of a frame header without a masking key (RFC 6455 section 5.2)
     MAX_CLIENT_HEADER = 14   # ... and with one
-    LEAST_CLIENT_HEADER = 6
+    LEAST_SERVER_HEADER = 2
 
 cdef class FrameReader(Assembler):
     cdef readonly uint32_t max_fragments        # frames of one message, empty ones count
@@ -31,7 +31,7 @@ cdef class FrameReader(Assembler):
     cdef uint64_t frame_size, frame_left        # payload bytes in all, and still to come
     cdef uint8_t head[MAX_CLIENT_HEADER]        # a header that came in pieces
     cdef uint8_t head_size
-    cdef uint8_t key[4]
+    cdef uint8_t key[4]                         # zeros for a client, whose frames come unmasked
     cdef uint8_t opcode
     cdef uint8_t fin, in_payload, done          # flags
     cdef uint8_t compressed                     # the message that this frame belongs to is
@@ -74,19 +74,26 @@ cdef inline Py_ssize_t short_message(FrameReader reader) noexcept:
     for `parse_header` to judge. Such messages come most; this short cut halves their instructions (benches/guard.py
     counts them)."""
     cdef const uint8_t* head = reader.at
-    cdef Py_ssize_t left = reader.end - reader.at
+    cdef uint8_t mask_bit = reader.mask_bit
+    cdef Py_ssize_t left = reader.end - reader.at, header = least_header(mask_bit)
     cdef uint8_t length
-    if reader.done | reader.in_payload | reader.head_size | reader.message_opcode or left < LEAST_CLIENT_HEADER:
+    if reader.done | reader.in_payload | reader.head_size | reader.message_opcode or left < header:
         return -1
-    length = head[1] & 0x7F
-    if (head[0] != 0x80 | OPCODE_TEXT and head[0] != 0x80 | OPCODE_BINARY) or not head[1] & 0x80 \
-            or length >= 126 or length > left - LEAST_CLIENT_HEADER or length > reader.max_message_size:
+    length = head[1] ^ mask_bit  # 128 or more if the mask bit is wrong
+    if (head[0] != 0x80 | OPCODE_TEXT and head[0] != 0x80 | OPCODE_BINARY) \
+            or length >= 126 or length > left - header or length > reader.max_message_size:
         return -1
     reader.frames += 1
     reader.opcode = head[0] & 0x0F
-    memcpy(reader.key, head + 2, 4)
-    reader.at += LEAST_CLIENT_HEADER + length
+    if mask_bit:
+        memcpy(reader.key, head + 2, 4)
+    reader.at += header + length
     return length
+
+
+cdef inline Py_ssize_t least_header(uint8_t mask_bit) noexcept:
+    """Return the bytes of the shortest header: a masking key has four."""
+    return LEAST_SERVER_HEADER + (mask_bit >> 5)
 
 
 cdef inline bint is_skipped(FrameReader reader) noexcept:

@@ -14,6 +14,7 @@ class FrameReader(Assembler):
     def __new__(
         cls,
         *,
+        role: int = ...,
         max_message_size: int = 1048576,
         max_fragments: int = 131072,
         inflater: Inflater | None = None,

@@ -1,6 +1,6 @@
 """Frames (RFC 6455 section 5): bytes to messages, message to bytes. Sans-I/O.
 
-`FrameReader` is fed chunks of what a client sent and yields messages, control frames, or the one failure that ends it.
+`FrameReader` is fed chunks of what the peer sent and yields messages, control frames, or the one failure that ends it.
 How the stream was cut into chunks changes nothing, but which of two failures comes first (see meter.pyx). It owns what
 is unfinished, and no other memory. It answers nothing: replying to a ping or a close frame, and closing after
 a failure, is its caller's business.
@@ -23,12 +23,13 @@ from crest.wire.assembler cimport Assembler, body_of
 from crest.wire.deflate cimport Inflater
 from crest.wire.meter cimport DROP, Meter, takes_message
 from crest.wire.rfc6455 cimport (
-    CLOSE_INVALID_PAYLOAD_DATA, CLOSE_POLICY_VIOLATION, MAX_CONTROL_PAYLOAD, OPCODE_BINARY, OPCODE_CLOSE,
+    CLOSE_INVALID_PAYLOAD_DATA, CLOSE_POLICY_VIOLATION, MASK_BIT, MAX_CONTROL_PAYLOAD, OPCODE_BINARY, OPCODE_CLOSE,
     OPCODE_CONTINUATION, OPCODE_PONG,
 )
+from crest.wire.role cimport SERVER
 from crest.wire.violations cimport (
     COMPRESSED_SIZE, FRAGMENTED_CONTROL, FRAGMENTS, INTERRUPTED_MESSAGE, LENGTH_ENCODING, LENGTH_SIGN, LONG_CONTROL,
-    MESSAGE_SIZE, NOTHING_TO_CONTINUE, RESERVED_OPCODE, UNMASKED, close_of, read_close,
+    MASKED, MESSAGE_SIZE, NOTHING_TO_CONTINUE, RESERVED_OPCODE, UNMASKED, close_of, read_close,
 )
 
 crest_mask_init()
@@ -42,16 +43,19 @@ cdef uint64_t LEAST_ROOM = 64
 @cython.final
 @cython.no_gc  # nothing that it holds can hold it
 cdef class FrameReader(Assembler):
-    """Reads the frames of one client.
+    """Reads the frames of one peer.
 
     Args:
+        role: the side that reads, a `Role`. A server's peer must mask its frames, a client's must not (section 5.1).
         max_message_size: bytes that a message may have, over all its fragments, and inflated; more fails with 1009.
         max_fragments: frames that one message may come in, empty ones included; more fails with 1008.
         inflater: for compressed messages, if permessage-deflate was negotiated.
         meter: how much may come; more fails with 1008. The caller that gives the chunks tells it the time.
     """
 
-    def __cinit__(self, *, max_message_size=1 << 20, max_fragments=1 << 17, Inflater inflater=None, Meter meter=None):
+    def __cinit__(self, *, int role=SERVER, max_message_size=1 << 20, max_fragments=1 << 17, Inflater inflater=None,
+                  Meter meter=None):
+        self.mask_bit = MASK_BIT if role == SERVER else 0
         self.inflater, self.meter = inflater, meter
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
@@ -206,8 +210,8 @@ cdef class FrameReader(Assembler):
             return INTERRUPTED_MESSAGE
         if size < 2:
             return 0
-        if not head[1] & 0x80:
-            return UNMASKED
+        if head[1] & MASK_BIT != self.mask_bit:
+            return UNMASKED if self.mask_bit else MASKED
         length = head[1] & 0x7F
         self.frame_size = length
         if self.opcode >= OPCODE_CLOSE:
@@ -229,6 +233,8 @@ cdef class FrameReader(Assembler):
                 return COMPRESSED_SIZE if self.compressed else MESSAGE_SIZE
             if self.opcode == OPCODE_CONTINUATION and self.fragments >= self.max_fragments:
                 return FRAGMENTS
+        if not self.mask_bit:
+            return at
         if size < at + 4:
             return 0
         memcpy(self.key, head + at, 4)

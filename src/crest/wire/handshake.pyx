@@ -1,10 +1,12 @@
-"""The opening handshake on the server's side (RFC 6455 section 4.2): RequestHead -> response bytes. Sans-I/O.
+"""The opening handshake on the server's side (RFC 6455 section 4.2): RequestHead -> Offer -> response bytes. Sans-I/O.
 
-Owns every check that the RFC asks of an upgrade request, and the choice of a subprotocol; extensions.py chooses an
-extension. It knows no path, no Origin policy and no handler: the holder of the connection reads the head and sends the
-result.
+Owns every check that the RFC asks of an upgrade request, and what may be answered to one; extensions.py chooses an
+extension. It knows no path, no Origin policy and no handler: the holder of the connection reads the head, decides when
+`check` has made an `Offer` of it, and sends what the offer's `accept` returns.
 """
 
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport uint8_t, uint32_t
 
 from crest.wire.head cimport RequestHead, Span, shown, text_of
@@ -15,6 +17,7 @@ from hashlib import sha1
 
 from crest.exceptions import HandshakeError
 from crest.wire.extensions import negotiate
+from crest.wire.fields import extra_fields
 
 cdef size_t MOST_PORT = 65535
 cdef size_t KEY_SIZE = 24           # of the base64 of 16 bytes
@@ -23,6 +26,8 @@ cdef bytes GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"   # what the key is ha
 cdef bytes RESPONSE = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 )
+
+cdef bytes END = b"\r\n\r\n"
 
 cdef str WHITESPACE = " \t"         # OWS of RFC 9110 section 5.6.3
 
@@ -88,8 +93,18 @@ cpdef check_host(RequestHead head):
     if not head.is_1_1 and not head.find(b"Host", &line, &host):
         return
     head.only(b"Host", &host)
-    if not are(host.data, host.size, HOST) or port_of(host) > MOST_PORT:
+    if not is_authority(host):
         raise HandshakeError(400, f"Host is not a host name with an optional port: {shown(text_of(host))}")
+
+
+def is_host(str value not None):
+    """True if it is a host name or an address, with an optional port, as Host has it."""
+    cdef bytes data = value.encode("ascii", "replace")  # no host has a question mark
+    return is_authority(Span(<const uint8_t*>PyBytes_AS_STRING(data), len(data)))
+
+
+cdef bint is_authority(Span host) noexcept:
+    return are(host.data, host.size, HOST) and port_of(host) <= MOST_PORT
 
 
 cdef size_t port_of(Span host) noexcept:
@@ -104,37 +119,27 @@ cdef size_t port_of(Span host) noexcept:
     return port
 
 
-def accept(RequestHead head not None, subprotocols=(), deflate=None):
-    """Check an upgrade request (section 4.2.1) and answer it (section 4.2.2).
-
-    Extensions that are offered must be well-formed, whether or not one is accepted.
-
-    Args:
-        head: The request.
-        subprotocols: What the server speaks, most preferred first.
-        deflate: A `Deflate`, how the server compresses; None: it does not.
+def check(RequestHead head not None):
+    """Check an upgrade request (section 4.2.1). What it offers must be well-formed, whether or not it is accepted.
 
     Returns:
-        The response bytes; the subprotocol, the first of the server's that the client offers, or None; and the
-        `Agreement` on permessage-deflate, or None.
+        An `Offer`.
 
     Raises:
         HandshakeError: 400 for a bad handshake; 426 if it is none, or asks for another version than 13.
     """
+    cdef Offer offer = Offer.__new__(Offer)
     cdef Span key
     check_upgrade(head, &key)
+    offer.key = key.data[:key.size]
     extensions = head.joined(b"Sec-WebSocket-Extensions")
-    agreed = None
-    if extensions is not None:
-        offers = parse_extensions(extensions)
-        if deflate is not None:
-            agreed = negotiate(offers, deflate)
-    offered = head.joined(b"Sec-WebSocket-Protocol")
-    subprotocol = None
-    if offered is not None:
-        names = parse_subprotocols(offered)
-        subprotocol = next((name for name in subprotocols if name in names), None)
-    return response(key, None if agreed is None else agreed.response, subprotocol), subprotocol, agreed
+    if extensions is None:
+        offer.extensions = ()
+    else:
+        offer.extensions = tuple([(name, tuple(params)) for name, params in parse_extensions(extensions)])
+    subprotocols = head.joined(b"Sec-WebSocket-Protocol")
+    offer.subprotocols = () if subprotocols is None else tuple(parse_subprotocols(subprotocols))
+    return offer
 
 
 cdef int check_upgrade(RequestHead head, Span* key) except -1:
@@ -174,13 +179,63 @@ cdef bint is_key(Span key) noexcept:
 
 # ---- Responses -------------------------------------------------------------------------------------------------------
 
-cdef bytes response(Span key, str extensions, str subprotocol):
-    """Make the response that opens the connection (section 4.2.2)."""
-    digest = sha1(key.data[:key.size] + GUID, usedforsecurity=False).digest()
-    end = "" if extensions is None else f"\r\nSec-WebSocket-Extensions: {extensions}"
-    if subprotocol is not None:
-        end += f"\r\nSec-WebSocket-Protocol: {subprotocol}"
-    return RESPONSE + b2a_base64(digest, newline=False) + end.encode("ascii") + b"\r\n\r\n"
+cpdef bytes accept_key(bytes key):
+    """Make the value of Sec-WebSocket-Accept that answers a key (section 4.2.2, item 5.4)."""
+    return b2a_base64(sha1(key + GUID, usedforsecurity=False).digest(), newline=False)
+
+
+@cython.final
+@cython.no_gc  # nothing that it holds can hold it
+cdef class Offer:
+    """What a client offers with an upgrade request that is in order; `check` makes it.
+
+    Attributes:
+        key: The value of Sec-WebSocket-Key.
+        subprotocols: Names, the client's preferred one first; empty if it offers none.
+        extensions: What `parse_extensions` lists, as tuples; empty if it offers none.
+    """
+
+    cdef readonly bytes key
+    cdef readonly tuple subprotocols, extensions
+
+    def choose(self, subprotocols):
+        """Choose a subprotocol: the first of the server's that the client offers too; None if there is none.
+
+        Args:
+            subprotocols: What the server speaks, most preferred first.
+        """
+        if self.subprotocols:
+            for name in subprotocols:
+                for offered in self.subprotocols:
+                    if name == offered:
+                        return offered
+        return None
+
+    def accept(self, str subprotocol=None, headers=(), deflate=None):
+        """Make the response that opens the connection (section 4.2.2).
+
+        Args:
+            subprotocol: The one that is spoken from then on; None: none is.
+            headers: Further header fields, as pairs of `str` or bytes.
+            deflate: A `Deflate`, how the server compresses; None: it does not.
+
+        Returns:
+            The response bytes, and the `Agreement` on permessage-deflate, or None.
+
+        Raises:
+            ValueError: The client does not offer this subprotocol. Or a header is malformed, or the handshake's own.
+            TypeError: A header is no such pair.
+        """
+        agreed = None if deflate is None or not self.extensions else negotiate(self.extensions, deflate)
+        end = "" if agreed is None else f"\r\nSec-WebSocket-Extensions: {agreed.response}"
+        if subprotocol is not None:
+            if subprotocol not in self.subprotocols:  # it must not be sent then (section 4.2.2, item 4)
+                raise ValueError(f"the client does not offer the subprotocol {shown(subprotocol)}")
+            end += f"\r\nSec-WebSocket-Protocol: {subprotocol}"
+        rest = b"\r\n" + extra_fields(headers) + b"\r\n" if headers else END
+        if end:
+            rest = end.encode("ascii") + rest
+        return RESPONSE + accept_key(self.key) + rest, agreed
 
 
 # ---- What a client offers --------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The head of an HTTP/1.1 request (RFC 9112 sections 2, 3 and 5): bytes -> RequestHead. Sans-I/O.
 
-Owns the limits on a head, the forms of a request target, and the way to a header field. What the fields of an opening
-handshake must be is handshake.pyx's.
+Owns the limits on a head, the forms of a request target, and the way to a header field. response.pyx reads heads of
+responses, whose fields are found in the same way. What the fields of an opening handshake must be is handshake.pyx's.
 
 httptools (llhttp, strict) is the judge of the bytes. Behind the request line it accepts no bare CR or LF, no obsolete
 line folding, no space before a colon, and no names but tokens. So the head is then simply the lines between CRLFs.
@@ -36,9 +36,8 @@ cdef Py_ssize_t MAX_SHOWN = 60
 cdef object authority_end = re.compile(r"[/?#]")
 
 
-@cython.final
-cdef class RequestHead:
-    """The request line and the header fields of one request; `HeadReader` and `parse_head` make it.
+cdef class Head:
+    """The header fields of one request or response.
 
     Attributes:
         raw: Exactly the bytes of the head, with the empty line that ends it.
@@ -46,16 +45,6 @@ cdef class RequestHead:
 
     def __dealloc__(self):
         PyMem_Free(self.lines)
-
-    @property
-    def method(self):
-        """The method as it was sent: methods are case-sensitive."""
-        return text_of(self.method_span)
-
-    @property
-    def target(self):
-        """The request target, percent-encoded, ASCII."""
-        return text_of(self.target_span)
 
     @property
     def version(self):
@@ -74,6 +63,7 @@ cdef class RequestHead:
 
     # ---- Single fields; names and tokens are given in ASCII letters and hyphens, and match in any case ----------
 
+    @cython.final
     cdef bint find(self, bytes name, uint32_t* line, Span* value) noexcept:
         """Find the next field of that name, from header line `line` on; `line` is then the one behind it."""
         cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(self.raw)
@@ -87,16 +77,6 @@ cdef class RequestHead:
                 value[0] = stripped(begin + name_size + 1, size - name_size - 1)
                 return True
         return False
-
-    cdef int only(self, bytes name, Span* value) except -1:
-        """Find the value of a field that must be there exactly once."""
-        cdef uint32_t line = 0
-        cdef Span another
-        if not self.find(name, &line, value):
-            raise HandshakeError(400, f"{name.decode()} is missing")
-        if self.find(name, &line, &another):
-            raise HandshakeError(400, f"{name.decode()} is repeated")
-        return 0
 
     cpdef str joined(self, bytes name):
         """Join the values of all fields of that name as one list (RFC 9110 section 5.3); None: there is none."""
@@ -128,6 +108,31 @@ cdef class RequestHead:
                     break
                 at = comma + 1
         return False
+
+
+@cython.final
+cdef class RequestHead(Head):
+    """The request line and the header fields of one request; `HeadReader` and `parse_head` make it."""
+
+    @property
+    def method(self):
+        """The method as it was sent: methods are case-sensitive."""
+        return text_of(self.method_span)
+
+    @property
+    def target(self):
+        """The request target, percent-encoded, ASCII."""
+        return text_of(self.target_span)
+
+    cdef int only(self, bytes name, Span* value) except -1:
+        """Find the value of a field that must be there exactly once."""
+        cdef uint32_t line = 0
+        cdef Span another
+        if not self.find(name, &line, value):
+            raise HandshakeError(400, f"{name.decode()} is missing")
+        if self.find(name, &line, &another):
+            raise HandshakeError(400, f"{name.decode()} is repeated")
+        return 0
 
     cpdef bint announces_body(self) except -1:
         """True if bytes behind the head belong to the request (RFC 9112 section 6.3)."""
@@ -274,25 +279,32 @@ cdef size_t end_of_head(const uint8_t* data, size_t known, size_t size, size_t l
 cdef RequestHead split(bytes raw, size_t max_headers):
     """Take a head apart that the parser accepted."""
     cdef RequestHead head = RequestHead.__new__(RequestHead)
-    cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(raw)
-    cdef size_t size = len(raw), count = 0, room = min(max_headers, size // LEAST_LINE)
-    cdef size_t at = line_end(data, 0, size)
+    cdef size_t end = line_end(<const uint8_t*>PyBytes_AS_STRING(raw), 0, len(raw)), count
     head.raw = raw
-    split_request_line(head, data, at)
+    split_request_line(head, <const uint8_t*>PyBytes_AS_STRING(raw), end)
+    count = index_fields(head, end + 2, max_headers)
+    if count > max_headers:
+        raise HandshakeError(431, f"the request has {count} header fields; the limit is {max_headers}")
+    return head
+
+
+cdef size_t index_fields(Head head, size_t at, size_t max_headers) except? 0:
+    """Find the header lines from `at` on, behind the first line of the head. Returns how many there are. If they are
+    more than `max_headers`, the head is not to be used."""
+    cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(head.raw)
+    cdef size_t size = len(head.raw), count = 0, room = min(max_headers, size // LEAST_LINE)
     head.lines = <uint32_t*>PyMem_Malloc((room + 1) * sizeof(uint32_t))
     if head.lines == NULL:
         raise MemoryError
-    at += 2
     while at < size - 2:
         if count < room:
             head.lines[count] = at
         count += 1
         at = line_end(data, at, size) + 2
-    if count > room:
-        raise HandshakeError(431, f"the request has {count} header fields; the limit is {max_headers}")
-    head.lines[count] = at
-    head.count = count
-    return head
+    if count <= room:
+        head.lines[count] = at
+        head.count = count
+    return count
 
 
 cdef int split_request_line(RequestHead head, const uint8_t* line, size_t size) except -1:

@@ -27,6 +27,7 @@ cdef enum CloseCode:
 
 cdef enum:
     RSV1 = 0x40  # beside the opcode: the message is compressed (RFC 7692 section 6)
+    MASK_BIT = 0x80  # beside the length: the payload is masked
     MAX_CONTROL_PAYLOAD = 125
     MAX_CLOSE_REASON = 123
 

@@ -1,13 +1,14 @@
 # What is wrong with a frame header; see violations.pyx.
 
 cdef enum Violation:
-    RESERVED_BITS = -14
+    RESERVED_BITS = -15
     MISPLACED_RSV1
     RESERVED_OPCODE
     FRAGMENTED_CONTROL
     NOTHING_TO_CONTINUE
     INTERRUPTED_MESSAGE
     UNMASKED
+    MASKED
     LONG_CONTROL
     LENGTH_SIGN
     LENGTH_ENCODING

@@ -25,6 +25,7 @@ cdef dict VIOLATIONS = {
     NOTHING_TO_CONTINUE: (CLOSE_PROTOCOL_ERROR, "a continuation frame, but no message has begun"),
     INTERRUPTED_MESSAGE: (CLOSE_PROTOCOL_ERROR, "a new message, but the fragmented one before is not finished"),
     UNMASKED: (CLOSE_PROTOCOL_ERROR, "not masked, as every frame from a client must be"),
+    MASKED: (CLOSE_PROTOCOL_ERROR, "masked, as no frame from a server may be"),
     LONG_CONTROL: (CLOSE_PROTOCOL_ERROR, "the payload of a control frame is over 125 bytes"),
     LENGTH_SIGN: (CLOSE_PROTOCOL_ERROR, "length {length} has its most significant bit set"),
     LENGTH_ENCODING: (CLOSE_PROTOCOL_ERROR, "length {length} is not in its shortest encoding"),

@@ -13,9 +13,13 @@ from typing import NamedTuple
 from fuzz.inputs import Input
 from support.deliveries import make_reader
 from support.reference import BINARY, CLOSE, CONTINUATION, FAIL, PING, PONG, TEXT, Event
+from websockets.client import ClientProtocol
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame
 from websockets.protocol import SERVER, Protocol, State
+from websockets.uri import parse_uri
+
+from crest.wire.role import Role
 
 LIMIT = 5000
 """max_message_size of both: so small that inputs get over it, at least inflated."""
@@ -162,7 +166,7 @@ class Inflation(PerMessageDeflate):
 
 
 class Theirs:
-    """What a server made of `websockets` gets from a stream.
+    """What a server, or a client, made of `websockets` gets from a stream.
 
     Attributes:
         events: As crest's reader has them, without the end.
@@ -170,8 +174,13 @@ class Theirs:
         code: With which it fails; GOES_ON if it does not.
     """
 
-    def __init__(self, takeover: bool | None) -> None:
-        self.protocol = Protocol(SERVER, state=State.OPEN, max_size=LIMIT, logger=QUIET)
+    def __init__(self, takeover: bool | None, role: Role = Role.SERVER) -> None:
+        self.protocol: Protocol
+        if role is Role.SERVER:
+            self.protocol = Protocol(SERVER, state=State.OPEN, max_size=LIMIT, logger=QUIET)
+        else:
+            uri = parse_uri("ws://test/")
+            self.protocol = ClientProtocol(uri, state=State.OPEN, max_size=LIMIT, logger=QUIET)
         if takeover is not None:
             self.protocol.extensions = [Inflation(not takeover, True, 15, 15)]
         self.events: list[Event] = []
@@ -247,12 +256,12 @@ def compare(mine: list[Event], theirs: Theirs) -> str | None:
     raise AssertionError(told)
 
 
-def check(data: bytes) -> tuple[list[Event], str | None]:
-    """crest's events, and the sentence of the deviation, if there is one."""
+def check(data: bytes, role: Role = Role.SERVER) -> tuple[list[Event], str | None]:
+    """crest's events on one side, and the sentence of the deviation, if there is one."""
     given = Input(data)
     takeover = given.choose([None, True])
     chunks = given.chunks()
-    reader, theirs = make_reader(takeover=takeover, max_message_size=LIMIT), Theirs(takeover)
+    reader, theirs = make_reader(takeover=takeover, role=role, max_message_size=LIMIT), Theirs(takeover, role)
     mine: list[Event] = []
     try:
         for chunk in chunks:

@@ -19,7 +19,7 @@ from websockets.server import ServerProtocol
 from crest.exceptions import HandshakeError
 from crest.http.messages import error_response, serialize
 from crest.wire.extensions import Deflate
-from crest.wire.handshake import accept
+from crest.wire.handshake import check as check_request
 from crest.wire.head import RequestHead, parse_head
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -73,6 +73,9 @@ def accept_by_websockets(head: RequestHead) -> Any:
     if (extensions := head.joined(b"Sec-WebSocket-Extensions")) is not None:
         del request.headers["Sec-WebSocket-Extensions"]
         request.headers["Sec-WebSocket-Extensions"] = extensions
+    # It refuses a request with several. So does crest, but not here: which origins may connect is admission's business.
+    if "Origin" in request.headers:
+        del request.headers["Origin"]
     return server.accept(request)
 
 
@@ -126,9 +129,11 @@ def check(data: bytes) -> bytes | int | None:
     except (HandshakeError, ValueError):
         return None
     try:
-        response, subprotocol, agreed = accept(head, SUBPROTOCOLS, deflate)
+        offer = check_request(head)
     except HandshakeError as error:
         return check_refusal(error)
+    subprotocol = offer.choose(SUBPROTOCOLS)
+    response, agreed = offer.accept(subprotocol, deflate=deflate)
     check_response(head, response, subprotocol, None if agreed is None else agreed.response)
     if agreed is not None:
         assert deflate is not None

@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 from conftest import LoopFactory
-from support.ends import LOOP, End, Ends, ends, is_open, settled
+from support.endings import is_open
+from support.ends import LOOP, End, Ends, ends, settled
 from support.events import on_each_loop
 
 from crest.io.loop.poller import Poller

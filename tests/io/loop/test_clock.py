@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Run
-from support.link import Loop
+from support.loop import Loop
 
 from crest.io.loop.clock import Clock, Deadline
 

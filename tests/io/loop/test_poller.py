@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from conftest import LoopFactory
-from support.ends import Ends, ends, is_open, settled
+from support.endings import is_open
+from support.ends import Ends, ends, settled
 from support.events import on_each_loop
 
 from crest.io.loop.poller import Poller

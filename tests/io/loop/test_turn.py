@@ -9,7 +9,8 @@ import sys
 import threading
 
 import pytest
-from support.link import Link, Loop, Scene, scene, text
+from support.link import Link, Scene, scene, text
+from support.loop import Loop
 
 from crest.io.loop.turn import Turn
 

@@ -13,7 +13,8 @@ from collections.abc import Callable
 import pytest
 from conftest import LoopFactory
 from support.certificates import Pair
-from support.ends import MUCH, End, Ends, SecurePeer, Whose, close, ends, is_open, settled
+from support.endings import close, is_open
+from support.ends import MUCH, End, Ends, SecurePeer, Shaking, Whose, ends, settled
 from support.events import on_each_loop
 from support.keyupdates import SIZE, key_updates
 
@@ -44,7 +45,9 @@ def begun(made: Ends, peer: Callable[[socket.socket], SecurePeer] = SecurePeer) 
     assert made.poller is not None and made.context is not None
     end.transport = SecureTransport(made.poller, end.protocol, end.accepted.detach())
     made.made.append(end)
-    return end, end.transport.shake_hands(made.context, made.room)
+    shaking = Shaking()
+    end.transport.shake_hands(made.context, made.room, shaking)
+    return end, shaking.ended
 
 
 # ---- What TLS answers by itself --------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import pytest
 from conftest import LoopFactory
-from support.ends import MUCH, End, Ends, Whose, abort, close, ends, is_open, settled
+from support.endings import abort, close, is_open
+from support.ends import MUCH, End, Ends, Whose, ends, settled
 from support.events import on_each_loop
 
 from crest.io.loop.poller import Poller

@@ -5,8 +5,10 @@ import tracemalloc
 from collections.abc import Iterator
 
 import pytest
-from support.client import PING, PONG, TEXT
-from support.link import SMALL_KERNEL, Link, Scene, closed_with, ping, scene, stalled
+from support.client import PING, PONG, TEXT, close_frame
+from support.link import SMALL_KERNEL, Link, Scene, closed_with, leave, ping, scene, stalled
+
+from crest.io.out.backlog import Follower
 
 LIMIT = 100_000
 SLICE = 1 << 16
@@ -232,3 +234,36 @@ def test_a_thread_sends_the_newest(oldest: Scene) -> None:
     _begun, *got = link.taken()
     assert got == accepted[len(accepted) - len(got) :]
     assert len(got) + link.connection.dropped == len(sent)
+
+
+class Heard(Follower):
+    """Notes how many connections the server has when it hears of a stop."""
+
+    def __init__(self, stage: Scene) -> None:
+        self.stage = stage
+        self.stops: list[tuple[object, bool, int]] = []
+
+    def stopped(self, outbox: object) -> None:
+        self.stops.append((outbox, outbox.is_open(), self.stage.hub.connection_count()))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("how", ["close", "peer", "lost", "overflow"])
+def test_a_follower_hears_of_the_stop_once(direct: bool, how: str) -> None:
+    """When the outbox has left its fan-out already."""
+    with scene(direct=direct, max_backlog=1000, on_backlog="close") as stage:
+        link, other = stage.link(send_buffer=SMALL_KERNEL, room=1000), stage.link()
+        follower = link.connection._follower = Heard(stage)
+        if how == "close":
+            link.connection.close()
+        elif how == "peer":
+            link.receive(close_frame(1000, ""))
+        elif how == "overflow":
+            for _ in range(200):
+                link.connection.send("x" * 900)
+                stage.end_turn()
+        if how == "lost":
+            leave(stage, link)
+        stage.end_turn(3)
+        assert follower.stops == [(link.connection, False, 1)]
+        assert link.connection._follower is None
+        assert other.connection.is_open()

@@ -4,7 +4,8 @@ import threading
 
 import pytest
 from support.client import BINARY, TEXT, Frame
-from support.link import Loop, Scene, scene
+from support.link import Scene, scene
+from support.loop import Loop
 
 from crest.io.loop.turn import Turn
 from crest.io.out.hub import Hub
@@ -165,3 +166,46 @@ def test_nor_a_variant_with_other_limits(stage: Scene) -> None:
     stage.hub = other
     with pytest.raises(RuntimeError, match="no event loop serves this server any more"):
         stage.link()
+
+
+# ---- Seams for other processes ---------------------------------------------------------------------------------------
+
+
+def test_each_broadcast_is_relayed_once(stage: Scene) -> None:
+    """With its payload as it was given, whether or not it could be sent at once, and whether or not anyone is here."""
+    relayed: list[tuple[object, ...]] = []
+    stage.hub.relay = lambda *what: relayed.append(what)
+    stage.hub.broadcast("h\xe9", key="k")
+    stage.hub.broadcast_binary(bytearray(b"\0"), compress=False)
+    stage.link()
+    thread = threading.Thread(target=stage.hub.broadcast, args=("later",))
+    thread.start()
+    thread.join()
+    assert len(relayed) == 2
+    stage.end_turn(2)
+    assert relayed == [
+        (TEXT, b"h\xc3\xa9", "k", True),
+        (BINARY, b"\0", None, False),
+        (TEXT, b"later", None, True),
+    ]
+
+
+def test_what_others_have_relayed_is_delivered_and_not_relayed_again(stage: Scene) -> None:
+    relayed: list[object] = []
+    stage.hub.relay = lambda *what: relayed.append(what)
+    link = stage.link()
+    stage.hub.deliver(TEXT, b"h\xc3\xa9")
+    stage.hub.deliver(BINARY, b"\0")
+    thread = threading.Thread(target=stage.hub.deliver, args=(TEXT, b"later"))
+    thread.start()
+    thread.join()
+    stage.end_turn(2)
+    link.read_all()
+    assert [(each.opcode, each.payload) for each in link.frames()] == [
+        (TEXT, b"h\xc3\xa9"),
+        (BINARY, b"\0"),
+        (TEXT, b"later"),
+    ]
+    assert relayed == []
+    stage.hub.close()
+    stage.hub.deliver(TEXT, b"too late")

@@ -1,33 +1,30 @@
-# Signs of life of one connection; see heartbeat.pyx.
+# What a connection's signs of life mean; see heartbeat.pyx.
 
 from libc.stdint cimport uint32_t
 
-from crest.io.life.inbox cimport Inbox
+# Milliseconds by the loop's clock, modulo 2**32.
+cdef struct Pulse:
+    uint32_t heard      # when bytes came last, or there was another sign of life
+    uint32_t spoke      # when a message came last
+    uint32_t asked      # when the last ping was sent, if nothing has come since; else 0
+
+# Milliseconds; 0: off.
+cdef struct Terms:
+    uint32_t interval   # without a sign of life, before the peer is asked for one
+    uint32_t timeout    # for the answer
+    uint32_t idle       # without a message
+
+cpdef enum Verdict:
+    NOTHING
+    ASK             # the peer is to be asked for a sign of life
+    UNANSWERED      # it was asked, and none has come in time
+    IDLE            # no message has come in time
+
+cpdef uint32_t due(Pulse pulse, Terms terms, uint32_t now) noexcept
+cpdef int judge(Pulse pulse, Terms terms, uint32_t now) noexcept
 
 
-cdef class Heartbeat(Inbox):
-    # Milliseconds by the loop's clock, modulo 2**32.
-    cdef uint32_t heard             # when bytes came last, or there was another sign of life
-    cdef uint32_t spoke             # when a message came last; for plain HTTP see Closing.is_taking
-    cdef uint32_t asked             # when the last ping was sent, if nothing has come since; else 0
-    cdef uint32_t acknowledged      # bytes, by its kernel, at the last look; plus bytes received if it is not read
-
-    cdef int begin(self) except -1
-    cdef int beat(self) except -1
-    cdef int await_next(self, uint32_t now) except -1
-    cdef bint answered(self, bytes payload) except -1
-    cdef int ask(self, uint32_t now) except -1
-    cdef bint has_input(self) except -1
-    cdef bint is_alive(self) except -1
-    cdef bint takes_output(self) except -1
-    cdef bint is_silent(self) except -1
-    cdef bint is_reading(self) except -1
-
-
-cdef int descriptor_of(object transport) except? -1
-
-
-cdef inline void hear(Heartbeat peer, uint32_t now) noexcept:
+cdef inline void hear(Pulse* pulse, uint32_t now) noexcept:
     """Note a sign of life."""
-    peer.heard = now
-    peer.asked = 0
+    pulse.heard = now
+    pulse.asked = 0

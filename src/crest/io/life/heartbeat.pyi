@@ -1,6 +1,14 @@
-from typing_extensions import disjoint_base
+import enum
 
-from crest.io.life.inbox import Inbox
+class Verdict(enum.IntEnum):
+    NOTHING = 0
+    ASK = 1
+    UNANSWERED = 2
+    IDLE = 3
 
-@disjoint_base
-class Heartbeat(Inbox): ...
+# The structs of heartbeat.pxd, by the names of their fields.
+_Pulse = dict[str, int]
+_Terms = dict[str, int]
+
+def judge(pulse: _Pulse, terms: _Terms, now: int) -> int: ...
+def due(pulse: _Pulse, terms: _Terms, now: int) -> int: ...

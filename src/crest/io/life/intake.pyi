@@ -1,8 +1,10 @@
-from typing import final
+from typing import Self
 
-from crest.io.life.protocol import Protocol
+from typing_extensions import disjoint_base
+
+from crest.io.life.host import Host
 from crest.io.loop.budget import Budget
 
-@final
+@disjoint_base
 class Intake:
-    def __new__(cls, budget: Budget, owner: Protocol) -> Intake: ...
+    def __new__(cls, budget: Budget, host: Host) -> Self: ...

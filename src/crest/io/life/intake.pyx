@@ -4,14 +4,12 @@ The peer decides how much comes, and a `str` with one emoji takes four bytes a c
 loop's budget by its size in memory, not by its size on the wire. Once a message is handed to its handler it belongs to
 the handler, and no longer counts.
 
-An `Intake` exists only while it holds something: an idle connection has none, and a message that is handled at once
-never meets one. Like an outbox it is a consumer that the budget asks to give up what waits. Its `Owner` does that, for
-the owner knows what else has come.
+A message that is handled at once never meets an `Intake`. Like an outbox it is a consumer that the budget asks to give
+up what waits. Its `Host` does that, for the host knows what else has come.
 
 What must hold: it is among the budget's consumers exactly while `total` is not 0, and each event has a size.
 """
 
-cimport cython
 from cpython.bytes cimport PyBytes_CheckExact
 from libc.stdint cimport uint64_t
 
@@ -27,7 +25,6 @@ from crest.cpython cimport (
     PyUnicode_KIND,
 )
 from crest.io.loop.budget cimport Budget
-from crest.io.out.backlog cimport Owner
 
 cdef uint64_t EVENT = 128       # bytes of the tuple, its place in the deque, and its size as an int
 
@@ -43,18 +40,17 @@ cdef uint64_t size_of(object payload) noexcept:
     return 0
 
 
-@cython.final
 cdef class Intake:
     """Holds what has come on one connection and is not handled.
 
     Args:
         budget: of its loop.
-        owner: the connection's Protocol, which gives up what is held when the budget is exceeded.
+        host: The connection, which gives up what is held when the budget is exceeded.
     """
 
-    def __cinit__(self, Budget budget not None, Owner owner not None):
+    def __cinit__(self, Budget budget not None, Host host not None):
         self.budget = budget
-        self.owner = owner
+        self.host = host
 
     cdef int hold(self, int kind, uint64_t size) except -1:
         """Hold `size` bytes of this kind from now on, in place of those before."""
@@ -137,9 +133,9 @@ cdef class Intake:
         """Give up what is held, and end the connection."""
         if not self.total:
             return  # all was handled since the budget began to shed
-        self.owner.give_up(f"too much of the peer's waits to be handled: it takes {self.total} bytes of memory, and "
-                           f"that of all together more than max_backlog_total, {self.budget.limit} bytes")
+        self.host.give_up(f"too much of the peer's waits to be handled: it takes {self.total} bytes of memory, and "
+                          f"that of all together more than max_backlog_total, {self.budget.limit} bytes")
 
     def _cut_off(self):
         """Cut the connection; what its transport held goes with it."""
-        self.owner.abort()
+        self.host.abort()

@@ -1,3 +1,0 @@
-from crest.io.life.reading import Reading
-
-class Pace(Reading): ...

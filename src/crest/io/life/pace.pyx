@@ -12,52 +12,24 @@ close frame behind them is read.
 from libc.math cimport ceil
 from libc.stdint cimport uint32_t
 
-from crest.io.life.reading cimport Reading
-from crest.io.loop.clock cimport milliseconds
-from crest.io.out.backlog cimport OPEN
 from crest.wire.frames cimport FrameReader
-from crest.wire.meter cimport DROP, Meter, is_used_up
-from crest.wire.rfc6455 cimport CLOSE_POLICY_VIOLATION, OPCODE_CONTINUATION
+from crest.wire.meter cimport Meter
+from crest.wire.rfc6455 cimport OPCODE_CONTINUATION
 
 cdef double STEP = 0.05     # seconds: the clock's tick; a pause lasts a whole number of them
 
 
-cdef class Pace(Reading):
-    """Holds one client to its rates."""
+cdef double wait_for_tokens(FrameReader reader, uint32_t now, bint paused) except -1:
+    """Return the seconds for which a client that is over its rate is not to be read; 0: it has tokens after a refill.
 
-    cdef bint must_wait(self) except -1:
-        """True if tokens are lacking even after a refill; then the pause has begun."""
-        cdef Meter meter = self.reader.meter
-        cdef bint within = self.reader.message_opcode != OPCODE_CONTINUATION
-        cdef uint32_t now
-        if self.connection.state != OPEN:
-            meter.excess = DROP
-            return False
-        now = milliseconds(self.turn.clock)
-        if self.paused:
-            meter.excuse(now)
-        else:
-            meter.refill(now)
-        if not is_used_up(meter, within):
-            return False
-        self.hold()
-        self.set_deadline(ceil(meter.delay(within) / STEP) * STEP)
-        return True
-
-    cdef int count_overhead(self, size_t size) except -1:
-        """Meter bytes of TLS records that had nothing for the connection, such as KeyUpdates (RFC 8446 section
-        4.6.3)."""
-        cdef FrameReader reader = self.reader
-        reader.meter.refill(milliseconds(self.turn.clock))
-        if not reader.meter.takes_control(0, size):
-            return self.fail(CLOSE_POLICY_VIOLATION, reader.exceed())
-        if is_used_up(reader.meter, True):
-            self.must_wait()
-        return 0
-
-    cdef int count_pong(self) except -1:
-        """Meter a pong that answers no ping: it counts as a message."""
-        cdef FrameReader reader = self.reader
-        if reader.meter is not None and not reader.meter.takes_control(1, 0):
-            self.fail(CLOSE_POLICY_VIOLATION, reader.exceed())
-        return 0
+    Args:
+        now: Milliseconds, by the loop's clock.
+        paused: The client was not read until now, so that what comes next may have been sent at any time of the pause.
+    """
+    cdef Meter meter = reader.meter
+    cdef bint within = reader.message_opcode != OPCODE_CONTINUATION
+    if paused:
+        meter.excuse(now)
+    else:
+        meter.refill(now)
+    return ceil(meter.delay(within) / STEP) * STEP if is_used_up(meter, within) else 0

@@ -1,31 +1,51 @@
 """One connection between asyncio and the wire: transport callbacks to frames to events.
 
 `Protocol` owns the life of one TCP connection. Its bytes go to an `opening` (of the floor above) until that calls
-`upgrade`. From then on it feeds the frame reader, answers control frames, and hands messages to its inbox, which calls
-the handlers. reading.pyx decides when it is read, closing.pyx how it ends. It knows nothing of routes, HTTP or users.
+`upgrade`. From then on it feeds the frame reader, answers control frames, and delivers messages to the handlers. It
+knows nothing of routes, HTTP or users.
+
+It is built of parts that know nothing of each other nor of it. It asks them, and acts on the answer:
+
+| part | is asked |
+|---|---|
+| phase.pyx | what a step leads to |
+| heartbeat.pyx | for the verdict on a peer that is silent |
+| signs.pyx | what the kernel knows of the peer |
+| pace.pyx | how long a client over its rate is not to be read |
+| inbox.pyx | to keep events, and to await an async handler; it tells its `Host` when there is room |
+| calls.pyx | to call a handler |
+
+What is done with the answers is one class in four files: how reading pauses (reading.pyx), how the connection ends
+(closing.pyx), what is awaited for how long (patience.pyx), and what is read (here).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t
 
 from asyncio import BufferedProtocol
 
 from crest.cpython cimport PyBUF_WRITE, PyByteArray_AS_STRING, PyMemoryView_FromMemory
+from crest.io.life.calls cimport BINARY, CONNECT, DRAIN, ERROR, MESSAGE
 from crest.io.life.heartbeat cimport hear
-from crest.io.life.inbox cimport BINARY, CONNECT, ERROR, MESSAGE, is_full
-from crest.io.life.intake cimport ANSWERS, OPENING, PARTIAL, UNREAD
-from crest.io.life.pace cimport Pace, is_over_rate
-from crest.io.life.watch cimport watch, watched
+from crest.io.life.inbox cimport Inbox, is_busy, is_full
+from crest.io.life.intake cimport ANSWERS, PARTIAL, REQUESTS, UNREAD
+from crest.io.life.pace cimport is_over_rate
+from crest.io.life.patience cimport OPENING_LINGER, Patience
+from crest.io.life.phase cimport ENDED, LOST, TRANSPORT_LOST, UPGRADED, is_read
+from crest.io.life.watch cimport begin_service, end_service
 from crest.io.loop.clock cimport TRIES, milliseconds
 from crest.io.loop.turn cimport Turn
-from crest.io.out.backlog cimport OPEN
+from crest.io.out.backlog cimport ACCEPTING
 from crest.io.out.fanout cimport Fanout
 from crest.io.out.hub cimport Hub
 from crest.io.out.outbox cimport Outbox
+from crest.io.out.tally cimport Tally
 from crest.wire.frames cimport DROPPED, NEED_DATA, FrameReader, held
 from crest.wire.rfc6455 cimport (
     CLOSE_ABNORMAL_CLOSURE,
     CLOSE_MESSAGE_TOO_BIG,
+    CLOSE_POLICY_VIOLATION,
     CLOSE_TRY_AGAIN_LATER,
     CLOSE_UNSUPPORTED_DATA,
     OPCODE_BINARY,
@@ -35,26 +55,18 @@ from crest.wire.rfc6455 cimport (
     OPCODE_TEXT,
 )
 
-from crest.io.life.inbox import ErrorText
+from crest.io.life.calls import ErrorText
 
 # Bytes: if so much of a frame's payload is to come, it is received into the message instead of the shared buffer.
 cdef size_t DIRECT = 1 << 18
 
-# Seconds in which a plain HTTP client takes some of a last response, or closes; else the connection is cut.
-cdef double OPENING_LINGER = 5
 
-
-cdef class Protocol(Pace):
+cdef class Protocol(Patience):
     """The asyncio protocol of one connection; `ServerProtocol` is what a transport gets.
 
     Args:
         turn: of the loop that the connection belongs to.
-        site: an object that the connection reports to: `site.opened(protocol)` returns the opening, an object with
-            `data_received(bytes)`, `eof_received()`, `resume_writing()`, `timed_out()` and `connection_lost()`, and
-            `left_by_client()`: the client has closed its half, behind unread bytes; True to have them read now;
-            `site.left(protocol)` is called when the connection is gone and its handlers have not ended;
-            `site.ended(protocol)` is called when the connection is gone and its handlers have ended;
-            `site.farewell()` returns the code and the reason to part with, if the server is about to end, else None.
+        site: what the connection reports to, and asks for its opening; protocol.pyi has the interface of both.
     """
 
     def __cinit__(self, Turn turn not None, site):
@@ -76,8 +88,7 @@ cdef class Protocol(Pace):
         cdef char* where
         cdef size_t room
         self.buffer(&where, &room)
-        # A view: over TLS asyncio writes to slices of it, which of a bytearray would be copies.
-        return self.view(where, room)
+        return self.view(where, room)  # over TLS asyncio writes to slices of it, which of a bytearray would be copies
 
     cdef object view(self, char* where, size_t room):
         """Return a memoryview of what `buffer` found, or of the end of it."""
@@ -90,7 +101,7 @@ cdef class Protocol(Pace):
 
         `received` must then be called before any other connection reads."""
         self.into_body = False
-        if self.reader is not None and self.unread is None and not self.ended:
+        if self.reader is not None and self.unread is None and is_read(self.phase):
             try:
                 where[0] = <char*>self.reader.direct(DIRECT, room)
             except MemoryError:
@@ -109,26 +120,26 @@ cdef class Protocol(Pace):
     cdef int received(self, size_t size) except -1:
         """Read `size` bytes, which have come to where `buffer` said."""
         cdef Hub hub = self.hub
-        cdef uint32_t since = watch(hub, self.turn.clock)
-        hear(self, since)
+        cdef uint32_t since = begin_service(hub, self.turn.clock)
+        hear(&self.pulse, since)
         self.take(size)
-        return watched(hub, self.turn.clock, self.connection, since)
+        return end_service(hub, self.turn.clock, self.connection, since)
 
     cdef int take(self, size_t size) except -1:
-        cdef char* data
+        cdef char* data = PyByteArray_AS_STRING(self.turn.read_buffer)
         cdef FrameReader reader = self.reader
-        if self.ended:
+        if not is_read(self.phase):
             return 0
-        if reader is not None and reader.meter is not None and not self.paused:  # if paused: see Reading.excuse
-            reader.meter.refill(self.heard)
-        if self.into_body:
-            reader.wrote(size)
-            return self.read()
-        data = PyByteArray_AS_STRING(self.turn.read_buffer)
         if reader is None:
             if self.opening is not None:
                 self.opening.data_received(PyBytes_FromStringAndSize(data, size))
             return 0
+        self.hub.tally.received_bytes += size
+        if reader.meter is not None and not self.paused:  # if paused: see Reading.excuse
+            reader.meter.refill(self.pulse.heard)
+        if self.into_body:
+            reader.wrote(size)
+            return self.read()
         if self.unread is None:
             reader.attach(<uint8_t*>data, size)
         else:
@@ -146,9 +157,9 @@ cdef class Protocol(Pace):
         if self.connection is None:
             return False
         self.connection.stop()
-        since = watch(self.hub, self.turn.clock)
+        since = begin_service(self.hub, self.turn.clock)
         self.read()  # nothing more can come
-        watched(self.hub, self.turn.clock, self.connection, since)
+        end_service(self.hub, self.turn.clock, self.connection, since)
         if not self.connection.count and not self.connection.blocked:
             return False
         self.linger()
@@ -160,7 +171,7 @@ cdef class Protocol(Pace):
 
     def resume_writing(self):
         if self.connection is not None:
-            hear(self, milliseconds(self.turn.clock))  # the peer has taken what waited for it
+            hear(&self.pulse, milliseconds(self.turn.clock))  # the peer has taken what waited for it
             self.connection.resume()
             self.relieved()
         elif self.opening is not None:
@@ -168,8 +179,19 @@ cdef class Protocol(Pace):
         else:
             self.holds(0)
 
+    cdef int relieved(self) except -1:
+        """Deliver on_drain if the peer, which has taken some of what waited for it, has taken all."""
+        cdef Outbox connection = self.connection
+        cdef uint32_t since
+        if self.hub.on_drain is None or connection.state != ACCEPTING or connection.blocked or connection.count \
+                or (self.inbox is not None and self.inbox.drain_waits):
+            return 0
+        since = begin_service(self.hub, self.turn.clock)
+        self.deliver(DRAIN, None, None)
+        return end_service(self.hub, self.turn.clock, connection, since)
+
     def connection_lost(self, error):
-        self.lost = True
+        self.step(TRANSPORT_LOST)
         self.clear_deadline()
         self.end_vigil()
         self.transport = None
@@ -177,24 +199,22 @@ cdef class Protocol(Pace):
             if self.opening is not None:
                 opening, self.opening = self.opening, None
                 opening.connection_lost()
-            if self.intake is not None:
-                self.keep(OPENING, 0)
-                self.keep(ANSWERS, 0)
+            self.keep(REQUESTS, 0)
+            self.keep(ANSWERS, 0)
             if self.connection is not None:
                 self.connection.detach()
                 self.read_rest()
         finally:
-            if self.task is None:
-                self.idle()
-            else:
+            if is_busy(self.inbox):
                 self.set_deadline(self.hub.close_timeout)
                 self.site.left(self)
+            else:
+                self.handled()
 
     cdef int read_rest(self) except -1:
-        """Read what came before the end, a close frame above all. on_close must be delivered, so without memory this is
-        tried again."""
+        """Read what came before the end. on_close must be delivered, so without memory this is tried again."""
         cdef int tries
-        cdef uint32_t since = watch(self.hub, self.turn.clock)
+        cdef uint32_t since = begin_service(self.hub, self.turn.clock)
         for tries in range(TRIES, 0, -1):
             try:
                 self.read()
@@ -202,18 +222,18 @@ cdef class Protocol(Pace):
             except MemoryError:
                 if tries == 1:
                     raise
-        return watched(self.hub, self.turn.clock, self.connection, since)
+        return end_service(self.hub, self.turn.clock, self.connection, since)
 
     cdef int loop_closed(self) except -1:
         """Let go of everything, in place of connection_lost: the loop was closed before that could be called. No
         handler runs any more, and the descriptor is about to be closed."""
-        self.lost = True
+        self.step(TRANSPORT_LOST)
         self.clear_deadline()
         self.end_vigil()
         self.transport = self.opening = None
-        if self.intake is not None:
-            self.intake.clear()
-            self.intake = None
+        if self.inbox is not None:
+            self.inbox.clear()
+            self.inbox = None
         self.site = None  # it refers back to this, and the garbage collector may not visit this
         if self.connection is not None:
             self.connection.detach()
@@ -233,7 +253,7 @@ cdef class Protocol(Pace):
             agreed: the `Agreement` on compression, or None.
         """
         cdef Fanout fanout = hub.admit(connection, agreed)
-        cdef uint32_t since = watch(hub, self.turn.clock)
+        cdef uint32_t since = begin_service(hub, self.turn.clock)
         cdef FrameReader reader = hub.new_reader(agreed, since)
         self.turn.corked = connection  # until read() has come to its end
         try:
@@ -243,21 +263,25 @@ cdef class Protocol(Pace):
                 connection.detach()
                 raise
             self.opening = None
-            self.keep(OPENING, 0)
+            self.keep(REQUESTS, 0)
             self.clear_deadline()
             self.hub = hub
             self.connection = connection
             self.reader = reader
+            self.step(UPGRADED)
+            hub.tally.opened += 1
             self.deliver(CONNECT, None, None)
-            self.begin()
+            self.pulse.heard = self.pulse.spoke = milliseconds(self.turn.clock)
+            self.await_next(self.pulse.heard)
             if rest:
+                hub.tally.received_bytes += <size_t>len(rest)
                 self.unread = rest
                 reader.attach(<uint8_t*>PyBytes_AS_STRING(rest), len(rest))
         except BaseException:
             self.uncork()
             raise
         self.read()
-        watched(hub, self.turn.clock, connection, since)
+        end_service(hub, self.turn.clock, connection, since)
 
     # ---- Reading -------------------------------------------------------------------------------------------------
 
@@ -273,7 +297,7 @@ cdef class Protocol(Pace):
             self.fail(CLOSE_MESSAGE_TOO_BIG, "there is no memory for the message")
         finally:
             self.uncork()
-        if self.intake is not None or self.unread is not None or reader.body != NULL:
+        if self.inbox is not None or self.unread is not None or reader.body != NULL:
             self.count()
         return 0
 
@@ -290,117 +314,107 @@ cdef class Protocol(Pace):
 
     cdef int count(self) except -1:
         """Count what came and is not handled: bytes behind too many events, and an incomplete message."""
-        if self.ended:
+        if not is_read(self.phase):
             self.reader.stop()
         self.keep(UNREAD, 0 if self.unread is None else len(self.unread))
         self.keep(PARTIAL, held(self.reader))
         return 0
 
-    cdef int overhead(self, size_t size) except -1:
-        """Count `size` bytes of TLS records that had nothing for the connection."""
-        if self.opening is not None:
-            self.opening.overhead(size)
-        elif self.reader is not None and self.reader.meter is not None and not self.ended:
-            self.count_overhead(size)
-        return 0
-
     cdef int read_frames(self) except -1:
         cdef FrameReader reader = self.reader
+        cdef PyObject* tally = <PyObject*>self.hub.tally  # borrowed, so that no reference is counted
         cdef int event
-        while not self.ended:
-            if is_full(self) and not self.deaf:
+        while is_read(self.phase):
+            if is_full(self.inbox) and not self.deaf:
                 return self.hold()
-            if not reader.in_payload and is_over_rate(self):
+            if not reader.in_payload and is_over_rate(reader) and self.must_wait():
                 return 0
             payload = reader.next()
             event = reader.event
             if self.deaf and (event == OPCODE_TEXT or event == OPCODE_BINARY):
                 continue
-            if event == OPCODE_TEXT:
-                if self.hub.on_message is None and self.hub.on_binary is not None:
-                    self.fail(CLOSE_UNSUPPORTED_DATA, "a text message, but only on_binary is registered")
-                else:
-                    self.spoke = self.heard
+            if event == OPCODE_TEXT or event == OPCODE_BINARY:
+                self.pulse.spoke = self.pulse.heard
+                (<Tally>tally).received += 1
+                if event == OPCODE_TEXT and self.hub.on_message is not None:
                     self.deliver(MESSAGE, payload, None)
-            elif event == OPCODE_BINARY:
-                if self.hub.on_binary is None and self.hub.on_message is not None:
-                    self.fail(CLOSE_UNSUPPORTED_DATA, "a binary message, but only on_message is registered")
-                else:
-                    self.spoke = self.heard
+                elif event == OPCODE_BINARY and self.hub.on_binary is not None:
                     self.deliver(BINARY, payload, None)
+                else:
+                    self.unwanted("text" if event == OPCODE_TEXT else "binary")
             elif event == NEED_DATA:
                 return self.chunk_read()
             elif event == OPCODE_PING:
                 self.connection.push_frame(OPCODE_PONG, PyBytes_AS_STRING(payload), len(<bytes>payload), payload)
             elif event == OPCODE_PONG:
-                if not self.answered(payload):
-                    self.count_pong()
+                if self.connection.pong(payload):
+                    self.await_next(self.pulse.heard)
+                elif reader.meter is not None and not reader.meter.takes_control(1, 0):
+                    self.fail(CLOSE_POLICY_VIOLATION, reader.exceed())  # it answers no ping, and counts as a message
             elif event == OPCODE_CLOSE:
                 self.peer_closed(reader.close_code, payload)
             elif event == DROPPED:
-                self.spoke = self.heard
+                self.pulse.spoke = self.pulse.heard
                 self.connection.discarded += 1
+                self.hub.tally.discarded += 1
             else:
                 self.fail(reader.close_code, payload)
+        return 0
+
+    cdef int unwanted(self, str kind) except -1:
+        """Fail the connection if messages of the other kind have a handler; else a message is as good as handled."""
+        if self.hub.on_message is not None or self.hub.on_binary is not None:
+            other = "on_message" if self.hub.on_message is not None else "on_binary"
+            self.fail(CLOSE_UNSUPPORTED_DATA, f"a {kind} message, but only {other} is registered")
         return 0
 
     cdef int chunk_read(self) except -1:
         """Go on reading, as the chunk is used up, or end where nothing more can come."""
         self.unread = None
         if self.reader.body != NULL:
-            self.spoke = self.heard  # a part of a message has come
-        if self.lost or self.at_end:
+            self.pulse.spoke = self.pulse.heard  # a part of a message has come
+        if self.phase == LOST or self.at_end:
             return self.finish(CLOSE_ABNORMAL_CLOSURE, "")
-        return 0 if is_over_rate(self) else self.unpause()
+        if not (is_over_rate(self.reader) and self.must_wait()) and self.unpause():
+            hear(&self.pulse, milliseconds(self.turn.clock))  # the peer was not asked for an answer meanwhile
+        return 0
 
     cdef int has_room(self) except -1:
-        if (self.paused or self.lost or self.at_end) and not self.ended and self.turn.corked is not self.connection:
+        if (self.paused or self.phase == LOST or self.at_end) and is_read(self.phase) \
+                and self.turn.corked is not self.connection:
             self.read()  # if it is corked, read() runs already: an eager task has ended within it
         return 0
 
-    cpdef expired(self):
-        """Act on what has not come in time: the end of the handlers, a request, a sign of life, or the peer's end of
-        the connection."""
-        if self.lost:
-            self.abandon()
-        elif self.opening is not None:
-            self.opening.timed_out()
-        elif self.connection is not None and self.connection.state == OPEN:
-            self.beat()
-            if self.paused and self.reader.meter is not None:
-                self.call_soon(self._read_on)  # its rate may allow more now
-        elif self.connection is None and self.is_taking():
-            self.holds(0)
-            self.set_deadline(OPENING_LINGER)
-        elif self.connection is None or self.close_sent or self.ended or self.at_end:
-            self.transport.abort()
+    cdef int overhead(self, size_t size) except -1:
+        """Count `size` bytes of TLS records that had nothing for the connection, such as KeyUpdates (RFC 8446 section
+        4.6.3)."""
+        cdef FrameReader reader = self.reader
+        if self.opening is not None:
+            self.opening.overhead(size)
+            return 0
+        if reader is None or reader.meter is None or not is_read(self.phase):
+            return 0
+        reader.meter.refill(milliseconds(self.turn.clock))
+        if not reader.meter.takes_control(0, size):
+            return self.fail(CLOSE_POLICY_VIOLATION, reader.exceed())
+        if is_over_rate(reader):
+            self.must_wait()
+        return 0
 
     # ---- What the floor above asks for ---------------------------------------------------------------------------
 
-    def holds(self, size_t size):
-        """Count what is kept before the upgrade, in place of the last count.
-
-        Args:
-            size: bytes of requests. Responses are found in the transport, if it will tell when they are taken.
-        """
-        cdef size_t waiting
-        if self.transport is not None:
-            waiting = self.transport.get_write_buffer_size()
-            if waiting > <size_t>self.transport.get_write_buffer_limits()[1]:
-                size += waiting
-            self.keep(OPENING, size)
-
     cdef int give_up(self, str reason) except -1:
+        cdef Inbox inbox = self.inbox
         if self.connection is None:
             if self.opening is not None:
                 self.opening.shed(reason)
             else:
                 self.abort()
             return 0
-        if not self.ended:
+        if is_read(self.phase):
             self.fail_soon(CLOSE_TRY_AGAIN_LATER, reason)
-        self.deaf = True
-        self.intake.drop_messages((ERROR, ErrorText(reason), None) if self.ended else None)
+        self.deaf = inbox.deaf = True
+        inbox.drop_messages(None if is_read(self.phase) else (ERROR, ErrorText(reason), None))
         self.reader.stop()
         self.unread = None
         return self.count()
@@ -408,6 +422,7 @@ cdef class Protocol(Pace):
     def close_opening(self):
         """Let go of the opening: it has sent its last response, and no upgrade will follow."""
         self.opening = None
+        self.step(ENDED)
         self.holds(0)
         self.is_taking()
         self.set_deadline(OPENING_LINGER)

@@ -17,12 +17,15 @@ not read yet. So the request's answer is cancelled only when the connection is g
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 
-from crest.io.life.closing cimport Closing
-from crest.io.life.heartbeat cimport descriptor_of, hear
+from crest.io.life.host cimport Host
+from crest.io.life.inbox cimport Inbox
+from crest.io.life.phase cimport after
+from crest.io.life.signs cimport descriptor_of
 from crest.io.loop.clock cimport milliseconds
 from crest.io.loop.poller cimport CREST_FINISHED, CREST_GONE, Pollable, Poller
+from crest.wire.frames cimport FrameReader
 
 
 @cython.final
@@ -34,7 +37,7 @@ cdef class Vigil(Pollable):
     """
 
     cdef int ready(self, int events) except -1:
-        if not self.reading.left_by_peer(events & CREST_GONE) and self.fd >= 0:
+        if not self.host.left_by_peer(events & CREST_GONE) and self.fd >= 0:
             self.poller.watch(self, CREST_GONE)
         return 0
 
@@ -46,18 +49,36 @@ cdef class Vigil(Pollable):
 
     cdef int abandoned(self) except -1:
         self.fd = -1
-        return self.reading.end_vigil()
+        self.host.turn.vigils.pop(self.host, None)
+        return 0
 
     cdef int disowned(self) except -1:
-        self.fd = -1
-        return self.reading.end_vigil()
+        return self.abandoned()
 
 
-cdef class Reading(Closing):
+cdef class Reading(Host):
     """Pauses reading, and resumes it."""
 
-    cdef bint is_reading(self) except -1:
-        return not self.paused
+    cdef int step(self, uint8_t step) noexcept:
+        """Take a step: the phase changes as phase.pyx says."""
+        self.phase = after(self.phase, step)
+        return 0
+
+    cdef int keep(self, int kind, uint64_t size) except -1:
+        """Have so many bytes of this kind count in the budget from now on."""
+        cdef Inbox inbox = self.inbox
+        if inbox is None:
+            if not size:
+                return 0
+            inbox = self.inbox = Inbox.__new__(Inbox, self.turn.budget, self)
+        inbox.hold(kind, size)
+        if inbox.is_empty():
+            self.inbox = None
+        return 0
+
+    cdef bint is_closing(self) except -1:
+        """True if the transport has ended or is about to: it must not be called any more."""
+        return self.transport is None or self.transport.is_closing()
 
     cdef int hold(self) except -1:
         """Keep the rest of the chunk, and read no more: too many messages wait, or the client is over its rate."""
@@ -70,13 +91,14 @@ cdef class Reading(Closing):
             self.pause_reading()
         return 0
 
-    cdef int unpause(self) except -1:
-        if self.paused and not self.is_closing():
-            self.paused = False
-            self.excuse()
-            hear(self, milliseconds(self.turn.clock))  # the peer was not asked for an answer meanwhile
-            self.resume_reading()
-        return 0
+    cdef bint unpause(self) except -1:
+        """Read again. True if reading had paused."""
+        if not self.paused or self.is_closing():
+            return False
+        self.paused = False
+        self.excuse()
+        self.resume_reading()
+        return True
 
     cdef int excuse(self) except -1:
         """Have the meter excuse what comes next. Nothing was read until now, so it may have been sent at any time of
@@ -99,9 +121,6 @@ cdef class Reading(Closing):
     # ---- The end, meanwhile --------------------------------------------------------------------------------------
 
     cdef bint left_by_peer(self, bint gone) except -1:
-        """Deal with the end of a connection that is not read. The peer has closed its half, or both if `gone`.
-
-        False if the peer's half does not matter now, and only a connection that is gone would."""
         if self.opening is None:
             if self.reader is not None:
                 self.excuse()
@@ -120,7 +139,7 @@ cdef class Reading(Closing):
             return 0
         vigil = Vigil()
         vigil.poller = poller
-        vigil.reading = self
+        vigil.host = self
         vigil.fd = descriptor_of(self.transport)
         if vigil.fd < 0:
             return 0

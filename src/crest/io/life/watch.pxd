@@ -20,15 +20,15 @@ cdef object in_steps(object awaitable, Hub hub, Outbox connection, int event)
 cdef int report(Hub hub, Outbox connection, uint32_t elapsed) except -1
 
 
-cdef inline uint32_t watch(Hub hub, Clock clock) except? 0:
+cdef inline uint32_t begin_service(Hub hub, Clock clock) except? 0:
     """Count the calls of handlers from here: the loop begins to serve a connection. Returns the time."""
     if hub is not None:
         memset(hub.calls, 0, sizeof(hub.calls))
     return milliseconds(clock)
 
 
-cdef inline int watched(Hub hub, Clock clock, Outbox connection, uint32_t since) except -1:
-    """Report handlers that took too long since `watch`, which returned `since`: the connection has been served."""
+cdef inline int end_service(Hub hub, Clock clock, Outbox connection, uint32_t since) except -1:
+    """Report handlers that took too long since `begin_service` returned `since`: the connection has been served."""
     cdef uint32_t elapsed
     if hub is not None:
         elapsed = milliseconds(clock) - since

@@ -12,6 +12,7 @@ from libc.stdint cimport UINT32_MAX, uint32_t
 from inspect import unwrap
 import logging
 
+from crest.io.life.calls cimport name_of
 from crest.io.out.hub cimport Hub
 from crest.io.out.outbox cimport Outbox
 
@@ -46,12 +47,12 @@ cdef class Steps:
         self.steps.close()
 
     cdef uint32_t begin(self) except? 0:
-        cdef uint32_t since = watch(self.hub, self.clock)
+        cdef uint32_t since = begin_service(self.hub, self.clock)
         self.hub.calls[self.event] = 1
         return since
 
     cdef int end(self, uint32_t since) except -1:
-        return watched(self.hub, self.clock, self.connection, since)
+        return end_service(self.hub, self.clock, self.connection, since)
 
 
 cdef object in_steps(object awaitable, Hub hub, Outbox connection, int event):
@@ -86,10 +87,6 @@ cdef int report(Hub hub, Outbox connection, uint32_t elapsed) except -1:
 
 cdef str in_calls(calls):
     return "" if calls == 1 else f", in {calls} calls,"
-
-
-cdef str name_of(handler):
-    return getattr(handler, "__qualname__", None) or repr(handler)
 
 
 cdef str place_of(handler):

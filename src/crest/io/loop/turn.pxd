@@ -33,7 +33,7 @@ cdef class Turn:
     cdef Block arena
     cdef Pending corked         # Protocol.read flushes it itself, when its chunk has been read
     cdef unsigned int sections  # how many have begun and not ended
-    cdef list held              # (callable, arguments) that were called within; None: nothing
+    cdef list delayed           # (callable, arguments) that were called within; None: nothing
 
     cdef int add(self, Pending pending) except -1
     cdef int flush_all(self) except -1
@@ -54,7 +54,7 @@ cdef inline void begin_section(Turn turn) noexcept:
 
 cdef inline int end_section(Turn turn) except -1:
     """End a section. If it was the outermost one, carry out the calls that came within."""
-    if turn.sections == 1 and turn.held is not None:
+    if turn.sections == 1 and turn.delayed is not None:
         turn.make_up()
     turn.sections -= 1
     return 0

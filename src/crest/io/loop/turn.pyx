@@ -101,9 +101,9 @@ cdef class Turn:
         Calls of one thread keep their order. False when the loop is closed."""
         cdef bint asked = False
         if self.sections and PyThreadState_Get() == self.thread:
-            if self.held is None:
-                self.held = []
-            self.held.append((callback, args))
+            if self.delayed is None:
+                self.delayed = []
+            self.delayed.append((callback, args))
             return True
         try:
             self.loop.call_soon_threadsafe(callback, *args)
@@ -171,7 +171,7 @@ cdef class Turn:
     cdef int make_up(self) except -1:
         """Carry out the calls that came within a section, and those that come meanwhile."""
         cdef Py_ssize_t at = 0
-        held = self.held
+        held = self.delayed
         try:
             while at < len(held):
                 callback, args = held[at]
@@ -181,5 +181,5 @@ cdef class Turn:
                 except Exception:
                     logger.exception("What was called while crest was busy could not be carried out")
         finally:
-            self.held = None if at == len(held) else held[at:]
+            self.delayed = None if at == len(held) else held[at:]
         return 0

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from typing import Any, final
 
 from crest.io.loop.poller import Pollable, Poller
@@ -12,6 +11,7 @@ class Acceptor(Pollable):
         fd: int,
         turn: Turn,
         site: Any,
-        receive: Callable[[int, tuple[str, int] | None], Any] | None = None,
+        reception: Any = None,
+        connector: Any = None,
     ) -> Acceptor: ...
     def close(self) -> None: ...

@@ -9,16 +9,9 @@ import os
 from crest.io.life.protocol cimport Protocol
 from crest.io.loop.poller cimport CREST_READABLE, Pollable, Poller
 from crest.io.loop.turn cimport Turn
+from crest.io.net.preface cimport Lobby
 from crest.io.net.stream cimport StreamTransport
-from crest.io.syscalls cimport (
-    CREST_ADDRESS_TEXT,
-    CREST_BROKEN,
-    CREST_REFUSED,
-    crest_accept,
-    crest_address,
-    crest_address_text,
-    crest_close,
-)
+from crest.io.syscalls cimport CREST_BROKEN, CREST_REFUSED, crest_accept, crest_address, crest_close
 
 logger = logging.getLogger("crest")
 
@@ -28,29 +21,28 @@ cdef double PAUSE = 1           # seconds without accepting, when the process or
 
 @cython.final
 cdef class Acceptor(Pollable):
-    """Accepts the connections of one socket, and gives each a `Protocol` and a `StreamTransport`.
+    """Accepts the connections of one socket, and gives each a `Protocol` and a transport.
 
     Args:
         poller: of the loop that serves them.
         fd: a socket that listens and does not block; its maker closes it, after `close`.
         turn, site: arguments of each `Protocol`.
-        receive: `receive(fd, peername)` is asked first about each connection. It returns the site of the connection.
-            Or it returns None: then it owns the descriptor, to serve or to close. If `receive` is None, `site` serves
-            all connections. `site.drop()` is called if a connection that got its site from `receive` can not be served.
+        reception: decides about each connection before it has a protocol; None: there is nothing to decide.
+        connector: makes transports of the event loop's; None: all are crest's own. For both see `Lobby`.
     """
 
     cdef Poller poller
     cdef Turn turn
     cdef object site
-    cdef object receive
+    cdef Lobby lobby    # None: connections are served at once
     cdef object timer   # ends a pause
 
-    def __cinit__(self, Poller poller not None, int fd, Turn turn not None, site, receive=None):
+    def __cinit__(self, Poller poller not None, int fd, Turn turn not None, site, reception=None, connector=None):
         self.poller = poller
-        self.fd = fd
         self.turn = turn
         self.site = site
-        self.receive = receive
+        self.lobby = None if reception is None else Lobby(poller, turn, reception, connector)
+        self.fd = fd
         poller.keep(self)
         self._resume()
 
@@ -68,13 +60,16 @@ cdef class Acceptor(Pollable):
         return 0
 
     def close(self):
-        """Accept no more. The kernel refuses the connections that it still holds, when the socket is closed."""
+        """Accept no more, and cut off those that have no protocol yet. The kernel refuses the connections that it still
+        holds, when the socket is closed."""
         if self.fd >= 0:
             self.poller.release(self)
             self.fd = -1
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+        if self.lobby is not None:
+            self.lobby.close()
 
     cdef int abandoned(self) except -1:
         self.close()
@@ -102,25 +97,14 @@ cdef class Acceptor(Pollable):
 
     cdef int accepted(self, int fd, const crest_address* peer) except -1:
         cdef StreamTransport transport = None
-        site = None if self.receive is not None else self.site
+        if self.lobby is not None:
+            return self.lobby.enter(fd, peer)
         try:
-            if site is None:
-                site = self.receive(fd, peername(peer))
-                if site is None:
-                    return 0
-            transport = StreamTransport(self.poller, Protocol(self.turn, site), fd)
+            transport = StreamTransport(self.poller, Protocol(self.turn, self.site), fd)
             transport.peer = peer[0]
             transport.start()
         except BaseException:
             if transport is None:
                 crest_close(fd)
-            if self.receive is not None and site is not None:
-                site.drop()
             raise
         return 0
-
-
-cdef object peername(const crest_address* peer):
-    """Return address and port; None without an address, as of a Unix socket."""
-    cdef char text[CREST_ADDRESS_TEXT]
-    return (text.decode(), peer.port) if crest_address_text(peer, text) else None

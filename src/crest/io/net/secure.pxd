@@ -2,17 +2,12 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from crest.io.life.protocol cimport Protocol
+from crest.io.loop.clock cimport Deadline
 from crest.io.net.stream cimport StreamTransport
 
 
-cdef class Handshake:
-    cdef object loop
-    cdef object error           # None: the handshake has ended well, or has not ended
-    cdef object callback, context   # of the task that awaits it; None: no task does, or it was told
-    cdef uint8_t over
-    cdef public bint _asyncio_future_blocking   # as tasks expect it
-    cdef int finish(self, object error) except -1
+cdef class Handshake(Deadline):
+    cpdef over(self, error)
 
 
 cdef class SecureTransport(StreamTransport):
@@ -21,7 +16,7 @@ cdef class SecureTransport(StreamTransport):
     cdef object incoming        # ssl.MemoryBIO: bytes from the peer, never more than one record
     cdef object outgoing        # ssl.MemoryBIO: bytes to the peer
     cdef bytearray room         # bytes are received here first; shared by the connections of one listening socket
-    cdef Handshake handshake    # None: it has ended well
+    cdef Handshake handshake    # None: it has ended well, or all is over
     cdef uint32_t answers       # bytes of TLS's own answers among what is pending, at most
     cdef uint32_t missing       # bytes that are still to come of the record that has begun
     cdef uint8_t header[5]      # of the record that has begun
@@ -30,6 +25,7 @@ cdef class SecureTransport(StreamTransport):
 
     cdef bint feed(self, const char** data, size_t* size) except -1
     cdef int shake(self) except -1
+    cdef int shaken(self) except -1
     cdef int decrypt(self, const char* data, size_t size) except -1
     cdef ptrdiff_t decrypt_record(self, char* where, size_t room) except? -9
     cdef int push_records(self, list records) except -1

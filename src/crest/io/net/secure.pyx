@@ -21,15 +21,15 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from libc.stdint cimport uint8_t
 
-from asyncio import CancelledError, get_running_loop
 import ssl
 
 from crest.cpython cimport PyBUF_READ, PyMemoryView_FromMemory
 from crest.io.life.intake cimport ANSWERS
 from crest.io.life.protocol cimport Protocol
+from crest.io.loop.clock cimport Deadline
 from crest.io.loop.turn cimport Turn, begin_section, end_section
 from crest.io.net.stream cimport StreamTransport
-from crest.io.syscalls cimport CREST_BROKEN, crest_peer, crest_piece, crest_recv
+from crest.io.syscalls cimport CREST_BROKEN, crest_piece, crest_recv
 
 cdef size_t RECORD_HEADER = 5                   # bytes: type, major and minor version, length
 cdef uint8_t FIRST_TYPE = 20, LAST_TYPE = 24    # of content: change_cipher_spec ... heartbeat
@@ -54,80 +54,30 @@ cdef inline object readable(const char* data, size_t size):
     return data[:size] if size <= COPIED else PyMemoryView_FromMemory(<char*>data, size, PyBUF_READ)
 
 
-@cython.final
-cdef class Handshake:
-    """An awaitable that ends with a TLS handshake.
+cdef class Handshake(Deadline):
+    """Hears of the end of a `SecureTransport`'s handshake, and may be given a time for it."""
 
-    It is no future of asyncio. Without memory those forget which task is to be told, and the task would wait for ever.
-    This one remembers, and tells the task at the next end that it is told of: at last that is the task's own time-out.
-    """
-
-    def __cinit__(self, loop not None):
-        self.loop = loop
-
-    cdef int finish(self, object error) except -1:
-        """Note the handshake's end, and tell the task; the first of several ends counts."""
-        if not self.over:
-            self.error = error
-            self.over = True
-        if self.callback is not None:
-            self.loop.call_soon(self.callback, self, context=self.context)
-            self.callback = self.context = None
-        return 0
-
-    # ---- Calls of tasks ------------------------------------------------------------------------------------------
-
-    def __await__(self):
-        return self
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        if self.over:
-            self.result()
-            raise StopIteration
-        self._asyncio_future_blocking = True
-        return self
-
-    def get_loop(self):
-        return get_running_loop()
-
-    def done(self):
-        return bool(self.over)
-
-    def result(self):
-        if self.error is not None:
-            raise self.error
-
-    def add_done_callback(self, callback, *, context=None):
-        self.callback, self.context = callback, context
-        if self.over:
-            self.finish(None)
-
-    def cancel(self, msg=None):
-        self.finish(CancelledError())
-        return True
+    cpdef over(self, error):
+        """Hear that the handshake has ended: with an exception, or with None if it has ended well. If this raises, or
+        the connection ends within it, the handshake has not ended well, and this is called again."""
+        raise NotImplementedError
 
 
 @cython.final
 cdef class SecureTransport(StreamTransport):
     """The transport of one connection with TLS, at the server's side; its arguments are a `StreamTransport`'s."""
 
-    def shake_hands(self, context, bytearray room not None):
+    def shake_hands(self, context, bytearray room not None, Handshake handshake not None):
         """Begin the handshake; called in place of `start`.
 
         Args:
             context: the `ssl.SSLContext`.
             room: memory into which all connections of one listening socket receive.
-
-        Returns:
-            A `Handshake`; awaited, it raises an OSError (an `ssl.SSLError` above all) when the handshake has failed.
+            handshake: is told of the end, with an OSError (an `ssl.SSLError` above all) if the handshake has failed.
         """
-        crest_peer(self.fd, &self.peer)
         self.encrypts = True
         self.room = room
-        self.handshake = Handshake(self.poller.loop)
+        self.handshake = handshake
         self.poller.keep(self)
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
@@ -136,7 +86,6 @@ cdef class SecureTransport(StreamTransport):
         # be a tenth of what a message costs.
         self.engine = getattr(self.tls, "_sslobj", self.tls)
         self.watch()
-        return self.handshake
 
     def get_extra_info(self, name, default=None):
         """Return what a `StreamTransport` has, or `sslcontext` or `ssl_object`."""
@@ -196,25 +145,32 @@ cdef class SecureTransport(StreamTransport):
         cdef Turn turn = self.protocol.turn
         begin_section(turn)
         try:
-            self.tls.do_handshake()
+            self.engine.do_handshake()
         except _WantRead:
             self.flush()
         except _Error as error:
             self.flush()  # an alert that tells the peer the reason
             self.end()
-            self.handshake.finish(error)
+            self.handshake.over(error)
         else:
-            handshake, self.handshake = self.handshake, None
-            handshake.finish(None)
-            if self.tls.version() != "TLSv1.3":
-                self.flush()
-            # Else only tickets wait, which leave with the first answer. A client may read in one thread and write in
-            # another. Tickets that come just as it sends its first request may hang it for ever, in OpenSSL.
-            if not self.ended:
-                self.protocol.connection_made(self)
-                self.watch()
+            self.shaken()
         finally:
             end_section(turn)
+        return 0
+
+    cdef int shaken(self) except -1:
+        """Tell the protocol of its connection: the handshake has ended well."""
+        cdef Handshake handshake = self.handshake
+        handshake.over(None)
+        if not self.ended:
+            self.handshake = None
+            # With TLS 1.3 only tickets wait, which leave with the first answer. A client may read in one thread and
+            # write in another. Tickets that come just as it sends its first request may hang it for ever, in OpenSSL.
+            if self.engine.version() != "TLSv1.3":
+                self.flush()
+        if not self.ended:
+            self.protocol.connection_made(self)
+            self.watch()
         return 0
 
     cdef int decrypt(self, const char* data, size_t size) except -1:
@@ -370,7 +326,7 @@ cdef class SecureTransport(StreamTransport):
         if handshake is None:
             protocol.connection_lost(None)
         else:
-            handshake.finish(ConnectionResetError())
+            handshake.over(ConnectionResetError())
         return 0
 
     cdef int abandoned(self) except -1:

@@ -6,6 +6,7 @@ from crest.io.loop.budget cimport Budget
 from crest.io.loop.clock cimport Deadline
 from crest.io.loop.turn cimport Pending, Turn
 from crest.io.out.pieces cimport Pieces
+from crest.io.out.tally cimport Tally
 from crest.io.syscalls cimport crest_piece
 
 cdef enum:
@@ -22,11 +23,12 @@ cdef struct Controls:
     uint8_t frames[2][LARGEST_CONTROL]
     size_t sizes[2]                 # 0: there was none
 
+# Of an outbox: how far it takes messages. phase.pyx has the phases of a connection.
 cdef enum State:
-    CONNECTING      # no transport yet
-    OPEN
-    CLOSING         # a close frame has been sent or will be: nothing more is accepted
-    CLOSED          # the transport is gone
+    UNATTACHED      # there is no transport yet
+    ACCEPTING       # messages may be sent
+    STOPPED         # a close frame has been sent or will be: nothing more is accepted
+    DETACHED        # the transport is gone
 
 # What to do when more than `max_backlog` bytes would wait for a peer.
 cdef enum Policy:
@@ -46,9 +48,15 @@ cdef class Owner(Deadline):
     cdef uint64_t max_backlog(self, uint64_t usual) noexcept
 
 
+cdef class Follower:
+    """Something that hears when an outbox stops, and that the outbox knows nothing else of: its rooms, for one."""
+    cpdef stopped(self, Backlog outbox)
+
+
 cdef class Feed(Pending):
     """A stream of shared bytes that many outboxes send; fanout.pyx fills it. Positions count bytes, and only grow."""
     cdef Turn turn
+    cdef Tally tally
     cdef readonly uint64_t max_backlog
     cdef readonly uint8_t policy            # a Policy
     cdef uint64_t start                     # up to here each outbox has everything, or has it among its pieces
@@ -74,6 +82,7 @@ cdef class Backlog(Pieces):
     cdef uint8_t lagging        # it does not get keyed broadcasts for now, see latest.pyx
     cdef Owner owner
     cdef Feed feed
+    cdef public Follower _follower      # None: nothing follows it
     cdef readonly uint64_t dropped      # messages, by the policy
 
     cdef int stop(self) except -1
@@ -81,9 +90,10 @@ cdef class Backlog(Pieces):
     cdef Budget budget(self)
     cdef bint drops(self) noexcept
     cdef uint64_t limit(self) noexcept
-    cdef uint64_t left(self) noexcept
+    cdef uint64_t room_left(self) noexcept
     cdef bint has_room(self, size_t needed) except -1
     cdef int overflow(self, uint64_t messages) except -1
+    cdef void lose(self, uint64_t messages) noexcept
     cdef int cut_short(self, BaseException error) except -1
     cdef size_t beneath(self) noexcept
     cdef size_t held(self) noexcept
@@ -91,7 +101,7 @@ cdef class Backlog(Pieces):
     cdef int forget_handed(self) except -1
 
     cdef int sent(self, size_t size) except -1
-    cdef bint make_way(self, size_t needed, uint64_t limit, uint64_t* dropped) except -1
+    cdef bint make_way(self, size_t needed, uint64_t limit) except -1
 
     cdef void start_walk(self, Walk* walk) noexcept
     cdef int insert_controls(self, Controls* controls) except -1

@@ -7,6 +7,10 @@ from crest.io.out.pieces import Pieces
 class Owner(Deadline): ...
 
 @disjoint_base
+class Follower:
+    def stopped(self, outbox: Backlog) -> None: ...
+
+@disjoint_base
 class Feed(Pending):
     @property
     def max_backlog(self) -> int: ...
@@ -17,4 +21,5 @@ class Feed(Pending):
 class Backlog(Pieces):
     @property
     def dropped(self) -> int: ...
+    _follower: Follower | None
     def _log_fields(self) -> dict[str, object] | None: ...

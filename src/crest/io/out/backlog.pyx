@@ -57,6 +57,12 @@ cdef class Owner(Deadline):
         return usual
 
 
+cdef class Follower:
+    cpdef stopped(self, Backlog outbox):
+        """Hear that an outbox accepts no more, once; it has everything that was published before."""
+        raise NotImplementedError
+
+
 cdef class Feed(Pending):
     cdef int join(self, Backlog outbox) except -1:
         """Give the outbox what is published from now on. MemoryError: it gets nothing."""
@@ -84,9 +90,13 @@ cdef class Backlog(Pieces):
 
     cdef int stop(self) except -1:
         """Accept no more; what was accepted, broadcasts of this turn included, still goes out."""
-        if self.state == OPEN:
-            self.state = CLOSING
+        cdef Follower follower = self._follower
+        if self.state == ACCEPTING:
+            self.state = STOPPED
             self.feed.leave(self)
+            if follower is not None:
+                self._follower = None
+                follower.stopped(self)
         return 0
 
     cdef size_t waiting(self) noexcept:
@@ -127,7 +137,7 @@ cdef class Backlog(Pieces):
         """Return how many bytes may wait."""
         return self.feed.max_backlog if self.owner is None else self.owner.max_backlog(self.feed.max_backlog)
 
-    cdef uint64_t left(self) noexcept:
+    cdef uint64_t room_left(self) noexcept:
         """Return how many more bytes may wait."""
         cdef uint64_t limit = self.limit()
         return limit - min(limit, <uint64_t>self.waiting())
@@ -136,8 +146,8 @@ cdef class Backlog(Pieces):
         """True if a frame fits into the backlog. With DROP_OLDEST the oldest frames make way for it. What the transport
         has can not be dropped, so there it counts as sent."""
         if self.feed.policy == DROP_OLDEST:
-            return self.make_way(needed, self.limit(), &self.dropped)
-        return needed <= self.left()
+            return self.make_way(needed, self.limit())
+        return needed <= self.room_left()
 
     cdef int overflow(self, uint64_t messages) except -1:
         """Let the backlog policy decide what follows from `messages` that did not fit."""
@@ -146,8 +156,13 @@ cdef class Backlog(Pieces):
             self.owner.call_soon(self._close_overflowed)
             self.overflowed = True
             self.stop()
-        self.dropped += messages
+        self.lose(messages)
         return 0
+
+    cdef void lose(self, uint64_t messages) noexcept:
+        """Count messages that the peer will not get."""
+        self.dropped += messages
+        self.feed.tally.dropped += messages
 
     def _log_fields(self):
         """Return the fields of log lines about this connection: a dict for `extra`, or None. The floor above overrides
@@ -188,13 +203,13 @@ cdef class Backlog(Pieces):
         connections had to go where none has much."""
         cdef bytes rest
         cdef uint64_t burden = self._burden()
-        cdef bint closing = self.state != OPEN
+        cdef bint closing = self.state != ACCEPTING
         if self.owner is not None:
             # Handlers run from the loop's calls for this connection.
             self.owner.call_soon(partial(self._close_shed, burden))
         self.overflowed = True  # start_closing() then sends no close frame, but leaves that to _close_shed()
         self.stop()
-        self.make_way(0, self.begun, &self.dropped)
+        self.make_way(0, self.begun)
         if closing or self.begun > MOST_REST or self.held() + self.begun > burden // 2:
             self._cut_off()
             return
@@ -209,7 +224,7 @@ cdef class Backlog(Pieces):
         """Forget all that waits, the rest of a frame that has begun included, and cut the connection."""
         self.fd = -1
         self.stop()
-        self.dropped += self.begun > 0
+        self.lose(self.begun > 0)
         self.discard()
         self.forget_handed()
         if self.owner is not None:
@@ -238,15 +253,16 @@ cdef class Backlog(Pieces):
         self.begun = 0
         return Pieces.discard(self)
 
-    cdef bint make_way(self, size_t needed, uint64_t limit, uint64_t* dropped) except -1:
-        """Drop the oldest frames until the queue has room for `needed` bytes within `limit`, and add their number to
-        `dropped`. False if it would never have room: then nothing is dropped.
+    cdef bint make_way(self, size_t needed, uint64_t limit) except -1:
+        """Drop the oldest frames until the queue has room for `needed` bytes within `limit`. False if it would
+        never have room: then nothing is dropped.
 
         A peer that reads again must see that this side is alive. So the newest ping and the newest pong stay, if there
         is room for them. Older ones need not (RFC 6455 section 5.5.3: an endpoint may answer the last ping only)."""
         cdef Walk walk
         cdef Controls controls
         cdef size_t excess, size
+        cdef uint64_t lost = 0
         cdef const uint8_t* head
         if self.begun + needed > limit:
             return False
@@ -257,14 +273,15 @@ cdef class Backlog(Pieces):
         self.start_walk(&walk)
         while walk.position < excess + controls.sizes[0] + controls.sizes[1]:
             if walk.position == self.queued:
-                dropped[0] += (controls.sizes[0] > 0) + (controls.sizes[1] > 0)
+                lost += (controls.sizes[0] > 0) + (controls.sizes[1] > 0)
                 controls.sizes[0] = controls.sizes[1] = 0
                 break
             head = head_at(&walk)
             size = frame_size(head)
-            dropped[0] += is_lost(&controls, head, size)
+            lost += is_lost(&controls, head, size)
             step(&walk, size)
         self.cut(self.begun, walk.position)
+        self.lose(lost)
         if controls.sizes[0] or controls.sizes[1]:
             self.insert_controls(&controls)
         return True

@@ -19,7 +19,7 @@ cdef enum:
     MANY = 4 * CLAIM    # for fewer, no helper is called
 
 
-cdef struct Errand:
+cdef struct Job:
     PyObject** members
     size_t end              # behind the last member
     size_t next             # the first that no thread has claimed
@@ -59,23 +59,23 @@ cdef class Crew:
 
         `at` gets how far that has come. Members that took everything have seen `goal` then. Members that took a part
         are in `parts`, one for each thread at most; returns how many. Some members may be left out."""
-        cdef Errand errand
+        cdef Job job
         if len(members) - min(at[0], <size_t>len(members)) < MANY or not self.is_there():
             return 0
-        errand.members = (<PyListObject*>members).ob_item
-        errand.end = len(members)
-        errand.next = at[0]
-        errand.pieces = pieces
-        errand.count = count
-        errand.start = start
-        errand.goal = goal
-        errand.deadline = deadline
-        errand.parts = parts
-        errand.part_count = 0
+        job.members = (<PyListObject*>members).ob_item
+        job.end = len(members)
+        job.next = at[0]
+        job.pieces = pieces
+        job.count = count
+        job.start = start
+        job.goal = goal
+        job.deadline = deadline
+        job.parts = parts
+        job.part_count = 0
         with nogil:
-            crest_crew_run(self.crew, run, &errand)
-        at[0] = min(errand.next, errand.end)
-        return errand.part_count
+            crest_crew_run(self.crew, run, &job)
+        at[0] = min(job.next, job.end)
+        return job.part_count
 
     cdef bint is_there(self) noexcept:
         """True if there are helpers. They start at the first call."""
@@ -88,23 +88,23 @@ cdef class Crew:
 
 cdef void run(void* argument) noexcept nogil:
     """Claim members and send to them: the job of each thread."""
-    cdef Errand* errand = <Errand*>argument
-    cdef size_t slot, stop, size = errand.goal - errand.start
+    cdef Job* job = <Job*>argument
+    cdef size_t slot, stop, size = job.goal - job.start
     cdef Part* part
     cdef ptrdiff_t sent
-    while crest_now() < errand.deadline:
-        slot = crest_claim(&errand.next, CLAIM)
-        stop = min(slot + CLAIM, errand.end)
+    while crest_now() < job.deadline:
+        slot = crest_claim(&job.next, CLAIM)
+        stop = min(slot + CLAIM, job.end)
         if slot >= stop:
             return
         while slot < stop:
             if slot + 2 < stop:
-                crest_prefetch(errand.members[slot + 2])
-            if (<Outbox>errand.members[slot]).seen < errand.goal:
-                sent = offer(<Outbox>errand.members[slot], errand.pieces, errand.count, errand.start, errand.goal)
+                crest_prefetch(job.members[slot + 2])
+            if (<Outbox>job.members[slot]).seen < job.goal:
+                sent = offer(<Outbox>job.members[slot], job.pieces, job.count, job.start, job.goal)
                 if 0 < sent < <ptrdiff_t>size:
                     # The rest of this claim is left to the loop.
-                    part = errand.parts + crest_claim(&errand.part_count, 1)
+                    part = job.parts + crest_claim(&job.part_count, 1)
                     part.slot = slot
                     part.sent = sent
                     return

@@ -27,6 +27,7 @@ from crest.io.out.crew cimport CREST_MOST_THREADS, Crew, Part
 from crest.io.out.latest cimport Latest, Value
 from crest.io.out.offer cimport offer
 from crest.io.out.outbox cimport Outbox
+from crest.io.out.tally cimport Tally
 from crest.io.syscalls cimport CREST_WOULD_BLOCK, crest_now, crest_piece, crest_prefetch
 from crest.wire.frames cimport MAX_SERVER_HEADER, frame_size, write_header
 
@@ -46,14 +47,17 @@ cdef class Fanout(Feed):
 
     Args:
         turn: of the loop that the connections belong to.
+        tally: Of the server.
         max_backlog: bytes that may wait for a connection that does not read fast enough.
         policy: what happens past that, a `Policy`.
         slice: seconds after which a round is interrupted.
         crew: threads that help when there are very many connections; None: none do.
     """
 
-    def __cinit__(self, Turn turn not None, *, max_backlog, uint8_t policy, double slice, Crew crew=None):
+    def __cinit__(self, Turn turn not None, Tally tally not None, *, max_backlog, uint8_t policy, double slice,
+                  Crew crew=None):
         self.turn = turn
+        self.tally = tally
         self.slice = <uint64_t>(slice * 1e9)
         self.max_backlog = max_backlog
         self.policy = policy
@@ -143,6 +147,8 @@ cdef class Fanout(Feed):
             self.plain_end = self.end + size
         block.used += size
         self.end += size
+        self.tally.deliveries += <uint64_t>len(self.members)
+        self.tally.sent_bytes += size * <uint64_t>len(self.members)
         if value is not None:
             self.latest.bound()
         if self.end - self.start >= FLUSHED_AT or len(self.blocks) == MOST_BLOCKS:
@@ -292,10 +298,10 @@ cdef class Fanout(Feed):
         cdef uint64_t position = outbox.seen, stop = self.end, refused = 0
         if self.latest is not None and (outbox.blocked or outbox.lagging):
             return self.skip_keyed(outbox)
-        if outbox.blocked and stop - position > outbox.left():
+        if outbox.blocked and stop - position > outbox.room_left():
             if self.policy == DROP_OLDEST:
                 return self.push_newest(outbox)
-            stop = self.fitting(position, stop, outbox.left(), &refused)
+            stop = self.fitting(position, stop, outbox.room_left(), &refused)
         self.push_range(outbox, position, stop)
         outbox.seen = self.end
         if refused:
@@ -335,8 +341,8 @@ cdef class Fanout(Feed):
         while position < self.end:
             stop = self.latest.position_of(index, self.end)
             fits = stop
-            if refused or stop - position > outbox.left():
-                fits = self.fitting(position, stop, outbox.left(), &refused)
+            if refused or stop - position > outbox.room_left():
+                fits = self.fitting(position, stop, outbox.room_left(), &refused)
             self.push_range(outbox, position, fits)
             position = self.latest.end_of(index, self.end)
             index += 1

@@ -7,6 +7,7 @@ from crest.io.out.crew cimport Crew
 from crest.io.out.deflation cimport Compression
 from crest.io.out.fanout cimport Fanout
 from crest.io.out.outbox cimport Outbox
+from crest.io.out.tally cimport Tally
 from crest.wire.frames cimport FrameReader
 from crest.wire.meter cimport Rates
 
@@ -24,12 +25,14 @@ cdef class Hub:
     cdef uint32_t mistake_told  # milliseconds: when a client's mistake was logged last
     cdef uint32_t mistakes      # 0: none was logged; else 1, and one more for each since that was not
     cdef object deflate         # Deflate; None: nothing is compressed
+    cdef readonly Tally tally
     cdef Crew crew              # None: no threads help with the fan-out
     # None: no loop serves this.
     cdef Fanout fanout          # of the connections that do not compress
     cdef Fanout compressing     # of those that do; None, as is `compression`, where nothing is compressed
     cdef Compression compression
     cdef object __weakref__
+    cdef public object relay    # hears of each broadcast; None: nothing does
     cdef dict options           # that it was made with
     cdef object made            # variants of this for some of the connections, by their limits; weak references
     cdef Hub origin             # the hub that this is a variant of, or None
@@ -43,4 +46,6 @@ cdef class Hub:
         self, uint8_t opcode, const char* data, size_t size, object owner, object key, bint compress) except -1
     cdef int post(self, Fanout plain, Fanout compressing, uint8_t opcode, size_t size, object owner, object key,
                   bint compress) except -1
+    cdef int publish_and_relay(
+        self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1
     cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1

@@ -4,6 +4,7 @@ from typing import Any, final
 from typing_extensions import Buffer
 
 from crest.io.loop.turn import Turn
+from crest.io.out.tally import Tally
 from crest.wire.extensions import Deflate
 from crest.wire.meter import Rates
 
@@ -13,12 +14,15 @@ POLICIES: tuple[str, ...]
 
 @final
 class Hub:
+    @property
+    def tally(self) -> Tally: ...
     on_connect: _Handler
     on_message: _Handler
     on_binary: _Handler
     on_close: _Handler
     on_error: _Handler
     on_drain: _Handler
+    relay: Callable[[int, bytes, Hashable, bool], object] | None
     def __new__(
         cls,
         *,
@@ -70,5 +74,6 @@ class Hub:
     def close(self) -> None: ...
     def connections(self) -> list[Any]: ...  # whatever Outbox the floor above upgrades with
     def connection_count(self) -> int: ...
+    def deliver(self, opcode: int, payload: bytes, key: Hashable = None, compress: bool = True) -> None: ...
     def broadcast(self, text: str, key: Hashable = None, compress: bool = True) -> None: ...
     def broadcast_binary(self, data: Buffer, key: Hashable = None, compress: bool = True) -> None: ...

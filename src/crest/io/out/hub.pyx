@@ -12,6 +12,7 @@ from crest.io.out.deflation cimport Compression
 from crest.io.out.fanout cimport Fanout
 from crest.io.out.latest cimport Value
 from crest.io.out.outbox cimport Outbox
+from crest.io.out.tally cimport Tally
 from crest.wire.frames cimport FrameReader
 from crest.wire.meter cimport Meter, Rates
 from crest.wire.rfc6455 cimport OPCODE_BINARY, OPCODE_TEXT, RSV1
@@ -24,6 +25,10 @@ POLICIES = "close", "drop-newest", "drop-oldest", "latest"  # in the order of ba
 @cython.final
 cdef class Hub:
     """Handlers and limits of one server.
+
+    Attributes:
+        relay: `relay(opcode, payload, key, compress)` is called by the loop for each broadcast, once this server's
+            connections have it; `payload` is `bytes`. None: nothing is. It must not raise.
 
     Args:
         max_message_size: bytes, see `FrameReader`.
@@ -57,6 +62,7 @@ cdef class Hub:
         self.slow_handler = milliseconds_of(slow_handler, UINT32_MAX)
         self.rates = rates
         self.deflate = deflate
+        self.tally = Tally()
 
     def __init__(self, **options):
         self.options = options
@@ -96,6 +102,7 @@ cdef class Hub:
         if other is None:
             other = Hub(**(self.options | changed))
             other.origin = self
+            other.tally = self.tally
             other.on_connect, other.on_message, other.on_binary = self.on_connect, self.on_message, self.on_binary
             other.on_close, other.on_error, other.on_drain = self.on_close, self.on_error, self.on_drain
             self.made[limits] = other
@@ -107,7 +114,7 @@ cdef class Hub:
         return [] if self.made is None else list(self.made.values())
 
     cdef Fanout new_fanout(self, Turn turn):
-        return Fanout(turn, max_backlog=self.max_backlog, policy=POLICIES.index(self.on_backlog),
+        return Fanout(turn, self.tally, max_backlog=self.max_backlog, policy=POLICIES.index(self.on_backlog),
                       slice=self.fanout_slice, crew=self.crew)
 
     def close(self):
@@ -171,7 +178,7 @@ cdef class Hub:
         if must_wait(self.fanout.turn):
             self.post(self.fanout, self.compressing, opcode, size, owner, key, compress)
             return 0
-        return self.publish(opcode, data, size, key, compress)
+        return self.publish_and_relay(opcode, data, size, key, compress)
 
     cdef int post(self, Fanout plain, Fanout compressing, uint8_t opcode, size_t size, object owner, object key,
                   bint compress) except -1:
@@ -193,7 +200,30 @@ cdef class Hub:
         cdef const char* data = utf8_of(owner, &length) if opcode == OPCODE_TEXT else PyBytes_AS_STRING(owner)
         count_posted(plain, compressing, -<int64_t>size)
         if self.fanout is not None:
-            self.publish(<uint8_t>opcode, data, size, key, compress)
+            self.publish_and_relay(<uint8_t>opcode, data, size, key, compress)
+
+    cdef int publish_and_relay(
+            self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1:
+        """Broadcast here, and have the broadcast relayed to wherever else this server's clients are."""
+        self.publish(opcode, data, size, key, compress)
+        if self.relay is not None:
+            self.relay(opcode, data[:size], key, compress)
+        return 0
+
+    def deliver(self, int opcode, bytes payload not None, key=None, bint compress=True):
+        """Broadcast to this server's connections what another process has relayed. It is not relayed again.
+
+        Args:
+            opcode: Opcode.TEXT or Opcode.BINARY.
+            payload: of the message; of text its UTF-8, which is valid.
+            key, compress: See `Broadcaster`.
+        """
+        if self.fanout is None:
+            return
+        if must_wait(self.fanout.turn):
+            self.fanout.turn.call_later(self.deliver, opcode, payload, key, compress)
+        else:
+            self.publish(<uint8_t>opcode, PyBytes_AS_STRING(payload), len(payload), key, compress)
 
     cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1:
         """Broadcast to connections that do not compress, and to those that do: compressed once, if that is worth it.
@@ -223,6 +253,7 @@ cdef class Hub:
                 compressing.publish(other, opcode | RSV1, PyBytes_AS_STRING(payload), len(payload), second)
             elif other is not None:
                 compressing.publish(other, opcode, data, size, second)
+            self.tally.broadcasts += 1
         finally:
             end_section(turn)
         return 0

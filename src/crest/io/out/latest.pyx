@@ -142,7 +142,7 @@ cdef class Latest:
             else:
                 outbox.push(value.frame, value.frame.data, value.size)
             pushed += value.size
-            outbox.dropped += value.number - number
+            outbox.lose(value.number - number)
             number = value.number + 1
         if index == <size_t>len(self.order):
             self.end(outbox)
@@ -153,7 +153,7 @@ cdef class Latest:
     cdef int give_up(self, Backlog outbox) except -1:
         """Count what an outbox lacks as dropped: it will never get it."""
         cdef uint64_t number = self.behind[outbox]
-        outbox.dropped += self.count - number
+        outbox.lose(self.count - number)
         return 0
 
     cdef uint64_t lag(self, Backlog outbox) except? 0:

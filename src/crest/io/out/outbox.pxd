@@ -8,7 +8,8 @@ from crest.io.out.sender cimport Sender
 cdef class Outbox(Sender):
     cdef uint32_t ping_serial
     cdef float pong_delay                   # seconds from the last answered ping to its pong; negative: none was yet
-    cdef double pinged                      # when the last ping was sent, by the clock; 0: none awaits its pong
+    cdef uint32_t pinged                    # microseconds modulo 2**32: when the last ping was sent; 0: none is awaited
+    cdef readonly uint32_t discarded        # messages of the peer over its rate; here, as an outbox outlives its reader
     cdef readonly uint64_t _number          # unique in this process
     cdef size_t posted                      # bytes of calls that wait: from other threads, or from within sections
 
@@ -19,6 +20,7 @@ cdef class Outbox(Sender):
         self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1
     cdef bint push_now(self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1
     cdef bint push_compressed(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
+    cdef bint push_counted(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
     cdef bint extend(self, uint8_t opcode, const char* data, size_t size) noexcept
     cdef bint push_frame(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
     cdef int push_close(self, int code, bytes reason) except -1

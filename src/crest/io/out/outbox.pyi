@@ -56,6 +56,8 @@ class Outbox(Sender):
     def is_open(self) -> bool:
         """True if messages can be sent: from `on_connect` until closing starts."""
     @property
+    def discarded(self) -> int: ...
+    @property
     def _number(self) -> int: ...
     @property
     def buffered(self) -> int:

@@ -13,15 +13,16 @@ connection that handlers get. It does not read, and does not know how a connecti
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from crest.cpython cimport PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack, PyThreadState_Get
 from crest.io.loop.poller cimport Pollable
 from crest.io.loop.turn cimport Block, Turn, begin_section, end_section, must_wait
 from crest.io.out.arguments cimport as_bytes, as_text, utf8_of
-from crest.io.out.backlog cimport CLOSED, CONNECTING, DROP_NEWEST, OPEN, Feed, Owner
+from crest.io.out.backlog cimport ACCEPTING, DETACHED, DROP_NEWEST, UNATTACHED, Feed, Owner
 from crest.io.out.sender cimport Sender
+from crest.io.out.tally cimport Tally
 from crest.io.syscalls cimport crest_piece
 from crest.wire.frames cimport MAX_SERVER_HEADER, write_header
 from crest.wire.rfc6455 cimport CLOSE_NO_STATUS_RECEIVED, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_PING, OPCODE_TEXT, RSV1
@@ -41,7 +42,7 @@ cdef class Outbox(Sender):
         made += 1
         self._number = made
         self.fd = -1
-        self.state = CONNECTING
+        self.state = UNATTACHED
         self.pong_delay = -1
         PyObject_GC_UnTrack(self)
 
@@ -105,14 +106,14 @@ cdef class Outbox(Sender):
             True when the ping was accepted; False when the connection is not open any more, or the backlog policy
             (`max_backlog`, `on_backlog`) refused it.
         """
-        if self.state != OPEN:
+        if self.state != ACCEPTING:
             return False
         if must_wait(self.feed.turn):
             return self.feed.turn.call_later(self._ping_posted)
         return self.push_ping()
 
     def _ping_posted(self):
-        if self.state == OPEN:
+        if self.state == ACCEPTING:
             self.push_ping()
 
     def close(self, code=1000, reason=""):
@@ -129,7 +130,7 @@ cdef class Outbox(Sender):
         """
         check_close(code, reason)
         reason = str.__str__(reason)  # not a subclass
-        if self.state != OPEN:
+        if self.state != ACCEPTING:
             return
         if must_wait(self.feed.turn):
             self.feed.turn.call_later(self._close_posted, int(code), reason)
@@ -137,19 +138,19 @@ cdef class Outbox(Sender):
             self.owner.close(code, reason)
 
     def _close_posted(self, int code, str reason):
-        if self.state == OPEN:
+        if self.state == ACCEPTING:
             self.owner.close(code, reason)
 
     def is_open(self):
         """True if messages can be sent: from `on_connect` until closing starts."""
-        return self.state == OPEN
+        return self.state == ACCEPTING
 
     @property
     def buffered(self):
         """Count the bytes that were sent and that the kernel has not taken yet. Messages that other threads sent count
         with their payload's bytes, until the loop has got to them."""
         cdef uint64_t unseen = 0
-        if self.state == OPEN:
+        if self.state == ACCEPTING:
             unseen = self.feed.end - self.seen + self.feed.posted + (self.feed.lag(self) if self.lagging else 0)
             unseen += self.posted
         return self.waiting() + unseen
@@ -169,7 +170,7 @@ cdef class Outbox(Sender):
 
     cdef bint push_message(
             self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1:
-        if self.state != OPEN:
+        if self.state != ACCEPTING:
             return False
         # must_wait(), without a reference to the turn
         if PyThreadState_Get() != self.feed.turn.thread or self.feed.turn.sections:
@@ -180,7 +181,14 @@ cdef class Outbox(Sender):
             self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1:
         if self.deflation is not None and compress:
             return self.push_compressed(opcode, data, size, owner)
-        return self.extend(opcode, data, size) or self.push_frame(opcode, data, size, owner)
+        return self.extend(opcode, data, size) or self.push_counted(opcode, data, size, owner)
+
+    cdef bint push_counted(self, uint8_t opcode, const char* data, size_t size, object owner) except -1:
+        """Queue the frame of a message; False when it was refused."""
+        cdef bint pushed = self.push_frame(opcode, data, size, owner)
+        if pushed:
+            self.feed.tally.sent += 1
+        return pushed
 
     cdef bint push_compressed(self, uint8_t opcode, const char* data, size_t size, object owner) except -1:
         """Queue a message, compressed if that is worth it; False when it was refused."""
@@ -195,7 +203,7 @@ cdef class Outbox(Sender):
                 opcode |= RSV1
                 data = PyBytes_AS_STRING(payload)
                 size = len(payload)
-            pushed = self.extend(opcode, data, size) or self.push_frame(opcode, data, size, owner)
+            pushed = self.extend(opcode, data, size) or self.push_counted(opcode, data, size, owner)
         finally:
             if not pushed and self.deflation is not None:
                 self.deflation.forget()
@@ -209,7 +217,7 @@ cdef class Outbox(Sender):
         if self.feed.policy == DROP_NEWEST:
             before += self.waiting()
         if self.blocked and before + size > self.limit() and self.drops():
-            self.dropped += 1
+            self.lose(1)
             return False
         self.posted += size  # before the loop's thread can take it off
         try:
@@ -227,7 +235,7 @@ cdef class Outbox(Sender):
         self.posted -= size
         if self.overflowed:
             self.overflow(1)
-        elif self.state == OPEN:
+        elif self.state == ACCEPTING:
             data = utf8_of(owner, &length) if opcode == OPCODE_TEXT else PyBytes_AS_STRING(owner)
             self.push_now(<uint8_t>opcode, data, size, owner, compress)
 
@@ -237,19 +245,20 @@ cdef class Outbox(Sender):
         cdef Turn turn = self.feed.turn
         cdef char header[MAX_SERVER_HEADER]
         cdef size_t header_size
-        if self.state != OPEN:
+        if self.state != ACCEPTING:
             return False
         begin_section(turn)
         try:
             if self.seen < self.feed.end:
                 self.feed.catch_up(self)  # may be too much for the backlog, and end the connection
-            if self.state != OPEN:
-                self.dropped += 1
+            if self.state != ACCEPTING:
+                self.lose(1)
                 return False
             if self.blocked and not self.has_room(size + MAX_SERVER_HEADER):
                 self.overflow(1)
                 return False
             header_size = write_header(<uint8_t*>header, opcode, size)
+            self.feed.tally.sent_bytes += header_size + size
             if size <= COPIED:
                 self.append(header, header_size, data, size)
             else:
@@ -264,11 +273,13 @@ cdef class Outbox(Sender):
             end_section(turn)
 
     cdef inline bint extend(self, uint8_t opcode, const char* data, size_t size) noexcept:
-        """Write a short frame right behind one that leaves with this turn, as a short cut. False: this is another case,
-        which is left to `push_frame`.
+        """Write a message's short frame right behind one that leaves with this turn, as a short cut. False: this is
+        another case, which is left to `push_frame`.
 
         It halves the instructions of a `send`, which `make bench-guard` counts."""
-        cdef PyObject* arena = <PyObject*>self.feed.turn.arena  # borrowed, so that no reference is counted
+        # Borrowed, so that no reference is counted.
+        cdef PyObject* arena = <PyObject*>self.feed.turn.arena
+        cdef PyObject* tally = <PyObject*>self.feed.tally
         cdef crest_piece* last
         cdef char* target = (<Block>arena).data + (<Block>arena).used
         if not self.count or size >= 126 or self.blocked or self.seen < self.feed.end \
@@ -282,6 +293,8 @@ cdef class Outbox(Sender):
         (<Block>arena).used += size
         last.size += size
         self.queued += size
+        (<Tally>tally).sent += 1
+        (<Tally>tally).sent_bytes += size
         return True
 
     cdef int append(self, const char* header, size_t header_size, const char* data, size_t size) except -1:
@@ -313,11 +326,13 @@ cdef class Outbox(Sender):
             if code == CLOSE_NO_STATUS_RECEIVED:
                 write_header(frame, OPCODE_CLOSE, 0)
                 self.append(<char*>frame, 2, NULL, 0)
+                self.feed.tally.sent_bytes += 2
             else:
                 write_header(frame, OPCODE_CLOSE, 2 + len(reason))
                 frame[2] = <uint8_t>(code >> 8)
                 frame[3] = <uint8_t>code
                 self.append(<char*>frame, 4, PyBytes_AS_STRING(reason), len(reason))
+                self.feed.tally.sent_bytes += 4 + <size_t>len(reason)
         finally:
             end_section(turn)
         return 0
@@ -325,7 +340,7 @@ cdef class Outbox(Sender):
     cdef bint push_ping(self) except -1:
         cdef char payload[4]
         self.ping_serial += 1
-        self.pinged = self.feed.turn.clock.now()
+        self.pinged = microseconds(self.feed.turn) or 1
         memcpy(payload, &self.ping_serial, 4)
         return self.push_frame(OPCODE_PING, payload, 4, None)
 
@@ -334,7 +349,7 @@ cdef class Outbox(Sender):
         ping, to one that was answered before, or to none says nothing."""
         if not self.pinged or len(payload) != 4 or memcmp(PyBytes_AS_STRING(payload), &self.ping_serial, 4):
             return False
-        self.pong_delay = self.feed.turn.clock.now() - self.pinged
+        self.pong_delay = <uint32_t>(microseconds(self.feed.turn) - self.pinged) * 1e-6
         self.pinged = 0
         return True
 
@@ -354,7 +369,7 @@ cdef class Outbox(Sender):
             self.append(PyBytes_AS_STRING(response), len(response), NULL, 0)
             self.begun = self.queued
             feed.join(self)
-            self.state = OPEN
+            self.state = ACCEPTING
             if isinstance(transport, Pollable) and not (<Pollable>transport).encrypts:
                 self.fd = (<Pollable>transport).fd
         finally:
@@ -366,7 +381,7 @@ cdef class Outbox(Sender):
         self.fd = -1  # whatever goes wrong below: another connection may have that descriptor soon
         self.owner = None
         self.stop()
-        self.state = CLOSED
+        self.state = DETACHED
         self.transport = None
         if self.blocked:
             self.forget_handed()
@@ -374,3 +389,8 @@ cdef class Outbox(Sender):
         if self.deflation is not None:
             self.deflation.end()
         return self.discard()
+
+
+cdef inline uint32_t microseconds(Turn turn) except? 0:
+    """Return the time by the loop's clock, modulo 2**32."""
+    return <uint32_t><uint64_t>(turn.clock.now() * 1e6)

@@ -1,6 +1,6 @@
 # A queue of memory that waits to be sent; see pieces.pyx.
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from crest.io.loop.budget cimport Budget
 from crest.io.loop.turn cimport Block, Pending
@@ -9,6 +9,11 @@ from crest.io.syscalls cimport crest_piece
 cdef class Pieces(Pending):
     cdef crest_piece* pieces
     cdef uint32_t first, count, room    # pieces[first:first + count] wait
+    # Flags of `Sender`. They fill a hole between fields: this is part of the size of an idle connection.
+    cdef uint8_t limited                # the transport's buffer limits are set
+    cdef uint8_t layered                # the transport is the loop's of TLS: another one is below it
+    cdef uint8_t tell_drained           # owner.drained() is owed
+    cdef uint8_t torn                   # bytes have left the queue, and may not have reached the transport
     cdef size_t queued                  # bytes in them
     cdef Block own                      # the last block of the queue's own; None when nothing waits
 

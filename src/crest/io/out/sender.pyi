@@ -3,6 +3,4 @@ from typing_extensions import disjoint_base
 from crest.io.out.backlog import Backlog
 
 @disjoint_base
-class Sender(Backlog):
-    @property
-    def discarded(self) -> int: ...
+class Sender(Backlog): ...

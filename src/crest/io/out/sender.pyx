@@ -9,10 +9,10 @@ A `Sender` knows no messages. It sends the bytes of a `Backlog`.
 """
 
 from crest.io.loop.turn cimport Turn, begin_section, end_section
-from crest.io.out.backlog cimport OPEN
+from crest.io.out.backlog cimport ACCEPTING
 from crest.io.syscalls cimport CREST_BROKEN, crest_send
 
-cdef size_t SLICE = 1 << 16         # bytes: the most that the transport gets at a time
+cdef size_t MOST_HANDED = 1 << 16         # bytes: the most that the transport gets at a time
 cdef size_t BENEATH = 1 << 16       # bytes that are taken to wait below a transport of TLS while it holds some
 
 
@@ -54,7 +54,7 @@ cdef class Sender(Backlog):
         is yet to be called."""
         if self.transport is None:
             return self.discard()
-        if self.state == OPEN and self.seen < self.feed.end:
+        if self.state == ACCEPTING and self.seen < self.feed.end:
             self.feed.catch_up(self)
         while not self.blocked and (self.count or (self.lagging and self.refill())):
             if self.fd >= 0:
@@ -87,7 +87,7 @@ cdef class Sender(Backlog):
         cdef bytes data
         if self.transport.is_closing():
             return self.broken()
-        data = self.head(SLICE)
+        data = self.head(MOST_HANDED)
         self.limit_transport()
         self.torn = True
         self.sent(len(data))

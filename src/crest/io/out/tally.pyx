@@ -1,0 +1,46 @@
+"""Counts of what one server has done since it was made; they only grow.
+
+They are counted where it happens, in compiled code, and for a broadcast once for all its deliveries. A server's
+variants (`Hub.variant`) and both its fan-outs share one `Tally`. No loop owns it: it outlives each loop that serves.
+"""
+
+cimport cython
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.stdint cimport uint64_t
+
+cdef int FIRST_CODE = 1000      # of the codes that on_close may tell (RFC 6455 section 7.4)
+cdef int CODES = 4000
+
+
+@cython.final
+cdef class Tally:
+    """Counts for one server."""
+
+    def __cinit__(self):
+        self.closed = <uint64_t*>PyMem_Calloc(CODES, sizeof(uint64_t))  # so that to count needs no memory
+        if self.closed == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        PyMem_Free(self.closed)
+
+    cdef void count_close(self, int code) noexcept:
+        """Count the end of a connection."""
+        if FIRST_CODE <= code < FIRST_CODE + CODES:
+            self.closed[code - FIRST_CODE] += 1
+
+    def counts(self):
+        """Return the counts of now by name, in a new dict; `closed` is a dict by code."""
+        cdef int i
+        return {
+            "opened": self.opened,
+            "closed": {FIRST_CODE + i: self.closed[i] for i in range(CODES) if self.closed[i]},
+            "received": self.received,
+            "received_bytes": self.received_bytes,
+            "sent": self.sent,
+            "broadcasts": self.broadcasts,
+            "deliveries": self.deliveries,
+            "sent_bytes": self.sent_bytes,
+            "dropped": self.dropped,
+            "discarded": self.discarded,
+        }
