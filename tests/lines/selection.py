@@ -12,9 +12,33 @@ import pytest
 MOST = 60
 """Of one function: from its first set of parameters to its last, evenly."""
 
+OFTEN = (
+    "a_message_is_dropped_whole",
+    "a_ping_flood_without_reading_drops",
+    "a_ping_flood_without_reading_is_closed",
+    "broadcasts_to_who_lags_take_no_memory",
+    "close_code_of_each_value",
+    "compile_time_is_wire_close_code",
+    "default_limits",
+    "every_class_of_sequence",
+    "every_class_of_sequence_byte_by_byte",
+    "every_sequence_of_three_bytes_with_a_lead_for_three",
+    "every_short_sequence",
+    "every_short_string",
+    "keys_of_nobody_who_lags_are_forgotten",
+    "pongs_alone_are_bounded",
+    "soak",
+    "ten_thousand_come_and_go_and_leave_nothing",
+    "the_oldest_make_way_for_broadcasts",
+    "what_was_dropped_is_freed",
+)
+"""Tests that run the same lines very often."""
+
 LEFT_OUT = {
     r"tests/(benches|fuzz|soak)/": "they test the tools of developers",
-    r"tests/test_(architecture|docs|examples|packaging|prose|typing)\.py": "they test documents, sources and packages",
+    r"tests/docs/|tests/test_(architecture|docs|examples|packaging|prose|typing)\.py": (
+        "they test documents, sources and packages"
+    ),
     r"tests/hostile/": "it counts what is allocated, and traces by itself",
     r"tests/wire/test_no_memory\.py|::test_no_memory_leaves": "without memory the tracer fails before crest does",
     r"tests/system/test_(backlog_total|backpressure)\.py": "they measure memory, and send very much",
@@ -22,12 +46,10 @@ LEFT_OUT = {
         "a twin runs with uvloop: fewer functions to trace, and the same lines of crest"
     ),
     r"::test_(room_of_a_fragmented_message_is|nothing_is_allocated)": "they count what is allocated, by the tracer too",
+    r"::test_\w*costs_(little|about)": "they count what is allocated, and send very much",
     r"::test_nothing_is_read_while_much_waits_that_tls": "its patience ends before many small records are traced",
     r"::test_a_privileged_port": "its program has no right to write down what was traced",
-    r"::test_every_(class|short|sequence)\w*|::test_\w*costs_(little|about)\w*|::test_(a_message_is_dropped_whole|"
-    r"broadcasts_to_who_lags_take_no_memory|close_code_of_each_value|compile_time_is_wire_close_code|default_limits|"
-    r"keys_of_nobody_who_lags|pongs_alone_are_bounded|a_ping_flood_without_reading\w*|soak|ten_thousand_come_and_go|the_oldest_make_way_for_broadcasts|"
-    r"what_was_dropped_is_freed)\b": "they run the same lines very often",
+    rf"::test_({'|'.join(OFTEN)})(\[|$)": "they run the same lines very often",
 }
 """Tests that are not run, by what is found in their name; and why."""
 

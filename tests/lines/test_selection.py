@@ -2,8 +2,12 @@
 
 import re
 from itertools import pairwise
+from pathlib import Path
 
-from lines.selection import LEFT_OUT, MOST, sample, spread
+import pytest
+from lines.selection import LEFT_OUT, MOST, OFTEN, sample, spread
+
+TESTS = Path(__file__).resolve().parents[1]
 
 
 def test_a_sample_goes_from_the_first_to_the_last() -> None:
@@ -26,6 +30,7 @@ def test_each_function_has_its_sample() -> None:
 def test_what_is_left_out() -> None:
     left = [
         "tests/fuzz/test_runner.py::test_a_run",
+        "tests/docs/test_websocket.py::test_snippets",
         "tests/io/net/test_stream.py::test_writes[asyncio-plain]",
         "tests/io/net/test_stream.py::test_writes[plain-asyncio-0]",
         "tests/wire/test_no_memory.py::test_reader[0]",
@@ -35,9 +40,31 @@ def test_what_is_left_out() -> None:
         "tests/io/net/test_stream.py::test_writes[uvloop-plain]",
         "tests/listening/test_signals.py::test_a_wakeup[asyncio]",
         "tests/system/test_forks.py::test_a_child[asyncio]",
+        "tests/io/out/test_backlog.py::test_the_oldest_make_way_for_sends",
         "tests/io/life/test_protocol.py::test_asyncio_takes_it_for_a_buffered_protocol",
         "tests/wire/test_frames_memory.py::test_reader[0]",
         "tests/lines/test_selection.py::test_asyncios[asynciously]",
     ]
     assert sample([*left, *run]) == set(run)
     assert all(re.search(r"\w{3}", reason) for reason in LEFT_OUT.values())
+
+
+@pytest.fixture(scope="module")
+def names() -> list[str]:
+    """Names of all tests, as pytest would say them; none with parameters."""
+    return [
+        f"{path.relative_to(TESTS.parent).as_posix()}::{name}"
+        for path in TESTS.rglob("test_*.py")
+        for name in re.findall(r"(?m)^ *(?:async )?def (test_\w+)", path.read_text("utf-8"))
+    ]
+
+
+@pytest.mark.parametrize("pattern", [each for each in LEFT_OUT if "asyncio" not in each])
+def test_nothing_is_left_out_that_is_not_there(pattern: str, names: list[str]) -> None:
+    """A test that is moved or renamed would be run, and take very long, or fail."""
+    assert any(re.search(pattern, name) for name in names)
+
+
+@pytest.mark.parametrize("name", OFTEN)
+def test_what_runs_the_same_lines_is_there(name: str, names: list[str]) -> None:
+    assert any(each.endswith(f"::test_{name}") for each in names)
