@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from conftest import LoopFactory
-from support.client import GUARD, handshake, request, tcp, upgraded
+from support.client import GUARD, TEXT, frame, handshake, request, tcp, upgraded
 from support.events import Events, on_each_loop
 
-from crest import App, ListenError, WebSocketServer
+from crest import App, ListenError, WebSocketConnection, WebSocketServer
 from crest.io.loop.poller import Poller
 
 
@@ -211,3 +211,29 @@ def test_a_loop_that_is_closed_without_a_shutdown(loop_factory: LoopFactory) -> 
     assert not conn.is_open() and not conn.send("x" * (1 << 17)) and ws.connection_count() == 0
     conn.close()
     ws.broadcast("x")
+
+
+@pytest.mark.skipif(not Poller.exists, reason="the loop's own transports are closed by their collection only")
+def test_a_loop_that_is_closed_while_messages_wait(loop_factory: LoopFactory) -> None:
+    """Their handler is never awaited further. What they took counts no more."""
+    ws, begun = WebSocketServer(slow_handler=1000), Events()
+
+    async def received(conn: WebSocketConnection, message: str) -> None:
+        begun.add(message)
+        await asyncio.Event().wait()
+
+    ws.on_message(received)
+    loop = loop_factory()
+    listening = App().listening()
+    server = loop.run_until_complete(listening.__aenter__())
+    budget = server._turn.budget
+    with socket.create_connection(server.address) as peer:
+        peer.send(handshake(ws.path) + frame(TEXT, "begun") + frame(TEXT, "waits") * 3)
+        loop.run_until_complete(begun.reach(1))
+        assert budget.used > 0
+        (task,) = [each for each in asyncio.all_tasks(loop) if "_work" in repr(each)]
+        with pytest.warns(ResourceWarning):
+            loop.close()
+        assert budget.used == 0
+        task.get_coro().close()
+    assert begun.seen == ["begun"]
