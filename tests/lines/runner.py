@@ -15,6 +15,7 @@ import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
+import pytest
 from coverage import Coverage, CoverageData
 
 HERE = Path(__file__).resolve().parent
@@ -23,6 +24,7 @@ SOURCES = ROOT / "src" / "crest"
 FOLDER = ROOT / "build" / "linetrace"
 PACKAGE = FOLDER / "package"
 DATA = FOLDER / "data" / "lines"
+CACHE = FOLDER / "cache"
 LISTED = HERE / "uncovered.toml"
 
 sys.path.insert(0, str(HERE.parent))
@@ -55,9 +57,12 @@ def run(processes: str, arguments: list[str]) -> int:
     shutil.rmtree(DATA.parent, ignore_errors=True)
     DATA.parent.mkdir(parents=True)
     environment = os.environ | {"PYTHONPATH": f"{PACKAGE}{os.pathsep}{HERE.parent}"}
-    command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", "-n", processes, "--dist", "worksteal"]
-    chosen = [] if arguments else ["-p", "lines.selection"]
-    status = subprocess.run([*command, *chosen, *arguments], cwd=ROOT, env=environment, check=False).returncode
+    command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", "-o", f"cache_dir={CACHE}", "-n", processes]
+    command += ["--dist", "worksteal", *(arguments or ["-p", "lines.selection"])]
+    status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+    if status == pytest.ExitCode.TESTS_FAILED:
+        print("\nonce more, those that have failed: with line tracing, some may take longer than they have time")
+        status = subprocess.run([*command, "--last-failed"], cwd=ROOT, env=environment, check=False).returncode
     combined = Coverage(data_file=str(DATA), config_file=str(ROOT / "pyproject.toml"))
     combined.combine([str(DATA.parent)])
     combined.save()

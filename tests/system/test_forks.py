@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from support.certificates import Pair
 from support.client import GUARD
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
@@ -108,3 +109,50 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     command = [sys.executable, "-c", program]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=GUARD, check=False, env=buffered)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"{'' if code else 'unflushed'}{code}\n", said)
+
+
+TLS = """
+import asyncio, os, socket, ssl, sys, threading
+from crest import App, WebSocketServer
+from websockets.sync.client import connect
+
+app, ws, begun = App(), WebSocketServer(), threading.Event()
+
+@ws.on_message
+def message(conn, text):
+    child = os.fork()
+    if not child:
+        sys.exit(7)
+    conn.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+
+@app.get("/")
+async def page(request):
+    begun.set()
+    await asyncio.Event().wait()
+
+def use(port):
+    context = ssl.create_default_context(cafile=sys.argv[1])
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1") as waiting:
+        waiting.send(b"GET / HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\n\\r\\n")
+        assert begun.wait(GUARD)
+        with connect(f"wss://127.0.0.1:{port}/ws", ssl=context) as client:
+            for _ in range(2):
+                client.send("x")
+                assert client.recv(GUARD) == "7"
+
+async def main():
+    async with app.listening(certfile=sys.argv[1], keyfile=sys.argv[2], direct=DIRECT) as server:
+        await asyncio.to_thread(use, server.port)
+    print("served to the end")
+
+asyncio.run(main())
+"""
+
+
+def test_a_child_of_a_server_that_speaks_tls(direct: bool, pair: Pair) -> None:
+    """One connection is being answered, and so not read, while the handler of another forks."""
+    source = TLS.replace("GUARD", str(GUARD)).replace("DIRECT", str(direct))
+    command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", source]
+    command += [str(pair.certfile), str(pair.keyfile)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=3 * GUARD, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "served to the end\n", "")
