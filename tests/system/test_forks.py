@@ -116,10 +116,13 @@ import asyncio, os, socket, ssl, sys, threading
 from crest import App, WebSocketServer
 from websockets.sync.client import connect
 
-app, ws, begun = App(), WebSocketServer(), threading.Event()
+app, ws = App(), WebSocketServer()
+begun, answered = threading.Event(), asyncio.Event()
 
 @ws.on_message
 def message(conn, text):
+    if text == "last":
+        answered.set()
     child = os.fork()
     if not child:
         sys.exit(7)
@@ -128,7 +131,8 @@ def message(conn, text):
 @app.get("/")
 async def page(request):
     begun.set()
-    await asyncio.Event().wait()
+    await answered.wait()
+    return "page"
 
 def use(port):
     context = ssl.create_default_context(cafile=sys.argv[1])
@@ -136,9 +140,10 @@ def use(port):
         waiting.send(b"GET / HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\n\\r\\n")
         assert begun.wait(GUARD)
         with connect(f"wss://127.0.0.1:{port}/ws", ssl=context) as client:
-            for _ in range(2):
-                client.send("x")
+            for text in ("first", "last"):
+                client.send(text)
                 assert client.recv(GUARD) == "7"
+        assert waiting.recv(1000).startswith(b"HTTP/1.1 200 ")
 
 async def main():
     async with app.listening(certfile=sys.argv[1], keyfile=sys.argv[2], direct=DIRECT) as server:
