@@ -96,6 +96,10 @@ def main() -> None:
     parser.add_argument("--again", action="store_true")
     options, arguments = parser.parse_known_args()
     status = 0
+    try:
+        listed = read(LISTED.read_text("utf-8"))  # before the tests, which take minutes
+    except ValueError as error:
+        sys.exit(f"{LISTED.relative_to(ROOT)}: {error}")
     if not options.again:
         assemble()
         status = run(options.processes, arguments)
@@ -104,7 +108,6 @@ def main() -> None:
     if status or arguments:
         print("\nnot judged:", "tests have failed" if status else "these are not the tests that are to cover all")
         sys.exit(status)
-    listed = read(LISTED.read_text("utf-8"))
     print("\nlines without a test, and why:", *summary(listed), sep="\n")
     wrong = faults(files, listed)
     for each in wrong:
