@@ -22,7 +22,19 @@ from typing import Any
 
 import chart
 import report
-from measurement import BENCHES, PEERS, ROOT, SCENARIOS, SERVERS, VENV_PYTHON, Scenario, Server, measure, processors
+from measurement import (
+    BENCHES,
+    PEERS,
+    ROOT,
+    SCENARIOS,
+    SERVERS,
+    VENV,
+    VENV_PYTHON,
+    Scenario,
+    Server,
+    measure,
+    processors,
+)
 
 Figures = dict[str, Any]
 
@@ -33,26 +45,35 @@ def install_peers() -> None:
     """Create the peers' environment and install what peers.txt pins; a peer that does not install is reported."""
     requirements = (BENCHES / "peers.txt").read_text()
     digest = hashlib.sha256((requirements + sys.version).encode()).hexdigest()
-    directory = VENV_PYTHON.parent.parent
-    stamp = directory / "peers.sha256"
+    stamp = VENV / "peers.sha256"
     if stamp.exists() and stamp.read_text() == digest:
         return
     if not VENV_PYTHON.exists():
-        print(f"creating {directory}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(directory)], check=True)
+        print(f"creating {VENV}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
     failed = []
     for line in requirements.splitlines():
         requirement = line.partition("#")[0].strip()
         if not requirement:
             continue
         print(f"installing {requirement}", flush=True)
-        pip = [str(VENV_PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", requirement]
-        if subprocess.run(pip, check=False).returncode:
+        if not _install(requirement):
             failed.append(requirement)
     if failed:
         print(f"not installed: {', '.join(failed)}; their servers will be shown as failed", flush=True)
     else:
         stamp.write_text(digest)
+
+
+def _install(requirement: str) -> bool:
+    """Install one peer, of PyPI or behind "npm:" of npm; False if that fails."""
+    command = [str(VENV_PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", requirement]
+    if requirement.startswith("npm:"):
+        command = ["npm", "install", "--silent", "--no-save", "--prefix", str(VENV), requirement.removeprefix("npm:")]
+    try:
+        return subprocess.run(command, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 def _output(*arguments: str) -> str:
@@ -66,12 +87,14 @@ def _output(*arguments: str) -> str:
 
 
 def versions(servers: list[Server]) -> dict[str, str]:
-    """Each server's version, as its own interpreter knows it."""
+    """Each server's version, as its own interpreter knows it, or it itself."""
     program = "import sys, importlib.metadata as m; print(m.version(sys.argv[1]))"
     found = {}
     for server in servers:
         if server.distribution:
             found[server.name] = _output(server.command[0], "-c", program, server.distribution) or "not installed"
+        elif server.name != "limit":
+            found[server.name] = _output(server.command[0], "--version") or "not installed"
     commit = _output("git", "rev-parse", "--short", "HEAD")
     if commit and "crest" in found:
         changed = " with changes" if _output("git", "status", "--porcelain", "--", "src", "setup.py") else ""
@@ -161,8 +184,9 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def _quick(scenario: Scenario) -> Scenario:
-    """Hold fewer connections open."""
-    load, title = scenario.load.replace("15000", "1000"), scenario.title.replace("15,000", "1,000")
+    """Hold fewer connections open, in fewer rooms of ten."""
+    load = scenario.load.replace("15000", "1000").replace("1500", "100")
+    title = scenario.title.replace("15,000", "1,000")
     return dataclasses.replace(scenario, load=load, title=title)
 
 
@@ -173,7 +197,7 @@ def compare(arguments: argparse.Namespace) -> Figures:
     if arguments.quick:
         scenarios = [_quick(each) for each in scenarios]
     subprocess.run(["make", "--silent", "-C", str(BENCHES / "load")], check=True)
-    if wanted.intersection(PEERS):
+    if wanted.intersection(peer.name for peer in PEERS):
         install_peers()
     began = time.monotonic()
     record: Figures = {

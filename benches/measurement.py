@@ -19,7 +19,9 @@ from typing import Any
 BENCHES = Path(__file__).resolve().parent
 ROOT = BENCHES.parent
 BINARIES = ROOT / "build" / "load"
-VENV_PYTHON = ROOT / ".bench-venv" / "bin" / "python"
+VENV = ROOT / ".bench-venv"
+VENV_PYTHON = VENV / "bin" / "python"
+BUN = VENV / "node_modules" / ".bin" / "bun"
 
 LISTEN_TIMEOUT = 15.0  # seconds
 RUN_TIMEOUT = 300.0
@@ -36,6 +38,14 @@ class Scenario:
     figure: str = "server_cpu_us"
     unit: str = "us"
     rate: str | None = "messages_per_second"
+
+
+def _rooms(name: str, title: str, load: str) -> list[Scenario]:
+    """Make the scenarios of one and of 16 messages in flight for each room."""
+    return [
+        Scenario(f"{name}-{depth}", f"{title}, {depth} in flight", "rooms", f"rooms {load} --depth {depth}")
+        for depth in (1, 16)
+    ]
 
 
 SCENARIOS = [
@@ -67,6 +77,10 @@ SCENARIOS = [
         "bcast",
         "bcast --connections 1000 --depth 16 --size 1024",
     ),
+    *_rooms("rooms-10", "Rooms of 10, 1,000 connections", "--connections 1000 --rooms 100"),
+    *_rooms("rooms-10-of-1000", "In 10 of 1,000 rooms, 1,000 connections", "--connections 1000 --rooms 1000 --each 10"),
+    *_rooms("rooms-1000", "One room of 1,000", "--connections 1000 --rooms 1"),
+    *_rooms("rooms-15000", "Rooms of 10, 15,000 connections", "--connections 15000 --rooms 1500"),
     Scenario(
         "idle",
         "Memory of an idle connection, 15,000 open",
@@ -82,7 +96,10 @@ SCENARIOS = [
 
 @dataclass(frozen=True)
 class Server:
-    """A server program: `command PORT MODE`, for all scenarios or for those whose names begin with one of `only`."""
+    """A server program: `command PORT MODE`, for all scenarios or for those whose names begin with one of `only`.
+
+    `distribution` is what its interpreter has installed; a program without one says its version itself.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -101,12 +118,23 @@ def _program(name: str) -> str:
     return str(BENCHES / "servers" / f"{name}_server.py")
 
 
-PEERS = ["picows", "websockets", "aiohttp", "socketify", "uvicorn", "granian"]
+def _peer(name: str, *only: str) -> Server:
+    return Server(name, (str(VENV_PYTHON), _program(name)), name, only=only or None)
+
+
+WITHOUT_ROOMS = ("echo-", "broadcast-", "idle", "connect-rate")
+PEERS = [
+    *(_peer(name, *WITHOUT_ROOMS) for name in ("picows", "websockets", "aiohttp")),
+    _peer("socketify"),
+    *(_peer(name, *WITHOUT_ROOMS) for name in ("uvicorn", "granian")),
+    _peer("fastapi", "rooms-"),
+    Server("bun", (str(BUN), str(BENCHES / "servers" / "bun_server.js")), only=("rooms-",)),
+]
 SERVERS = [
     Server("limit", (str(BINARIES / "limit"),)),
     Server("crest", (sys.executable, _program("crest")), "crest-ws"),
     Server("crest-async", (sys.executable, _program("crest")), "crest-ws", only=("echo-",), echo_mode="async"),
-    *(Server(name, (str(VENV_PYTHON), _program(name)), name) for name in PEERS),
+    *PEERS,
 ]
 
 

@@ -60,8 +60,8 @@ def masked(opcode: int, payload: bytes) -> bytes:
 class Bench:
     """One server, and connections to it over socket pairs."""
 
-    def __init__(self) -> None:
-        self.ws = WebSocketServer(fanout_slice=3600)
+    def __init__(self, ping_interval: float | None = 20) -> None:
+        self.ws = WebSocketServer(fanout_slice=3600, ping_interval=ping_interval)
         app = App()
         app.mount("/ws", self.ws)
         self.site = Site(app, {"/ws": self.ws}, Pages(), Counter(), app.open_timeout, Opening)

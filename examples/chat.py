@@ -5,20 +5,21 @@ HOST and PORT in the environment say where it listens; PORT=0 takes any free por
 
 import json
 import os
+import time
 from pathlib import Path
 
-from crest import App, Request, WebSocketConnection, WebSocketServer
+from crest import App, CloseCode, Request, WebSocketConnection, WebSocketServer
 
 MAX_NAME = 32  # characters
 MAX_TEXT = 2000
 
 app = App()
-ws = WebSocketServer(max_message_size=32 * 1024)
-users: dict[str, str] = {}  # connection id -> name
+ws = WebSocketServer(max_connections=1000, max_message_size=32 * 1024)
+users: dict[str, str] = {}  # connection id -> name; two connections of one name are one member
 
 
-def tell_everyone(**fields: str) -> None:
-    ws.broadcast(json.dumps(fields))
+def tell_everyone(**fields: object) -> None:
+    ws.broadcast(json.dumps({**fields, "time": round(time.time())}))
 
 
 def parse(message: str) -> dict[str, object]:
@@ -42,23 +43,34 @@ def text_of(data: dict[str, object], field: str, limit: int) -> str:
     return value
 
 
+def enter(conn: WebSocketConnection, name: str, back: bool) -> None:
+    leave(conn)  # as whom it was before
+    is_new = name not in users.values()
+    users[conn.get_id()] = name
+    conn.send(json.dumps({"type": "members", "users": sorted(set(users.values()))}))
+    if is_new:
+        tell_everyone(type="join", user=name, back=back)
+
+
+def leave(conn: WebSocketConnection, restart: bool = False) -> None:
+    name = users.pop(conn.get_id(), None)
+    if name is not None and name not in users.values():
+        tell_everyone(type="leave", user=name, restart=restart)
+
+
 def handle(conn: WebSocketConnection, data: dict[str, object]) -> None:
     if data.get("type") == "join":
         name = text_of(data, "username", MAX_NAME)
         if not name.isprintable():
             raise ValueError("'username' must not have control characters")
-        users[conn.get_id()] = name
-        tell_everyone(type="join", user=name)
+        enter(conn, name, back=data.get("back") is True)
     elif data.get("type") == "message":
         text = text_of(data, "text", MAX_TEXT)
+        if conn.get_id() not in users:
+            raise ValueError("'join' comes first")
         tell_everyone(type="message", user=users[conn.get_id()], text=text)
     else:
         raise ValueError("'type' must be 'join' or 'message'")
-
-
-@ws.on_connect
-def connected(conn: WebSocketConnection) -> None:
-    users[conn.get_id()] = "Anonymous"
 
 
 @ws.on_message
@@ -71,7 +83,7 @@ def received(conn: WebSocketConnection, message: str) -> None:
 
 @ws.on_close
 def closed(conn: WebSocketConnection, code: int, reason: str) -> None:
-    tell_everyone(type="leave", user=users.pop(conn.get_id()))
+    leave(conn, restart=code == CloseCode.SERVICE_RESTART)
 
 
 @app.get("/")

@@ -37,14 +37,14 @@ ORDER = (
         "listening",
         "app",
     ),
-    *("rooms", "cluster", "asgi", "client", "cli", "metrics", "testing"),  # wings: nothing above may know them
+    *("cluster", "asgi", "client", "cli", "metrics", "testing"),  # wings: nothing above may know them
     "__init__",
 )
 """Folders and modules of src/crest, each of which may import those before it. The rooms of io have ranks of their own;
 "io" is what lies in none of them."""
 
 LEAVES = ("cpython", "_version", "exceptions", "options")
-TO_COME = {"rooms", "cluster", "asgi", "client", "cli", "metrics", "testing"}
+TO_COME = {"cluster", "asgi", "client", "cli", "metrics", "testing"}
 
 INPUT_OUTPUT = {"asyncio", "logging", "os", "selectors", "select", "socket", "ssl", "threading", "time", "uvloop"}
 """What kernels and wire must not know: no loop, socket, clock or logger."""
@@ -61,6 +61,8 @@ TESTED_WITH = {
     "http/pages.py": "top/test_app_pages.py",
     "opening/parting.py": "listening/test_shutdown.py",
     "io/out/sender.pyx": "io/out/test_outbox.py",
+    "io/out/framelog.pyx": "io/out/test_fanout.py",
+    "io/out/supply.pyx": "io/out/test_fanout_members.py",
     "wire/assembler.pyx": "wire/test_frames_memory.py",
     "wire/rfc6455.pxd": "wire/test_codes.py",
 }

@@ -1,80 +1,24 @@
 """The examples, each started as its user does: a process of its own, with PORT=0, that the log says the port of.
 
-They are talked to by the `websockets` library, and the chat by its page in a browser. On SIGTERM they exit with code 0.
+They are talked to by the `websockets` library. On SIGTERM they exit with code 0. test_example_rooms.py has
+the rooms, and test_example_pages.py the pages.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import json
-import os
 import re
 import sys
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
-from support.browser import Page, browsing, require_browser
-from support.client import GUARD, Answer, Client, connect, request, tcp
+from support.browser import browsing, require_browser
+from support.client import Answer, connect, request, tcp
+from support.examples import EXAMPLES, Example, gone, joined, page_of, play, running, said, say
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to end a program gracefully")
-
-
-@dataclass
-class Example:
-    """A running example: where it listens, and what it has written once it has ended."""
-
-    host: str
-    port: int
-    stdout: str = ""
-    stderr: str = ""
-
-
-@asynccontextmanager
-async def running(name: str, port: int = 0) -> AsyncIterator[Example]:
-    """Start an example; at the end terminate it, and see that it ends well."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(EXAMPLES / f"{name}.py"),
-        env={**os.environ, "HOST": "127.0.0.1", "PORT": str(port)},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stderr is not None
-    try:
-        async with asyncio.timeout(GUARD):
-            line = (await process.stderr.readline()).decode()
-        listening = re.search(r"Listening on http://([\d.]+):(\d+) ", line)
-        assert listening is not None, line + (await process.stderr.read()).decode()
-        example = Example(listening[1], int(listening[2]))
-        yield example
-        process.terminate()
-        async with asyncio.timeout(GUARD):
-            stdout, stderr = await process.communicate()
-        example.stdout, example.stderr = stdout.decode(), stderr.decode()
-        assert process.returncode == 0, example.stderr
-        assert "Traceback" not in example.stderr and "ERROR" not in example.stderr
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-def play(scenario: Callable[[], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with asyncio.timeout(3 * GUARD):
-            await scenario()
-
-    asyncio.run(main())
 
 
 # ---- quickstart.py ---------------------------------------------------------------------------------------------------
@@ -101,12 +45,8 @@ def test_quickstart() -> None:
 # ---- chat.py ---------------------------------------------------------------------------------------------------------
 
 
-async def said(client: Any) -> Any:
-    return json.loads(await client.recv())
-
-
-async def say(client: Any, **fields: object) -> None:
-    await client.send(json.dumps(fields))
+def here(*names: str) -> dict[str, object]:
+    return {"type": "members", "users": list(names)}
 
 
 def test_chat() -> None:
@@ -114,9 +54,11 @@ def test_chat() -> None:
         async with running("chat") as example, connect(example) as alice:
             async with connect(example) as bob:
                 await say(alice, type="join", username="  Alice ")
-                assert await said(alice) == await said(bob) == {"type": "join", "user": "Alice"}
-                await say(bob, type="join", username="Bob")
-                assert await said(alice) == await said(bob) == {"type": "join", "user": "Bob"}
+                assert await said(alice) == here("Alice")
+                assert await said(alice) == await said(bob) == joined("Alice")
+                await say(bob, type="join", username="Bob", back=True)
+                assert await said(bob) == here("Alice", "Bob")
+                assert await said(alice) == await said(bob) == joined("Bob", back=True)
                 await say(bob, type="message", text='"Quotes", \\ and \u20ac \U0001f44d')
                 for client in (alice, bob):
                     assert await said(client) == {
@@ -124,7 +66,43 @@ def test_chat() -> None:
                         "user": "Bob",
                         "text": '"Quotes", \\ and \u20ac \U0001f44d',
                     }
-            assert await said(alice) == {"type": "leave", "user": "Bob"}
+            assert await said(alice) == gone("Bob")
+
+    play(scenario)
+
+
+def test_chat_has_one_member_of_a_name() -> None:
+    async def scenario() -> None:
+        async with running("chat") as example, connect(example) as alice:
+            await say(alice, type="join", username="Alice")
+            assert await said(alice) == here("Alice") and await said(alice) == joined("Alice")
+            async with connect(example) as again:
+                await say(again, type="join", username="Alice")
+                assert await said(again) == here("Alice")
+            async with connect(example) as other:
+                await say(other, type="join", username="Bob")
+                assert await said(other) == here("Alice", "Bob")
+                assert await said(alice) == await said(other) == joined("Bob")
+                await say(other, type="join", username="Carol")
+                assert await said(alice) == await said(other) == gone("Bob")
+                assert await said(other) == here("Alice", "Carol")
+                assert await said(alice) == joined("Carol")
+
+    play(scenario)
+
+
+def test_chat_says_which_of_those_who_leave_come_back() -> None:
+    """They that a restart sends away. One that closed nothing is still there to hear of the other."""
+
+    async def scenario() -> None:
+        async with running("chat") as example:
+            witness = await connect(example)
+            async with connect(example) as client:
+                await say(client, type="join", username="Alice")
+                await client.recv()
+                await client.close(1012)
+            assert await said(witness) == joined("Alice")
+            assert await said(witness) == gone("Alice", restart=True)
 
     play(scenario)
 
@@ -150,6 +128,7 @@ WRONG = {
     '{"type":"message","text":{"text":"x"}}': "'text' must be a string",
     '{"type":"message","text":""}': "'text' must have 1 to 2000 characters",
     '{"type":"message","text":"%s"}' % ("x" * 2001): "'text' must have 1 to 2000 characters",
+    '{"type":"message","text":"Hello"}': "'join' comes first",
 }
 
 
@@ -159,13 +138,14 @@ def test_chat_answers_what_is_wrong_to_its_sender_only() -> None:
             for message, error in WRONG.items():
                 await bob.send(message)
                 assert await said(bob) == {"type": "error", "text": error}, message[:40]
+            await say(bob, type="join", username="Bob")
+            assert await said(bob) == here("Bob") and await said(bob) == await said(alice) == joined("Bob")
             await say(bob, type="message", text="\U0001f44d" * 2000)
             assert await said(bob) == await said(alice)
             await alice.send(b"binary")
             with pytest.raises(ConnectionClosed) as closed:
                 await alice.recv()
             assert closed.value.rcvd is not None and closed.value.rcvd.code == 1003
-            assert await said(bob) == {"type": "leave", "user": "Anonymous"}
             await bob.send("x" * 40_000)
             with pytest.raises(ConnectionClosed) as closed:
                 await bob.recv()
@@ -174,19 +154,13 @@ def test_chat_answers_what_is_wrong_to_its_sender_only() -> None:
     play(scenario)
 
 
-def test_chat_serves_its_page() -> None:
+@pytest.mark.parametrize("name", ["chat", "rooms", "ticker"])
+def test_examples_serve_their_pages(name: str) -> None:
     async def scenario() -> None:
-        async with running("chat") as example, tcp(example) as client:
-            assert await page_of(client) == (EXAMPLES / "chat.html").read_bytes()
+        async with running(name) as example, tcp(example) as client:
+            assert await page_of(client) == (EXAMPLES / f"{name}.html").read_bytes()
 
     play(scenario)
-
-
-async def page_of(client: Client) -> bytes:
-    await client.send(request("/"))
-    answer = await client.answer()
-    assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
-    return answer.body
 
 
 def test_port_in_use() -> None:
@@ -206,12 +180,12 @@ def test_ticker() -> None:
     async def scenario() -> None:
         async with running("ticker") as example:
             async with connect(example) as client:
-                first = [json.loads(await client.recv()) for _ in range(5)]
-                assert {each["symbol"] for each in first} == {"AAPL", "AMZN", "GOOG", "MSFT", "NVDA"}
+                first = [json.loads(await client.recv()) for _ in range(6)]
+                assert {each["symbol"] for each in first} == {"AAPL", "AMZN", "BRK.A", "GOOG", "MSFT", "NVDA"}
                 quote = json.loads(await client.recv())
-                assert set(quote) == {"symbol", "price"} and quote["price"] > 0
-            async with tcp(example) as client:
-                assert await page_of(client) == (EXAMPLES / "ticker.html").read_bytes()
+                assert set(quote) == {"symbol", "price", "open", "time"} and quote["price"] > 0
+                before = {each["symbol"]: each["time"] for each in first}
+                assert quote["time"] >= before[quote["symbol"]] >= 1_700_000_000
 
     play(scenario)
 
@@ -335,88 +309,9 @@ def test_the_page_signs_in(keys: None) -> None:
     async def scenario() -> None:
         async with running("authentication") as example, browsing() as browser:
             page = await browser.open(f"http://127.0.0.1:{example.port}/")
-            await page.until(f"{STATUS}.textContent.startsWith('Not connected')")
+            await page.until("document.getElementById('status').textContent.startsWith('Not connected')")
             await page.evaluate(f"document.cookie = {json.dumps(signed('alice.9999999999'))}")
             page = await browser.open(f"http://127.0.0.1:{example.port}/")
-            await page.until(f"{STATUS}.textContent === 'Hello, alice!'")
-
-    play(scenario)
-
-
-# ---- chat.html -------------------------------------------------------------------------------------------------------
-
-STATUS = "document.getElementById('status')"
-LOG = "document.getElementById('log')"
-
-
-async def submit(page: Page, form: str, field: str, value: str) -> None:
-    await page.evaluate(f"document.getElementById({field!r}).value = {json.dumps(value)}")
-    await page.evaluate(f"document.getElementById({form!r}).requestSubmit()")
-
-
-async def join(page: Page, name: str) -> None:
-    await submit(page, "join", "name", name)
-    await page.until(f"{STATUS}.className === 'open'")
-
-
-async def write(page: Page, text: str) -> None:
-    await submit(page, "write", "text", text)
-
-
-async def shows(page: Page, kind: str, *parts: str) -> None:
-    """Wait for an entry in the log: its class, and its texts."""
-    texts = json.dumps(parts)
-    await page.until(
-        f"[...{LOG}.children].some((entry) => entry.className === {kind!r} && "
-        f"JSON.stringify([...entry.children].map((part) => part.textContent)) === JSON.stringify({texts}))"
-    )
-
-
-def test_two_pages_chat() -> None:
-    require_browser()
-
-    async def scenario() -> None:
-        markup = "<b>bold</b> <img src=x onerror=alert(1)> & </script><script>alert(2)</script>"
-        async with running("chat") as example, browsing() as browser:
-            address = f"http://127.0.0.1:{example.port}/"
-            alice, bob = await browser.open(address), await browser.open(address)
-            await join(alice, "Alice")
-            await join(bob, "<i>Bob</i>")
-            await shows(alice, "note", "Alice joined")
-            await shows(alice, "note", "<i>Bob</i> joined")
-            await write(alice, "Hello")
-            await shows(alice, "message mine", "Alice", "Hello")
-            await shows(bob, "message", "Alice", "Hello")
-            await write(bob, markup)
-            await shows(alice, "message", "<i>Bob</i>", markup)
-            assert await alice.evaluate(f"{LOG}.querySelectorAll('b, i, img, script').length") == 0
-            await bob.evaluate("ws.send('{}')")
-            await shows(bob, "error", "'type' must be 'join' or 'message'")
-            await bob.close()
-            await shows(alice, "note", "<i>Bob</i> left")
-            assert alice.errors == [] and bob.errors == []
-
-    play(scenario)
-
-
-def test_the_page_reconnects() -> None:
-    require_browser()
-
-    async def scenario() -> None:
-        async with browsing() as browser:
-            async with running("chat") as example:
-                alice = await browser.open(f"http://127.0.0.1:{example.port}/")
-                await join(alice, "Alice")
-                await alice.until(f"{LOG}.innerText.includes('Alice joined')")
-            as_told = f"/next try in [2345] s/.test({STATUS}.textContent)"
-            await alice.until(f"{STATUS}.className === 'lost' && {as_told}")
-            assert await alice.evaluate("document.getElementById('send').disabled")
-            async with running("chat", example.port):
-                await alice.until(f"{STATUS}.className === 'open'")
-                await alice.until(f"{LOG}.innerText.split('Alice joined').length >= 3")
-                assert not await alice.evaluate("document.getElementById('send').disabled")
-                await write(alice, "Back again")
-                await shows(alice, "message mine", "Alice", "Back again")
-            assert alice.errors == []
+            await page.until("document.getElementById('status').textContent === 'Hello, alice!'")
 
     play(scenario)

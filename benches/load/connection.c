@@ -87,8 +87,11 @@ void connection_open(struct connection *c, const struct target *target) {
     c->response = malloc(RESPONSE_MAX + 1);
     if (!c->response) fail("no memory for a handshake response");
     c->response_length = 0;
+    char path[REQUEST_MAX];
+    if (target->rooms) rooms_path(target->rooms, c->id, target->path, path, sizeof path);
     uint8_t *out = reserve(c, REQUEST_MAX);
-    c->out_end += handshake_request(target->host, target->port, target->path, (char *)out, c->accept);
+    c->out_end += handshake_request(target->host, target->port, target->rooms ? path : target->path, (char *)out,
+                                    c->accept);
     connection_flush(c, target);
 }
 
@@ -146,7 +149,7 @@ static void check_header(const struct connection *c, const struct target *target
         fail("connection %u: opcode %u inside a fragmented message", c->id, opcode);
     if (!c->in_message && opcode != target->opcode)
         fail("connection %u: opcode %u instead of %u", c->id, opcode, target->opcode);
-    if (c->received >= c->sender->sent)
+    if (!target->rooms && c->received >= c->sender->sent)
         fail("connection %u: more messages than the %llu that were sent (duplicated?)", c->id,
              (unsigned long long)c->sender->sent);
     if (c->message_at + c->frame_left > target->stream->size)
@@ -175,10 +178,10 @@ static size_t read_header(struct connection *c, const struct target *target, con
     return taken;
 }
 
-/* Says what is wrong with message number `received` as clearly as its payload allows. */
+/* Says what is wrong with the message that is due as clearly as its payload allows. */
 static _Noreturn void fail_payload(const struct connection *c, const struct target *target, const uint8_t *payload,
                                    size_t n, size_t wrong) {
-    unsigned long long due = c->received, number;
+    unsigned long long due = c->number, number;
     uint64_t named;
     uint32_t sender;
     /* What arrived is another message only if all of it is; otherwise its name is what was corrupted. */
@@ -195,6 +198,33 @@ static _Noreturn void fail_payload(const struct connection *c, const struct targ
     }
     fail("connection %u: message %llu is corrupted: byte %zu is 0x%02x", c->id, due, c->message_at + wrong,
          payload[wrong]);
+}
+
+/* Takes bytes of a payload's name, which in rooms says what the rest of the message must be; returns how many. */
+static size_t read_name(struct connection *c, const struct target *target, const uint8_t *bytes, size_t n) {
+    size_t taken = c->message_at < NAME ? NAME - c->message_at : 0;
+    if (taken > n) taken = n;
+    memcpy(c->name + c->message_at, bytes, taken);
+    if (!taken || c->message_at + taken < NAME) return taken;
+    uint32_t sender;
+    if (!stream_name(c->name, NAME, &c->number, &sender))
+        fail("connection %u: a message that does not name its sender", c->id);
+    rooms_take(target->rooms, c->id, sender, c->number);
+    c->sender = target->connections + sender;
+    return taken;
+}
+
+static void end_message(struct connection *c, const struct target *target) {
+    if (c->message_at != target->stream->size)
+        fail("connection %u: message %llu has %zu bytes instead of %zu", c->id, (unsigned long long)c->number,
+             c->message_at, target->stream->size);
+    if (c->number >= c->sender->sent)
+        fail("connection %u: message %llu of sender %u, which has sent only %llu", c->id,
+             (unsigned long long)c->number, c->sender->id, (unsigned long long)c->sender->sent);
+    if (target->received) target->received(c);
+    c->in_message = false;
+    c->message_at = 0;
+    c->number = ++c->received;
 }
 
 static void end_control(struct connection *c, const struct target *target, uint8_t opcode) {
@@ -221,7 +251,10 @@ static size_t read_payload(struct connection *c, const struct target *target, co
         memcpy(c->control + c->control_length, bytes, taken);
         c->control_length += (uint8_t)taken;
     } else {
-        size_t right = stream_verify(target->stream, c->sender->id, c->received, c->message_at, bytes, taken);
+        size_t right = target->rooms ? read_name(c, target, bytes, taken) : 0;
+        if (right < taken)
+            right += stream_verify(target->stream, c->sender->id, c->number, c->message_at + right, bytes + right,
+                                   taken - right);
         if (right < taken) fail_payload(c, target, bytes, taken, right);
         c->message_at += taken;
     }
@@ -231,12 +264,7 @@ static size_t read_payload(struct connection *c, const struct target *target, co
     if (opcode >= OPCODE_CLOSE) {
         end_control(c, target, opcode);
     } else if (c->header[0] & 0x80) {
-        if (c->message_at != target->stream->size)
-            fail("connection %u: message %llu has %zu bytes instead of %zu", c->id, (unsigned long long)c->received,
-                 c->message_at, target->stream->size);
-        c->in_message = false;
-        c->message_at = 0;
-        c->received++;
+        end_message(c, target);
         ++*messages;
     } else {
         c->in_message = true;

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "accept.h"
+#include "rooms.h"
 #include "stream.h"
 
 enum connection_state { UNCONNECTED, OPENING, OPEN, CLOSING, CLOSED };
@@ -19,9 +20,11 @@ struct connection {
     int fd;
     enum connection_state state;
     uint32_t id;
-    const struct connection *sender; /* whose messages it receives: itself, or in a broadcast the one that sends */
+    const struct connection *sender; /* whose messages it receives: itself, or in a broadcast the one that sends; in
+                                        rooms, of the message that has begun */
     uint64_t sent, received;         /* messages */
     uint64_t sent_at;                /* nanoseconds, when the last one was written */
+    uint64_t number;                 /* of the message that arrives, among its sender's */
 
     uint8_t *out; /* what the kernel has not taken: bytes out_begin to out_end */
     size_t out_begin, out_end, out_capacity;
@@ -39,6 +42,7 @@ struct connection {
     bool in_payload;
     bool in_message; /* a fragment has arrived and its last one has not */
     size_t message_at;
+    uint8_t name[NAME]; /* in rooms: what the payload opens with */
 };
 
 /* What all connections of a run have in common. */
@@ -49,6 +53,9 @@ struct target {
     int epoll;
     const struct stream *stream;
     uint8_t opcode; /* of the messages */
+    struct connection *connections;
+    struct rooms *rooms; /* NULL: each connection knows its sender */
+    void (*received)(const struct connection *c); /* called for each message, with its sender and number; may be NULL */
 };
 
 /* Connects, sends the handshake request and registers with epoll (data.ptr is the connection). */

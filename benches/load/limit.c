@@ -1,8 +1,10 @@
-/* limit PORT echo|bcast: the least that a WebSocket server of whole messages can cost on this machine, as a unit.
+/* limit PORT echo|bcast|rooms: the least that a WebSocket server of whole messages can cost on this machine, as a unit.
  *
  * One thread, one epoll loop: recv, unmask in place, frame in place, send. All frames of one read are answered with one
- * write, and a broadcast leaves with one write for each connection and turn. What is left is what the kernel costs.
- * It checks nothing, trusts its peer, and handles no fragmented message: it is no server for anyone but `load`. */
+ * write, and what goes to many leaves with one write for each connection and turn. What is left is what the kernel
+ * costs. Connections are in the rooms that their request names, and a message goes to one of its sender's after the
+ * other; a broadcast is to one room with everyone. All connections are in as many rooms. It checks nothing, trusts its
+ * peer, and handles no fragmented message: it is no server for anyone but `load`. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <netinet/in.h>
@@ -19,27 +21,43 @@
 
 #include "accept.h"
 
-enum { READ_SIZE = 1 << 18, EVENTS = 1024, BACKLOG = 4096, CONNECTIONS_MAX = 1 << 16, OPCODE_CLOSE = 8 };
+enum { READ_SIZE = 1 << 18, EVENTS = 1024, BACKLOG = 4096, CONNECTIONS_MAX = 1 << 16, ROOMS_MAX = 1 << 20 };
+enum { OPCODE_CLOSE = 8 };
 
 struct bytes {
     uint8_t *at;
     size_t length, capacity;
 };
 
+struct list {
+    int *at;
+    size_t count, capacity;
+};
+
+struct membership {
+    uint32_t room, place; /* place: in the room's members */
+};
+
 struct connection {
     bool open;
-    uint32_t place;     /* in members */
+    struct membership *memberships;
+    uint32_t membership_count, published;
     struct bytes in;    /* a frame that is not complete */
+    struct bytes turn;  /* frames to be sent at the end of this turn, if it is in several rooms */
     struct bytes out;   /* what the kernel has not taken, from out_begin on */
     size_t out_begin;
 };
 
+struct room {
+    struct list members;
+    struct bytes turn; /* frames to be sent to all members at the end of this turn, if they are in no other room */
+};
+
 static struct connection *connections; /* by file descriptor */
-static int *members;                   /* descriptors of the open ones */
-static uint32_t member_count;
+static struct room *rooms;
 static int epoll, listener;
-static bool broadcast;
-static struct bytes turn; /* frames to be broadcast at the end of this turn */
+static bool to_rooms;
+static struct list busy_rooms, busy_members; /* with frames for the end of this turn */
 static uint8_t buffer[READ_SIZE];
 
 static void reserve(struct bytes *bytes, size_t capacity) {
@@ -54,6 +72,15 @@ static void append(struct bytes *bytes, const void *from, size_t n) {
     reserve(bytes, bytes->length + n);
     memcpy(bytes->at + bytes->length, from, n);
     bytes->length += n;
+}
+
+static void push(struct list *list, int value) {
+    if (list->count == list->capacity) {
+        list->capacity = list->capacity * 2 + 8;
+        list->at = realloc(list->at, list->capacity * sizeof *list->at);
+        if (!list->at) exit(1);
+    }
+    list->at[list->count++] = value;
 }
 
 static void watch(int fd, int operation, uint32_t events) {
@@ -83,14 +110,73 @@ static void flush(int fd) {
     watch(fd, EPOLL_CTL_MOD, EPOLLIN);
 }
 
+/* ---- Rooms ---- */
+
+static void join(int fd, uint32_t number) {
+    struct connection *c = connections + fd;
+    struct room *room = rooms + number % ROOMS_MAX;
+    c->memberships = realloc(c->memberships, (c->membership_count + 1) * sizeof *c->memberships);
+    if (!c->memberships) exit(1);
+    c->memberships[c->membership_count++] = (struct membership){number % ROOMS_MAX, (uint32_t)room->members.count};
+    push(&room->members, fd);
+}
+
+static void join_all(int fd, const char *request, size_t n) {
+    static const char name[] = "?rooms=";
+    char *at = memmem(request, n, name, sizeof name - 1);
+    if (!at) return join(fd, 0);
+    at += sizeof name - 2;
+    do join(fd, (uint32_t)strtoul(at + 1, &at, 10));
+    while (*at == ',');
+}
+
+static void leave(struct membership membership) {
+    struct list *members = &rooms[membership.room].members;
+    int last = members->at[--members->count];
+    members->at[membership.place] = last;
+    struct membership *moved = connections[last].memberships;
+    while (moved->room != membership.room) moved++;
+    moved->place = membership.place;
+}
+
+static void publish(struct connection *c, const uint8_t *frame, size_t n) {
+    uint32_t number = c->memberships[c->published++ % c->membership_count].room;
+    struct room *room = rooms + number;
+    if (c->membership_count == 1) {
+        if (!room->turn.length) push(&busy_rooms, (int)number);
+        append(&room->turn, frame, n);
+        return;
+    }
+    for (size_t i = 0; i < room->members.count; i++) {
+        int fd = room->members.at[i];
+        struct bytes *turn = &connections[fd].turn;
+        if (!turn->length) push(&busy_members, fd);
+        append(turn, frame, n);
+    }
+}
+
+static void end_turn(void) {
+    for (size_t i = 0; i < busy_rooms.count; i++) {
+        struct room *room = rooms + busy_rooms.at[i];
+        for (size_t k = 0; k < room->members.count; k++) answer(room->members.at[k], room->turn.at, room->turn.length);
+        room->turn.length = 0;
+    }
+    for (size_t i = 0; i < busy_members.count; i++) {
+        struct bytes *turn = &connections[busy_members.at[i]].turn;
+        if (turn->length) answer(busy_members.at[i], turn->at, turn->length); /* else it has ended meanwhile */
+        turn->length = 0;
+    }
+    busy_rooms.count = busy_members.count = 0;
+}
+
+/* ---- Connections ---- */
+
 static void drop(int fd) {
     struct connection *c = connections + fd;
-    if (c->open) {
-        int last = members[--member_count];
-        members[c->place] = last;
-        connections[last].place = c->place;
-    }
+    for (uint32_t i = 0; i < c->membership_count; i++) leave(c->memberships[i]);
+    free(c->memberships);
     free(c->in.at);
+    free(c->turn.at);
     free(c->out.at);
     memset(c, 0, sizeof *c);
     close(fd);
@@ -108,8 +194,7 @@ static void open_handshake(int fd, size_t n) {
                           accept);
     answer(fd, response, (size_t)length);
     connections[fd].open = true;
-    connections[fd].place = member_count;
-    members[member_count++] = fd;
+    if (to_rooms) join_all(fd, (const char *)buffer, n);
 }
 
 /* Bytes that the frame at `from` has in all, or that must have arrived before this is known. */
@@ -152,8 +237,8 @@ static size_t take_frames(int fd, uint8_t *bytes, size_t n) {
     while ((length = frame_length(bytes + at, n - at)) <= n - at) {
         uint8_t opcode = bytes[at] & 0x0f;
         size_t made = turn_around(bytes + answered, bytes + at, length);
-        if (broadcast && opcode != OPCODE_CLOSE)
-            append(&turn, bytes + answered, made);
+        if (to_rooms && opcode != OPCODE_CLOSE)
+            publish(connections + fd, bytes + answered, made);
         else
             answered += made;
         at += length;
@@ -198,24 +283,24 @@ static void accept_connections(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 3 || (strcmp(argv[2], "echo") && strcmp(argv[2], "bcast"))) {
-        fputs("usage: limit PORT echo|bcast\n", stderr);
+    if (argc != 3 || (strcmp(argv[2], "echo") && strcmp(argv[2], "bcast") && strcmp(argv[2], "rooms"))) {
+        fputs("usage: limit PORT echo|bcast|rooms\n", stderr);
         return 2;
     }
-    broadcast = !strcmp(argv[2], "bcast");
+    to_rooms = strcmp(argv[2], "echo");
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max < CONNECTIONS_MAX ? files.rlim_max : CONNECTIONS_MAX;
     setrlimit(RLIMIT_NOFILE, &files);
     connections = calloc(files.rlim_cur, sizeof *connections);
-    members = calloc(files.rlim_cur, sizeof *members);
+    rooms = calloc(ROOMS_MAX, sizeof *rooms);
 
     int on = 1;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[1])),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (!connections || !members || bind(listener, (struct sockaddr *)&address, sizeof address) ||
+    if (!connections || !rooms || bind(listener, (struct sockaddr *)&address, sizeof address) ||
         listen(listener, BACKLOG)) {
         perror("limit");
         return 1;
@@ -234,8 +319,6 @@ int main(int argc, char **argv) {
             if (events[i].events & EPOLLOUT) flush(fd);
             if (events[i].events & ~EPOLLOUT) handle_read(fd);
         }
-        if (turn.length)
-            for (uint32_t i = 0; i < member_count; i++) answer(members[i], turn.at, turn.length);
-        turn.length = 0;
+        end_turn();
     }
 }

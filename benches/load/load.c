@@ -1,7 +1,8 @@
 /* load: puts a WebSocket server under load, checks all that it answers, and prints what it took.
  *
- * Owns the command line, when messages are sent, and what is measured. What messages say is in stream.h, how the server
- * is checked in connection.h, what it consumes in process.h. One thread, one epoll; usage() lists the modes. */
+ * Owns the command line, when messages are sent, and what is measured. What messages say is in stream.h, where they go
+ * in rooms.h, how the server is checked in connection.h, what it consumes in process.h. One thread, one epoll; usage()
+ * lists the modes. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -13,29 +14,33 @@
 
 #include "connection.h"
 #include "fail.h"
+#include "flight.h"
 #include "latency.h"
 #include "process.h"
+#include "rooms.h"
 
-enum mode { ECHO, BROADCAST, IDLE, RATE };
+enum mode { ECHO, BROADCAST, ROOMS, IDLE, RATE };
 enum { EVENTS = 1024, OPENING_AT_ONCE = 64, CONNECTIONS_MAX = 1 << 20 };
 static const double WARM_UP_S = 0.3, SETTLE_S = 0.5;
 
-static const char *const MODES[] = {"echo", "bcast", "idle", "rate"};
+static const char *const MODES[] = {"echo", "bcast", "rooms", "idle", "rate"};
 
 static struct {
     enum mode mode;
-    uint32_t connections;
+    uint32_t connections, rooms, each, senders;
     size_t size;
     uint64_t depth, messages;
     double seconds, stall;
     bool binary;
     pid_t pid;
-} options = {.connections = 1, .size = 64, .depth = 1, .seconds = 2, .stall = 10};
+} options = {.connections = 1, .rooms = 1, .each = 1, .size = 64, .depth = 1, .seconds = 2, .stall = 10};
 
 static struct target target = {.host = "127.0.0.1", .path = "/ws"};
 static struct connection *connections;
 static struct processes server;
 static struct latency latency;
+static struct rooms rooms;
+static struct flight flight;
 
 static struct {
     bool sending, measuring;
@@ -43,9 +48,6 @@ static struct {
     uint64_t received;       /* messages, over all connections */
     uint64_t handshakes;
     uint64_t heard_at; /* nanoseconds, when the server last sent anything */
-    /* Of a broadcast: how many have received message n, at n % depth, and the first that not all have. */
-    uint32_t *receivers;
-    uint64_t undelivered;
 } run;
 
 static uint64_t now(void) {
@@ -66,14 +68,18 @@ static void post(struct connection *c, uint64_t n) {
     if (n) connection_post(c, &target, n);
 }
 
-/* A message of a broadcast is no longer in flight when every connection has received it. */
-static void broadcast_received(const struct connection *c, unsigned n) {
-    struct connection *sender = connections;
-    for (uint64_t number = c->received - n; number < c->received; number++) run.receivers[number % options.depth]++;
-    uint64_t before = run.undelivered;
-    while (run.undelivered < sender->sent && run.receivers[run.undelivered % options.depth] == options.connections)
-        run.receivers[run.undelivered++ % options.depth] = 0;
-    if (run.undelivered > before) post(sender, run.undelivered - before);
+static bool to_many(void) {
+    return options.mode == BROADCAST || options.mode == ROOMS;
+}
+
+static void received_by_one(const struct connection *c) {
+    flight_received(&flight, c->sender->id, c->number);
+}
+
+static void post_after_landed(void) {
+    uint32_t sender;
+    uint64_t n;
+    while (flight_landed(&flight, &sender, &n)) post(connections + sender, n);
 }
 
 static void handle_read(struct connection *c) {
@@ -94,8 +100,8 @@ static void handle_read(struct connection *c) {
     if (!n) return;
     run.received += n;
     if (options.depth == 1 && run.measuring) latency_add(&latency, time - c->sender->sent_at);
-    if (options.mode == BROADCAST)
-        broadcast_received(c, n);
+    if (to_many())
+        post_after_landed();
     else
         post(c, n);
 }
@@ -134,9 +140,10 @@ static void open_connections(struct connection *first, uint32_t n) {
 }
 
 static uint64_t expected(void) {
-    uint64_t sent = 0;
-    for (uint32_t i = 0; i < options.connections; i++) sent += connections[i].sent;
-    return options.mode == BROADCAST ? sent * options.connections : sent;
+    uint64_t due = 0;
+    for (uint32_t i = 0; i < options.connections; i++)
+        due += to_many() ? rooms_deliveries(&rooms, i, connections[i].sent) : connections[i].sent;
+    return due;
 }
 
 static void fail_if_stalled(void) {
@@ -190,9 +197,12 @@ static void print_server(struct reading begin, struct reading end, uint64_t unit
 static void print_messages(struct reading begin, struct reading end) {
     uint64_t messages = end.received - begin.received;
     double seconds = (double)(end.time - begin.time) / 1e9;
-    printf("{\"mode\": \"%s\", \"connections\": %u, \"size\": %zu, \"depth\": %llu, \"binary\": %s, \"seconds\": %.3f, "
+    printf("{\"mode\": \"%s\", \"connections\": %u, ", MODES[options.mode], options.connections);
+    if (options.mode == ROOMS)
+        printf("\"rooms\": %u, \"each\": %u, \"senders\": %u, ", options.rooms, options.each, options.senders);
+    printf("\"size\": %zu, \"depth\": %llu, \"binary\": %s, \"seconds\": %.3f, "
            "\"messages\": %llu, \"messages_per_second\": %.1f, \"megabytes_per_second\": %.1f",
-           MODES[options.mode], options.connections, options.size, (unsigned long long)options.depth,
+           options.size, (unsigned long long)options.depth,
            options.binary ? "true" : "false", seconds, (unsigned long long)messages, (double)messages / seconds,
            (double)messages * (double)options.size / seconds / 1e6);
     if (latency.samples)
@@ -215,7 +225,7 @@ static void run_messages(void) {
     run.sending = true;
     run.measuring = options.messages != 0;
     begin = read_all();
-    uint32_t senders = options.mode == BROADCAST ? 1 : options.connections;
+    uint32_t senders = to_many() ? rooms.senders : options.connections;
     for (uint32_t i = 0; i < senders; i++) post(connections + i, options.depth);
     if (options.messages) {
         receive_the_rest();
@@ -299,9 +309,14 @@ static _Noreturn void usage(void) {
     fputs("usage: load MODE [OPTION ...] PORT [PATH]\n"
           "  echo   each connection keeps DEPTH messages in flight and must get each back\n"
           "  bcast  one connection keeps DEPTH messages in flight, every connection must get each\n"
+          "  rooms  each sender keeps DEPTH messages in flight, to one of its rooms after the other, and every member\n"
+          "         must get each; the request names a connection's rooms: PATH?rooms=17,3\n"
           "  idle   opens connections and holds them; then each must echo one message\n"
           "  rate   opens and resets connections, this many at a time\n"
           "  --connections N  --size BYTES  --depth N  --binary\n"
+          "  --rooms N        all of them (1)\n"
+          "  --each N         of each connection (1)\n"
+          "  --senders N      the first connections (as many as there are rooms)\n"
           "  --seconds S      measured, after 0.3 s of warm-up (idle: held)\n"
           "  --messages N     for each sender, instead of --seconds; all are measured\n"
           "  --stall S        seconds in which the server must send something that is due (10)\n"
@@ -325,7 +340,9 @@ static void parse_options(int argc, char **argv) {
         {"depth", required_argument, 0, 'd'},       {"binary", no_argument, 0, 'b'},
         {"seconds", required_argument, 0, 't'},     {"messages", required_argument, 0, 'n'},
         {"stall", required_argument, 0, 'T'},       {"pid", required_argument, 0, 'p'},
-        {"host", required_argument, 0, 'h'},        {0, 0, 0, 0},
+        {"host", required_argument, 0, 'h'},        {"rooms", required_argument, 0, 'R'},
+        {"each", required_argument, 0, 'e'},        {"senders", required_argument, 0, 'S'},
+        {0, 0, 0, 0},
     };
     for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) switch (option) {
         case 'c': options.connections = (uint32_t)number(optarg, 1, CONNECTIONS_MAX); break;
@@ -336,19 +353,36 @@ static void parse_options(int argc, char **argv) {
         case 'n': options.messages = (uint64_t)number(optarg, 1, 1e12); break;
         case 'T': options.stall = number(optarg, 0.001, 3600); break;
         case 'h': target.host = optarg; break;
+        case 'R': options.rooms = (uint32_t)number(optarg, 1, CONNECTIONS_MAX); break;
+        case 'e': options.each = (uint32_t)number(optarg, 1, ROOMS_EACH_MAX); break;
+        case 'S': options.senders = (uint32_t)number(optarg, 1, CONNECTIONS_MAX); break;
         case 'p': options.pid = (pid_t)number(optarg, 1, 1 << 30); break;
         default: usage();
         }
     int left = argc - optind;
     if (left < 2 || left > 3) usage();
     const char *mode = argv[optind++];
-    int known = 0;
-    while (known < 4 && strcmp(mode, MODES[known])) known++;
-    if (known == 4) usage();
+    size_t known = 0, count = sizeof MODES / sizeof *MODES;
+    while (known < count && strcmp(mode, MODES[known])) known++;
+    if (known == count) usage();
     options.mode = (enum mode)known;
     target.port = (int)number(argv[optind++], 1, 65535);
     if (optind < argc) target.path = argv[optind++];
     if (target.path[0] != '/') usage();
+}
+
+/* A broadcast is to one room, whose one sender need not be named. */
+static void prepare_rooms(void) {
+    if (options.mode == BROADCAST) options.rooms = options.each = options.senders = 1;
+    if (options.mode == ROOMS) {
+        if (options.size < NAME) fail("rooms need messages of %d bytes or more", NAME);
+        target.rooms = &rooms;
+    }
+    if (!options.senders) options.senders = options.rooms;
+    if (options.senders > options.connections) options.senders = options.connections;
+    rooms_init(&rooms, options.rooms, options.each, options.connections, options.senders);
+    flight_init(&flight, &rooms, options.depth);
+    target.received = received_by_one;
 }
 
 int main(int argc, char **argv) {
@@ -368,15 +402,17 @@ int main(int argc, char **argv) {
     target.opcode = options.binary ? OPCODE_BINARY : OPCODE_TEXT;
     target.epoll = epoll_create1(EPOLL_CLOEXEC);
     connections = calloc(options.connections + 1, sizeof *connections);
-    run.receivers = calloc(options.depth, sizeof *run.receivers);
-    if (!connections || !run.receivers) fail("no memory for %u connections", options.connections);
+    if (!connections) fail("no memory for %u connections", options.connections);
+    target.connections = connections;
+    if (to_many()) prepare_rooms();
     for (uint32_t i = 0; i <= options.connections; i++) {
         connections[i].id = i;
         connections[i].sender = options.mode == BROADCAST ? connections : connections + i;
     }
     switch (options.mode) {
     case ECHO:
-    case BROADCAST: run_messages(); break;
+    case BROADCAST:
+    case ROOMS: run_messages(); break;
     case IDLE: run_idle(); break;
     case RATE: run_rate(); break;
     }

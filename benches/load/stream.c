@@ -5,7 +5,7 @@
 #include "fail.h"
 
 /* SHIFTS: places at which a message's slice may begin; prime, so that neighbours' places do not fall into step. */
-enum { NUMBER_DIGITS = 8, SENDER_DIGITS = 4, NAME = NUMBER_DIGITS + SENDER_DIGITS, SHIFTS = 4093 };
+enum { SHIFTS = 4093 };
 
 static const char DIGITS[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 

@@ -16,6 +16,7 @@
 enum { OPCODE_CONTINUATION = 0, OPCODE_TEXT = 1, OPCODE_BINARY = 2 };
 enum { OPCODE_CLOSE = 8, OPCODE_PING = 9, OPCODE_PONG = 10 };
 enum { CLIENT_HEADER_MAX = 14 };
+enum { NUMBER_DIGITS = 8, SENDER_DIGITS = 4, NAME = NUMBER_DIGITS + SENDER_DIGITS };
 
 struct stream {
     size_t size; /* bytes of payload in each message */

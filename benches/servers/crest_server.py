@@ -1,12 +1,14 @@
 """A crest server for the load generators: `crest_server.py PORT MODE [CERTIFICATE KEY]`.
 
-MODE: echo (text and binary), bcast (each text message to every connection), async (echo by `async def` handlers);
-with "-deflate" behind it, the same with every message compressed that becomes shorter, for clients that can; with
-"-loop", on the event loop's transports. With a certificate, over TLS.
+MODE: echo (text and binary), bcast (each text message to every connection), rooms (each to one of the connection's
+rooms, which its request names, after the other), async (echo by `async def` handlers); with "-deflate" behind it, the
+same with every message compressed that becomes shorter, for clients that can; with "-loop", on the event loop's
+transports. With a certificate, over TLS.
 """
 
 import asyncio
 import sys
+from itertools import cycle
 
 import uvloop
 
@@ -22,6 +24,19 @@ if mode == "bcast":
     @ws.on_message
     def received(conn, message):
         ws.broadcast(message)
+
+elif mode == "rooms":
+
+    @ws.on_connect
+    def opened(conn):
+        names = conn.request.query["rooms"].split(",")
+        conn.state.rooms = cycle(names)
+        for name in names:
+            conn.join(name)
+
+    @ws.on_message
+    def received(conn, message):
+        ws.broadcast(message, to=next(conn.state.rooms))
 
 elif mode == "async":
 

@@ -7,6 +7,7 @@ from crest.connection import WebSocketConnection
 from crest.exceptions import ConfigurationError, CrestError, HandshakeError, ListenError, Reject
 from crest.http.messages import Request, Response
 from crest.io.life.calls import ErrorText
+from crest.io.out.address import UserRoom
 from crest.server import WebSocketServer
 from crest.totals import Totals
 from crest.wire.codes import CloseCode, Opcode
@@ -27,6 +28,7 @@ __all__ = [
     "Request",
     "Response",
     "Totals",
+    "UserRoom",
     "WebSocketConnection",
     "WebSocketServer",
     "__version__",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from crest.http.messages import Request
 from crest.io.net.peer import Transport, client_address
 from crest.io.net.stream import StreamTransport
+from crest.io.out.member import Member
 from crest.io.out.methods import with_own_methods
-from crest.io.out.outbox import Outbox
 from crest.wire.head import parse_head, path_of
 
 if TYPE_CHECKING:
@@ -34,14 +35,33 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_name_process)
 
 
+def number_of(connection_id: str) -> int | None:
+    """Return the number of a connection of this process; None if the id is of no such connection."""
+    process, _, digits = connection_id.rpartition("-")
+    try:
+        number = int(digits, 16)
+    except ValueError:
+        return None
+    return number if process == _process and digits == f"{number:x}" else None
+
+
+def name_of_user(user: object, key: str | None) -> str | None:
+    """Return the name of a user: a `str` itself, or what it has under `key`, as an item of a mapping or an attribute.
+    None: it has none, or one that is no `str` or empty."""
+    name = user
+    if key is not None and not isinstance(user, str):
+        name = user.get(key) if isinstance(user, Mapping) else getattr(user, key, None)
+    return name if isinstance(name, str) and name else None
+
+
 @with_own_methods
-class WebSocketConnection(Outbox, Generic[User]):
+class WebSocketConnection(Member, Generic[User]):
     """One WebSocket connection. Handlers get it; only crest makes one.
 
     For type checkers, `WebSocketConnection[User]` is one of a `WebSocketServer[User]`.
 
     `send`, `send_binary`, `close`, `ping`, `is_open`, `compression`, `buffered`, `latency`, `dropped` and `discarded`
-    are the `Outbox`'s.
+    are the `Outbox`'s; `join`, `leave` and `rooms` are the `Member`'s.
 
     Attributes:
         subprotocol: The subprotocol that was agreed on (RFC 6455 section 1.9), or None.
@@ -70,6 +90,12 @@ class WebSocketConnection(Outbox, Generic[User]):
     def get_id(self) -> str:
         """Return the connection's name: unique among all connections of all workers and all runs, and safe to log."""
         return f"{_process}-{self._number:x}"
+
+    def _admit(self, user: User, key: str | None) -> None:
+        """Hear the user that authentication has returned, before the connection opens."""
+        self._user = user
+        self._may_refer_to_itself()
+        self._be_user(name_of_user(user, key))
 
     def _log_fields(self) -> dict[str, object]:
         # Does not keep the request: most connections never have another use for it.
@@ -104,10 +130,10 @@ class WebSocketConnection(Outbox, Generic[User]):
 
     @property
     def user(self) -> User:
-        """The user that authentication returned; None without authentication. The application may set it."""
+        """The user that authentication returned; None without authentication. The application may set it. One with a
+        name is in a room of its own, see `WebSocketServer.user`."""
         return self._user  # type: ignore[return-value]  # without authentication, User is what the application says
 
     @user.setter
     def user(self, value: User) -> None:
-        self._user = value
-        self._may_refer_to_itself()
+        self._admit(value, self._user_key)

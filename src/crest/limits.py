@@ -44,6 +44,15 @@ def check_subprotocols(name: str, value: Sequence[str]) -> tuple[str, ...]:
     return tuple(value)
 
 
+def check_name(name: str, value: str) -> str:
+    """Check a name."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be str, not {type(value).__name__}")
+    if not value:
+        raise ValueError(f"{name} must not be empty")
+    return value
+
+
 def check_policy(name: str, value: str) -> str:
     """Check what happens past `max_backlog`; "drop" is the older name of a policy."""
     policy = "drop-newest" if value == "drop" else value
@@ -92,6 +101,7 @@ class Limits:
     idle_timeout: float | None = option(None, check_span)
     slow_handler: float | None = option(1.0, check_span)
     compression: Literal["deflate"] | Deflate | None = option(None, check_compression)
+    user_key: str | None = option(None, optional(check_name))
     fanout_slice: float = option(0.005, check_seconds)
     fanout_threads: int = option(1, check_count, MOST_THREADS)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from logging import DEBUG
-from typing import Any, Final, Generic, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, cast, overload
 from weakref import ref
 
 from crest.admission.acceptance import Accept
 from crest.admission.decision import Admission
 from crest.attachment import Attaching, origin_of, server_made
-from crest.connection import User, WebSocketConnection
+from crest.connection import User, WebSocketConnection, number_of
 from crest.handlers import (
     BinaryHandler,
     CloseHandler,
@@ -20,6 +20,7 @@ from crest.handlers import (
     registering,
 )
 from crest.http.messages import Request
+from crest.io.out.address import UserRoom
 from crest.io.out.hub import Hub
 from crest.io.out.methods import Broadcaster
 from crest.limits import Limits
@@ -27,6 +28,9 @@ from crest.log import logger
 from crest.totals import Totals
 from crest.wire.extensions import Deflate
 from crest.wire.meter import Rates
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 RATES: Final = "max_message_rate", "max_byte_rate", "count_inflated", "on_rate"
 """Options that become the hub's `Rates`."""
@@ -86,6 +90,8 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
             number.
         compression: How messages are compressed (permessage-deflate, RFC 7692), for clients that can: a `Deflate`;
             "deflate" is one with its defaults. None: they are not.
+        user_key: Where a connection's `user` that is no `str` has the user's name: the key of a mapping, or an
+            attribute. See `user`. None: only a `str` is a name.
         fanout_slice: Seconds after which a broadcast to very many connections is interrupted, so that the loop can
             serve others meanwhile.
         fanout_threads: Threads that send such a broadcast, the event loop's own among them: 1 to 16. Helpers start with
@@ -132,6 +138,7 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
             idle_timeout=self.idle_timeout,
             slow_handler=self.slow_handler,
             deflate=self._deflate,
+            user_key=self.user_key,
             fanout_slice=self.fanout_slice,
             fanout_threads=self.fanout_threads,
             rates=_rates_of(**self._rates),
@@ -239,7 +246,7 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
             if isinstance(answer, Accept):
                 hub, answer = self._hub_with(answer.limits), answer.user
             if answer is not None:
-                connection.user = answer
+                connection._admit(answer, self.user_key)
         if logger.isEnabledFor(DEBUG):
             fields = connection._log_fields()
             logger.debug("%s: connected, %s at %s", connection.get_id(), fields["client"], fields["path"], extra=fields)
@@ -253,7 +260,49 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
         rates = _rates_of(**{name: limits.get(name, value) for name, value in self._rates.items()})
         return self._hub.variant(tuple(limits.items()), {**changed, "rates": rates})
 
+    # ---- Rooms ---------------------------------------------------------------------------------------------------
+
+    def user(self, name: str, /) -> UserRoom:
+        """Return the room of a user, as `to` of a broadcast takes it: all connections of which that is the user.
+
+        A connection is in it by itself, if its `user` is a `str` or has one under `user_key`, and can not be by
+        accident: no name that is joined is such a room.
+
+        Raises:
+            TypeError, ValueError: See `WebSocketConnection.join`.
+        """
+        return UserRoom(name)
+
+    def room_size(self, room: str | UserRoom, /) -> int:
+        """Count the connections of this process that are in a room; `room` is its name, or what `user` returns."""
+        return self._hub.room_size(room)
+
+    def room_names(self) -> list[str]:
+        """List the names of the rooms that connections of this process are in; a new list."""
+        return self._hub.room_names()
+
     # ---- Connections ---------------------------------------------------------------------------------------------
+
+    def send_to(self, connection_id: str, text: str, /, *, compress: bool = True) -> bool:
+        """Send one text message to the connection that has this id (`WebSocketConnection.get_id`). May be called from
+        any thread.
+
+        Returns:
+            What `WebSocketConnection.send` returns; False if there is no such connection.
+        """
+        connection = self._find(connection_id)
+        return connection is not None and connection.send(text, compress=compress)
+
+    def send_binary_to(self, connection_id: str, data: Buffer, /, *, compress: bool = True) -> bool:
+        """Send one binary message to the connection that has this id; see `send_to`."""
+        connection = self._find(connection_id)
+        return connection is not None and connection.send_binary(data, compress=compress)
+
+    def _find(self, connection_id: str) -> WebSocketConnection[User] | None:
+        if not isinstance(connection_id, str):
+            raise TypeError(f"a connection's id must be str, not {type(connection_id).__name__}")
+        number = number_of(connection_id)
+        return None if number is None else self._hub.find(number)
 
     def totals(self) -> Totals:
         """Count what the server has done since it was made: connections, messages, bytes, drops, refusals.

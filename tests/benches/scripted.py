@@ -44,6 +44,7 @@ class Connection:
 
     index: int
     writer: asyncio.StreamWriter
+    target: str = ""
     sent: int = 0
     held: bytes = b""
     pongs: list[bytes] = field(default_factory=list)
@@ -87,6 +88,7 @@ class Server:
         self.connections.append(connection)
         try:
             request = await reader.readuntil(b"\r\n\r\n")
+            connection.target = request.split()[1].decode()
             key = request.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
             writer.write(connection.opened(response(key)))
             while True:
@@ -103,9 +105,13 @@ class Server:
         elif opcode == PONG:
             connection.pongs.append(payload)
         else:
-            for each in self.connections if self.broadcast else [connection]:
+            for each in self.audience(connection):
                 each.writer.write(each.delivered(opcode, payload))
                 each.sent += 1
+
+    def audience(self, sender: Connection) -> list[Connection]:
+        """The connections that get the next message of this one, each as often as it is here."""
+        return self.connections if self.broadcast else [sender]
 
 
 @dataclass
@@ -146,6 +152,7 @@ def run(load: Path, server: Server, *arguments: str) -> Outcome:
 
 ECHO = ("echo", "--connections", "3", "--depth", "16", "--messages", "20")
 BROADCAST = ("bcast", "--connections", "4", "--depth", "16", "--messages", "20")
+ROOMS = ("rooms", "--connections", "24", "--depth", "4", "--messages", "20")
 
 
 def wrong(index: int) -> Callable[[Callable[[Connection, int, bytes], bytes]], type[Connection]]:

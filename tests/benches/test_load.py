@@ -11,7 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from scripted import BROADCAST, CLOSE, ECHO, GUARD, PING, TEXT, Connection, Server, expect_failure, frame, run, wrong
+from scripted import (
+    BROADCAST,
+    CLOSE,
+    ECHO,
+    GUARD,
+    PING,
+    ROOMS,
+    TEXT,
+    Connection,
+    Server,
+    expect_failure,
+    frame,
+    run,
+    wrong,
+)
 
 LOAD = Path(__file__).parents[2] / "benches" / "load"
 
@@ -213,6 +227,9 @@ class TestLimit:
             ("echo", (*ECHO, "--size", "3000000")),
             ("bcast", BROADCAST),
             ("bcast", (*BROADCAST, "--size", "100000")),
+            ("rooms", (*ROOMS, "--rooms", "4")),
+            ("rooms", (*ROOMS, "--rooms", "8", "--each", "3")),
+            ("rooms", (*ROOMS, "--rooms", "8", "--each", "3", "--size", "100000")),
             ("echo", ("idle", "--connections", "10", "--seconds", "0")),
             ("echo", ("rate", "--seconds", "0.05")),
         ],

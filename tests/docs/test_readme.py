@@ -20,4 +20,13 @@ def ten_lines(stage: Stage) -> None:
     stage.serve(app, scenario)
 
 
+@check("README#a-server-in-ten-lines/2")
+def some(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with connect(server) as one, connect(server):
+            assert await one.recv() == "somebody has come"
+
+    stage.serve(stage.fragment()["app"], scenario)
+
+
 test_snippet = check.test()

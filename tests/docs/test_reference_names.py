@@ -39,11 +39,11 @@ def actual(name: str, function: Callable[..., Any]) -> str:
 
 
 def constructed() -> list[type]:
-    """The classes whose constructor is of interest: not the connection's, which only crest calls."""
+    """The classes whose constructor is of interest: not those that only crest calls."""
     return [
         each
         for each in OTHERS
-        if each is not crest.WebSocketConnection
+        if each not in (crest.WebSocketConnection, crest.UserRoom)
         and ({"__init__", "__new__"} & set(vars(each)) or dataclasses.is_dataclass(each))
     ]
 

@@ -22,6 +22,17 @@ def state_instead_of_history(stage: Stage) -> None:
     stage.answers(stage.execute()["app"], "AAPL 101", "AAPL 101")
 
 
+@check("slow-consumers#state-instead-of-history/2")
+def state_in_rooms(stage: Stage) -> None:
+    async def scenario(server: Server) -> None:
+        async with connect(server) as client:
+            await client.send("AAPL")
+            answers = [await client.recv() for _ in range(3)]
+            assert answers == ["1 traders", "trading: AAPL", "your last: AAPL"]
+
+    stage.serve(stage.execute()["app"], scenario)
+
+
 @check("slow-consumers#going-on-when-there-is-room")
 def going_on(stage: Stage) -> None:
     async def scenario(server: Server) -> None:

@@ -91,16 +91,14 @@ def broadcasting(stage: Stage) -> None:
 
 @check("websocket#broadcasting/2")
 def broadcast_to_some(stage: Stage) -> None:
-    names = prelude()
-
     async def scenario(server: Server) -> None:
         async with connect(server, "/ws?room=lobby") as lobby, connect(server, "/ws?room=cellar") as cellar:
-            stage.execute(names)
-            names["ws"].broadcast("the end")
-            assert await lobby.recv() == "The game begins."
-            assert await lobby.recv() == await cellar.recv() == "the end"
+            assert await lobby.recv() == "1 in the lobby"
+            assert await cellar.recv() == "1 in the cellar"
+            async with connect(server, "/ws?room=lobby") as second, connect(server, "/ws?room=attic"):
+                assert await lobby.recv() == await second.recv() == "2 in the lobby"
 
-    stage.serve(names["app"], scenario)
+    stage.serve(stage.fragment()["app"], scenario)
 
 
 @check("websocket#broadcasting/3")

@@ -1,5 +1,6 @@
 """docs/websocket.md: the chat, its clients in JavaScript, and the browser that runs those."""
 
+import json
 import shutil
 from typing import Any
 
@@ -33,13 +34,24 @@ def chat_application(stage: Stage) -> None:
         async with connect(server) as alice:
             async with connect(server) as bob:
                 await alice.send('{"type": "join", "username": "Alice"}')
-                assert await alice.recv() == await bob.recv() == '{"type": "join", "user": "Alice"}'
+                assert json.loads(await alice.recv()) == {"type": "members", "users": ["Alice"]}
+                said = await bob.recv()
+                assert await alice.recv() == said
+                at = json.loads(said)["time"]
+                assert json.loads(said) == {"type": "join", "user": "Alice", "back": False, "time": at}
+                await bob.send('{"type": "join", "username": "Bob", "back": true}')
+                assert json.loads(await bob.recv()) == {"type": "members", "users": ["Alice", "Bob"]}
+                said = await bob.recv()
+                assert await alice.recv() == said
+                assert json.loads(said)["back"] is True
                 await bob.send('{"type": "message", "text": "Hello"}')
-                said = '{"type": "message", "user": "Anonymous", "text": "Hello"}'
-                assert await alice.recv() == await bob.recv() == said
+                said = await bob.recv()
+                assert await alice.recv() == said
+                assert {"type": "message", "user": "Bob", "text": "Hello"}.items() < json.loads(said).items()
                 await alice.send("Hello")
                 assert await alice.recv() == '{"type": "error", "text": "a message must be JSON"}'
-            assert await alice.recv() == '{"type": "leave", "user": "Anonymous"}'
+            left = json.loads(await alice.recv())
+            assert {"type": "leave", "user": "Bob", "restart": False}.items() < left.items()
         page = await get(server, "/")
         assert page.status == 200 and page.body == (ROOT / "examples/chat.html").read_bytes()
 
@@ -56,8 +68,12 @@ def client_side_javascript(stage: Stage) -> None:
         async with connect(server) as witness, browsing(localhost(server)) as browser:
             page = await browser.open("http://localhost:8000/client")
             assert await page.console.get() == ["Connected"]
-            assert await witness.recv() == '{"type": "join", "user": "Alice"}'
-            assert await page.console.get() == ["Received:", {"type": "join", "user": "Alice"}]
+            told = json.loads(await witness.recv())
+            assert told == {"type": "join", "user": "Alice", "back": False, "time": told["time"]}
+            for kind in ("members", "join"):
+                [label, shown] = await page.console.get()
+                assert (label, shown["type"]) == ("Received:", kind)
+            assert shown["user"] == "Alice"
             for conn in names["ws"].get_connections():
                 conn.close()
             assert await page.console.get() == ["Disconnected"]

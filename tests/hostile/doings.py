@@ -128,6 +128,19 @@ def end_of(peer: str, how: Callable[[Peer], None]) -> Act:
     return act
 
 
+def join_all(cast: Cast) -> None:
+    """All are in one room, and some of them in another one."""
+    for i, peer in enumerate(cast.all()):
+        cast.conn(peer).join("hall")
+        if i % 2:
+            cast.conn(peer).join("other")
+
+
+def join_slow(cast: Cast) -> None:
+    join_all(cast)
+    fill_slow(cast)
+
+
 def turns(cast: Cast) -> None:
     cast.world.turn(2)
 
@@ -149,6 +162,17 @@ doing("broadcast", called(broadcasts(1, 300)))
 doing("broadcast-to-slow", called(broadcasts(3, 30_000)), fill_slow)
 doing("broadcast-much", called(broadcasts(1, 300_000)))
 doing("broadcast-state", called(broadcasts(3, 300, key="k")), fill_slow)
+doing("room", called(broadcasts(2, 300, to="hall")), join_all)
+doing(
+    "rooms",
+    called(lambda cast: [broadcasts(2, 300, to=room)(cast) for room in ("hall", "other", ["hall", "other"])]),
+    join_all,
+)
+doing("room-to-slow", called(broadcasts(3, 30_000, to="hall")), join_slow)
+doing("room-state", called(broadcasts(3, 300, to="hall", key="k")), join_slow)
+doing("room-turn", turns, lambda cast: [join_all(cast), broadcasts(3, 300)(cast), broadcasts(2, 300, to="other")(cast)])
+doing("joins", called(join_all))
+doing("parts", called(lambda cast: [cast.conn(peer).leave("hall") for peer in cast.all()]), join_all)
 doing("ping", called(lambda cast: cast.conn(cast.a).ping()))
 doing("close", called(lambda cast: cast.world.close(cast.conn(cast.a), 4000, "so long")))
 doing("close-slow", called(lambda cast: cast.world.close(cast.conn(cast.slow))), fill_slow)

@@ -60,6 +60,7 @@ for name in (
     "look",
 ):
     LIVES[name] = says(name)
+LIVES["room"] = says("joins", "room", "rooms", "user", "state", "parts", "room")
 
 
 @life
@@ -162,7 +163,7 @@ WHERE = {
 """Scenarios of lives that are not for all."""
 
 REACHING = frozenset(
-    ("broadcast", "broadcast-binary", "uncompressed", "state", "all-at-once", "reads-slowly", "reads-nothing")
+    ("broadcast", "broadcast-binary", "uncompressed", "state", "room", "all-at-once", "reads-slowly", "reads-nothing")
 )
 """Lives in which something is sent to others."""
 

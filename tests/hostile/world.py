@@ -83,6 +83,11 @@ class World:
             "broadcast-binary": lambda conn: self.broadcast(9000, binary=True),
             "uncompressed": lambda conn: self.broadcast(3000, compress=False),
             "state": lambda conn: self.broadcast(300, key="state"),
+            "joins": lambda conn: (conn.join("hall"), conn.join("other")),
+            "room": lambda conn: self.broadcast(300, to="hall"),
+            "rooms": lambda conn: (self.broadcast(3000, to=["hall", "other"]), self.broadcast(9000, to="other")),
+            "user": lambda conn: self.ws.room_size(self.ws.user("owner")),
+            "parts": lambda conn: conn.leave("hall"),
             "burst": lambda conn: [self.send(conn, 3000) for _ in range(60)],
             "flood": lambda conn: [self.broadcast(5000) for _ in range(60)],
             "ping": lambda conn: conn.ping(),
@@ -105,7 +110,13 @@ class World:
         self.pause()
         payload = self.record.payload(size, tag)
         data = payload if binary else payload.decode()
-        is_open = frozenset(name for name, conn in self.connections.items() if conn.is_open())
+        rooms = options.get("to")
+        is_open = frozenset(
+            name
+            for name, conn in self.connections.items()
+            if conn.is_open()
+            and (rooms is None or not conn.rooms.isdisjoint([rooms] if isinstance(rooms, str) else rooms))
+        )
         call = self.record.begin(ALL, BINARY if binary else TEXT, payload, is_open)
         method = self.ws.broadcast_binary if binary else self.ws.broadcast
         return self.made(call, partial(method, **options), data)
@@ -138,6 +149,7 @@ class World:
         text = f"{conn!r} {conn.buffered} {conn.latency} {conn.compression} {conn.remote_address} {conn.dropped}"
         request = conn.request
         text += f"{request.headers!r} {request.cookies!r} {request.query!r} {request!r}"
+        text += f"{conn.rooms!r} {self.ws.room_names()!r} {self.ws.room_size('hall')} {self.ws.user('owner')!r}"
         return text, self.ws.get_connections(), self.ws.connection_count(), self.ws.refused
 
     def connected(self, conn: Any) -> None:
@@ -369,7 +381,9 @@ class World:
 
 
 class Owned:
-    """What an application hangs on a connection."""
+    """What an application hangs on a connection: a user, which has a room of its own where there is a `user_key`."""
+
+    name = "owner"
 
 
 def slowly(handler: Callable[..., Any], *, at_once: bool = False) -> Callable[..., Any]:

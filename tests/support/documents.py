@@ -11,6 +11,7 @@ DOCUMENTS = (
     "docs/websocket.md",
     "docs/admission.md",
     "docs/heartbeat.md",
+    "docs/rooms.md",
     "docs/slow-consumers.md",
     "docs/compression.md",
     "docs/memory.md",

@@ -15,7 +15,7 @@ from typing import Any
 
 from crest.io.life.protocol import ServerProtocol
 from crest.io.out.hub import Hub
-from crest.io.out.outbox import Outbox
+from crest.io.out.member import Member
 from crest.wire.extensions import Agreement
 from support.client import CLOSE, PING, TEXT, Frame, frame
 from support.loop import Loop, turn_of
@@ -28,7 +28,7 @@ RESPONSE = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 """What the opening handshake is answered with here."""
 
 
-class Connection(Outbox):
+class Connection(Member):
     """What handlers get."""
 
     link: Link

@@ -360,7 +360,7 @@ async def test_ways_to_call_send() -> None:
             with pytest.raises(TypeError):
                 wrong()
         for method in (WebSocketConnection.send, WebSocketConnection.send_binary):
-            assert str(inspect.signature(method)).endswith(", /, *, compress=True)")
+            assert str(inspect.signature(method)).endswith(", /, *, key=None, compress=True)")
             assert method.__doc__ is not None and "Returns:" in method.__doc__
 
 

@@ -24,6 +24,7 @@ from crest import (
     Reject,
     Request,
     Response,
+    UserRoom,
     WebSocketConnection,
     WebSocketServer,
 )
@@ -85,6 +86,14 @@ def connected(conn: WebSocketConnection) -> None:
     conn.ping(b"payload")  # type: ignore[call-arg]
     assert_type(conn.compression, str | None)
     conn.buffered = 1  # type: ignore[misc]
+    assert_type(conn.send("text", key=("AAPL", 1)), bool)
+    conn.send_binary(b"bytes", key=[])  # type: ignore[arg-type]
+    assert_type(conn.join("room"), bool)
+    conn.leave("room")
+    assert_type(conn.rooms, frozenset[str])
+    conn.rooms = frozenset()  # type: ignore[misc]
+    conn.join(UserRoom("user"))  # type: ignore[arg-type]
+    conn.join(room="room")  # type: ignore[call-arg]
 
 
 @ws.on_message
@@ -131,11 +140,26 @@ def check_server() -> None:
     WebSocketServer(compression="deflate")
     WebSocketServer(compression="gzip")  # type: ignore[arg-type]
     ws.broadcast("text", compress=False)
-    ws.broadcast("text", False)  # type: ignore[call-arg]
+    ws.broadcast("text", False)  # type: ignore[call-arg, arg-type]
     ws.broadcast("text", keys="AAPL")  # type: ignore[call-arg]
     ws.broadcast("text", key=[])  # type: ignore[arg-type]
     ws.broadcast_binary(b"bytes", "AAPL")  # type: ignore[call-arg]
     ws.broadcast_binary(b"bytes", key={})  # type: ignore[arg-type]
+    (conn,) = ws.get_connections()
+    ws.broadcast("text", to="room", exclude=conn, key=1, local=True)
+    ws.broadcast_binary(b"bytes", to=["room", ws.user("user")], exclude=[conn])
+    ws.broadcast("text", to=conn.rooms)
+    ws.broadcast("text", to=1)  # type: ignore[arg-type]
+    ws.broadcast("text", exclude=conn.get_id())  # type: ignore[arg-type]
+    assert_type(ws.user("user"), UserRoom)
+    assert_type(ws.user("user").name, str)
+    assert_type(ws.room_size("room") + ws.room_size(ws.user("user")), int)
+    assert_type(ws.room_names(), list[str])
+    assert_type(ws.send_to(conn.get_id(), "text"), bool)
+    assert_type(ws.send_binary_to(conn.get_id(), b"bytes", compress=False), bool)
+    ws.send_to(conn, "text")  # type: ignore[arg-type]
+    WebSocketServer(user_key="name")
+    WebSocketServer(user_key=1)  # type: ignore[arg-type]
     WebSocketServer(on_backlog="ignore")  # type: ignore[arg-type]
     WebSocketServer("/ws", ["chat"])  # type: ignore[call-arg]
 

@@ -73,9 +73,15 @@ cdef inline Py_ssize_t short_message(FrameReader reader) noexcept:
     """Go behind a message of one frame and less than 126 bytes, and return its payload bytes. -1: it is something else,
     for `parse_header` to judge. Such messages come most; this short cut halves their instructions (benches/guard.py
     counts them)."""
+    if reader.mask_bit:  # as a constant, either way
+        return short_message_of(reader, MASK_BIT)
+    return short_message_of(reader, 0)
+
+
+cdef inline Py_ssize_t short_message_of(FrameReader reader, uint8_t mask_bit) noexcept:
+    """Do what `short_message` says, for a peer that sets this mask bit."""
     cdef const uint8_t* head = reader.at
-    cdef uint8_t mask_bit = reader.mask_bit
-    cdef Py_ssize_t left = reader.end - reader.at, header = least_header(mask_bit)
+    cdef Py_ssize_t left = reader.end - reader.at, header = LEAST_SERVER_HEADER + (4 if mask_bit else 0)
     cdef uint8_t length
     if reader.done | reader.in_payload | reader.head_size | reader.message_opcode or left < header:
         return -1
@@ -89,11 +95,6 @@ cdef inline Py_ssize_t short_message(FrameReader reader) noexcept:
         memcpy(reader.key, head + 2, 4)
     reader.at += header + length
     return length
-
-
-cdef inline Py_ssize_t least_header(uint8_t mask_bit) noexcept:
-    """Return the bytes of the shortest header: a masking key has four."""
-    return LEAST_SERVER_HEADER + (mask_bit >> 5)
 
 
 cdef inline bint is_skipped(FrameReader reader) noexcept:

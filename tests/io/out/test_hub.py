@@ -176,7 +176,8 @@ def test_each_broadcast_is_relayed_once(stage: Scene) -> None:
     relayed: list[tuple[object, ...]] = []
     stage.hub.relay = lambda *what: relayed.append(what)
     stage.hub.broadcast("h\xe9", key="k")
-    stage.hub.broadcast_binary(bytearray(b"\0"), compress=False)
+    stage.hub.broadcast_binary(bytearray(b"\0"), compress=False, to="a")
+    stage.hub.broadcast("only here", local=True)
     stage.link()
     thread = threading.Thread(target=stage.hub.broadcast, args=("later",))
     thread.start()
@@ -184,9 +185,9 @@ def test_each_broadcast_is_relayed_once(stage: Scene) -> None:
     assert len(relayed) == 2
     stage.end_turn(2)
     assert relayed == [
-        (TEXT, b"h\xc3\xa9", "k", True),
-        (BINARY, b"\0", None, False),
-        (TEXT, b"later", None, True),
+        (TEXT, b"h\xc3\xa9", "k", True, None),
+        (BINARY, b"\0", None, False, ("a",)),
+        (TEXT, b"later", None, True, None),
     ]
 
 

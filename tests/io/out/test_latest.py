@@ -415,3 +415,21 @@ def test_anything_at_all(direct: bool, seed: int, fanout_slice: float) -> None:
             assert all(each.opcode != CLOSE for each in frames[:-1])
             if link.connection.is_open():
                 assert link.connection.buffered == 0
+
+
+@pytest.mark.parametrize("to", [None, "a", "own"])
+def test_a_value_makes_way_for_the_one_that_supersedes_it(direct: bool, to: str | None) -> None:
+    """Two of them would be too much for the backlog."""
+    with scene(direct=direct, on_backlog="latest", max_backlog=1_000_000) as stage:
+        link = stalled(stage)
+        link.connection.join("a")
+        values = [f"{i}" + "y" * 600_000 for i in range(3)]
+        for value in values:
+            if to == "own":
+                assert link.connection.send(value, key="k")
+            else:
+                stage.hub.broadcast(value, key="k", to=to)
+            stage.end_turn()
+        assert link.connection.is_open()
+        assert link.taken()[1:] == values[-1:]
+        assert link.connection.dropped == 2

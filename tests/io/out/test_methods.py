@@ -57,7 +57,7 @@ NONE_GIVEN, TWO_GIVEN = r"takes exactly 1 positional argument \(0 given\)", r".*
         (2, {}, TWO_GIVEN),
         (2, {"compress": False}, TWO_GIVEN),
         (1, {"compressed": False}, "got an unexpected keyword argument 'compressed'"),
-        (1, {"compress": False, "key": 1}, "got an unexpected keyword argument 'key'"),
+        (1, {"compress": False, "keys": 1}, "got an unexpected keyword argument 'keys'"),
     ],
 )
 def test_wrong_arguments(name: str, message: str | bytes, count: int, options: dict[str, Any], error: str) -> None:

@@ -20,7 +20,6 @@ What is done with the answers is one class in four files: how reading pauses (re
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t
 
 from asyncio import BufferedProtocol
@@ -40,7 +39,6 @@ from crest.io.out.backlog cimport ACCEPTING
 from crest.io.out.fanout cimport Fanout
 from crest.io.out.hub cimport Hub
 from crest.io.out.outbox cimport Outbox
-from crest.io.out.tally cimport Tally
 from crest.wire.frames cimport DROPPED, NEED_DATA, FrameReader, held
 from crest.wire.rfc6455 cimport (
     CLOSE_ABNORMAL_CLOSURE,
@@ -322,7 +320,6 @@ cdef class Protocol(Patience):
 
     cdef int read_frames(self) except -1:
         cdef FrameReader reader = self.reader
-        cdef PyObject* tally = <PyObject*>self.hub.tally  # borrowed, so that no reference is counted
         cdef int event
         while is_read(self.phase):
             if is_full(self.inbox) and not self.deaf:
@@ -335,7 +332,7 @@ cdef class Protocol(Patience):
                 continue
             if event == OPCODE_TEXT or event == OPCODE_BINARY:
                 self.pulse.spoke = self.pulse.heard
-                (<Tally>tally).received += 1
+                self.hub.tally.received += 1
                 if event == OPCODE_TEXT and self.hub.on_message is not None:
                     self.deliver(MESSAGE, payload, None)
                 elif event == OPCODE_BINARY and self.hub.on_binary is not None:

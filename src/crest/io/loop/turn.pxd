@@ -14,6 +14,9 @@ cdef class Block:
 
 cdef class Pending:
     cdef unsigned char due      # listed in Turn.due
+    # These two fill a hole between fields: this is part of the size of an idle connection.
+    cdef unsigned char given    # listed in a Handout
+    cdef unsigned int mark      # of the last pass over many that came by
     cdef int flush(self) except -1
 
 

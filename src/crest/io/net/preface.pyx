@@ -23,6 +23,7 @@ from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from crest.io.life.protocol cimport Protocol
+from crest.io.loop.clock cimport TRIES
 from crest.io.loop.poller cimport CREST_READABLE, Pollable, Poller
 from crest.io.loop.turn cimport Turn
 from crest.io.net.secure cimport Handshake, SecureTransport
@@ -295,11 +296,19 @@ cdef class Preface(Pollable):
 
     cdef int shaken(self, object error) except -1:
         """Hear that a transport has the connection, or that none will."""
+        cdef int tries = TRIES
         arrival = self.arrival
         if arrival is None:
             return 0
         if error is None:
-            arrival.shaken()
+            while tries:
+                tries -= 1
+                try:
+                    arrival.shaken()
+                    tries = 0
+                except MemoryError:
+                    if not tries:
+                        raise
             if not self.moved_on(arrival):
                 self.leave()
             return 0

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from crest.io.loop.budget cimport Budget
 from crest.io.loop.clock cimport Deadline
-from crest.io.loop.turn cimport Pending, Turn
+from crest.io.loop.turn cimport Block, Pending, Turn
 from crest.io.out.pieces cimport Pieces
 from crest.io.out.tally cimport Tally
 from crest.io.syscalls cimport crest_piece
@@ -62,11 +62,17 @@ cdef class Feed(Pending):
     cdef uint64_t start                     # up to here each outbox has everything, or has it among its pieces
     cdef uint64_t end
     cdef uint64_t posted                    # bytes of calls that wait: from other threads, or from within sections
+    cdef str user_key                       # by which a connection's user names its room
     cdef int join(self, Backlog outbox) except -1
     cdef int catch_up(self, Backlog outbox) except -1
     cdef int leave(self, Backlog outbox) except -1
     cdef size_t refill(self, Backlog outbox) except? 0
     cdef uint64_t lag(self, Backlog outbox) except? 0
+    cdef uint64_t unseen(self, Backlog outbox) noexcept
+    cdef bint keep(self, Backlog outbox, object place, object key, Block frame) except -1
+    cdef int enter(self, Backlog outbox, object address) except -1
+    cdef int exit(self, Backlog outbox, object address) except -1
+    cdef int exit_all(self, Backlog outbox) except -1
 
 
 cdef class Backlog(Pieces):

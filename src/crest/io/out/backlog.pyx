@@ -84,19 +84,39 @@ cdef class Feed(Pending):
         """Count the bytes that an outbox lacks and will still get."""
         raise NotImplementedError
 
+    cdef uint64_t unseen(self, Backlog outbox) noexcept:
+        """Count the bytes of what was published that an outbox has yet to send or queue."""
+        return 0
+
+    cdef bint keep(self, Backlog outbox, object place, object key, Block frame) except -1:
+        """Keep a message with a key for an outbox that does not keep up, see `Latest.keep`; False if the policy has
+        decided about it instead."""
+        raise NotImplementedError
+
+    cdef int enter(self, Backlog outbox, object address) except -1:
+        """Give the outbox what is published from now on to a room; no-op if it gets that already. MemoryError: it does
+        not get it. `address` is the room's name, or a `UserRoom`."""
+        raise NotImplementedError
+
+    cdef int exit(self, Backlog outbox, object address) except -1:
+        """Give the outbox nothing more of a room; no-op if it gets nothing. What was published before it still gets."""
+        raise NotImplementedError
+
+    cdef int exit_all(self, Backlog outbox) except -1:
+        """Give the outbox, which has stopped, nothing more of any room. This never fails."""
+        raise NotImplementedError
+
 
 cdef class Backlog(Pieces):
     """The frames that wait to be sent on one connection."""
 
     cdef int stop(self) except -1:
         """Accept no more; what was accepted, broadcasts of this turn included, still goes out."""
-        cdef Follower follower = self._follower
         if self.state == ACCEPTING:
             self.state = STOPPED
             self.feed.leave(self)
-            if follower is not None:
-                self._follower = None
-                follower.stopped(self)
+            if self._follower is not None:
+                self._follower.stopped(self)
         return 0
 
     cdef size_t waiting(self) noexcept:

@@ -1,5 +1,6 @@
 # Threads that send a broadcast; see crew.pyx.
 
+from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
 from crest.io.syscalls cimport crest_piece
@@ -24,5 +25,5 @@ cdef class Crew:
     cdef void stop(self) noexcept
     cdef bint is_there(self) noexcept
     cdef size_t serve(
-        self, list members, size_t* at, const crest_piece* pieces, size_t count, uint64_t start, uint64_t goal,
-        uint64_t deadline, Part* parts) except? 0
+        self, PyObject** members, size_t end, size_t* at, const crest_piece* pieces, size_t count, uint64_t start,
+        uint64_t goal, uint64_t deadline, Part* parts) except? 0

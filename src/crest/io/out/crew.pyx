@@ -9,7 +9,6 @@ cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
-from crest.cpython cimport PyListObject
 from crest.io.out.offer cimport offer
 from crest.io.out.outbox cimport Outbox
 from crest.io.syscalls cimport crest_now, crest_piece, crest_prefetch
@@ -53,17 +52,17 @@ cdef class Crew:
         self.crew = NULL
 
     cdef size_t serve(
-            self, list members, size_t* at, const crest_piece* pieces, size_t count, uint64_t start, uint64_t goal,
-            uint64_t deadline, Part* parts) except? 0:
-        """Send the log from `start` to `goal` to members from `at` on, as long as there is time.
+            self, PyObject** members, size_t end, size_t* at, const crest_piece* pieces, size_t count, uint64_t start,
+            uint64_t goal, uint64_t deadline, Part* parts) except? 0:
+        """Send the log from `start` to `goal` to members from `at` to `end`, as long as there is time.
 
         `at` gets how far that has come. Members that took everything have seen `goal` then. Members that took a part
         are in `parts`, one for each thread at most; returns how many. Some members may be left out."""
         cdef Job job
-        if len(members) - min(at[0], <size_t>len(members)) < MANY or not self.is_there():
+        if end - min(at[0], end) < MANY or not self.is_there():
             return 0
-        job.members = (<PyListObject*>members).ob_item
-        job.end = len(members)
+        job.members = members
+        job.end = end
         job.next = at[0]
         job.pieces = pieces
         job.count = count

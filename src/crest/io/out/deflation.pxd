@@ -25,5 +25,6 @@ cdef class Deflation:
     cdef uint64_t broadcasts    # that there had been when this one compressed last
 
     cdef bytes compress(self, const char* data, size_t size)
+    cdef bytes compress_alone(self, const char* data, size_t size)
     cdef void forget(self) noexcept
     cdef void end(self) noexcept

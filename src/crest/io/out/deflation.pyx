@@ -84,6 +84,13 @@ cdef class Deflation:
             self.deflater.forget()
         return self.deflater.compress(data, size)
 
+    cdef bytes compress_alone(self, const char* data, size_t size):
+        """Compress the payload of a message that refers to no other; None when it is to be sent as it is. It need not
+        be sent, and what is compressed later may be sent before it."""
+        if self.shared is not None:
+            return self.shared.compress_for_all(data, size)
+        return self.compress(data, size)
+
     cdef void forget(self) noexcept:
         """Forget the window: what was compressed last is not sent."""
         self.deflater.forget()

@@ -1,46 +1,54 @@
 # One message to many connections; see fanout.pyx.
 
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from crest.io.loop.turn cimport Block
-from crest.io.out.backlog cimport Backlog, Feed
+from crest.io.out.circle cimport Circle, Circles
 from crest.io.out.crew cimport Crew
-from crest.io.out.latest cimport Latest, Value
+from crest.io.out.handout cimport Handout
+from crest.io.out.latest cimport Value
 from crest.io.out.outbox cimport Outbox
+from crest.io.out.supply cimport Supply
 from crest.io.syscalls cimport crest_piece
 
 
-cdef class Fanout(Feed):
+cdef class Fanout(Supply):
     cdef readonly list members  # Outbox, each at its `slot`
-    cdef list blocks            # Block: the log, which holds everything from `start` to `end`
-    cdef uint64_t base          # position of the first block's first byte
+    cdef dict numbers           # of the members: each by its own; None: no member was asked for yet
+    cdef readonly Circles circles
+    cdef Handout handout
     cdef uint64_t slice         # nanoseconds
     cdef Crew crew              # None: no threads help
-    cdef Latest latest          # None: keys mean nothing with this policy
-    cdef uint64_t plain_end     # position behind the last message without a key
-    # A round: the members before `at` have got the log up to `goal`. `at` is 0: there is no round.
+    # A round: of those that the log is for, the ones before `at` have got it up to `goal`. `at` is 0: there is none.
     cdef size_t at
     cdef uint64_t goal
-    cdef size_t tried           # the crew has tried the members before this one
+    cdef size_t tried           # the crew has tried the ones before this
+    cdef size_t nowhere         # what `round_in` returns where there is no round
     cdef uint8_t interrupted    # the round goes on in the next turn
 
-    cdef Block prepare(self, size_t size, Value value)
-    cdef int publish(self, Block block, uint8_t opcode, const char* data, size_t size, Value value) except -1
+    cdef Block prepare(self, list circles, size_t size, tuple excluded, object key, Value value)
+    cdef int publish(self, list circles, Block block, uint8_t opcode, const char* data, size_t size, tuple excluded,
+                     object key, Value value) except -1
     cdef Value supersede(self, object key)
+    cdef Outbox find(self, object number)
 
-    cdef int pull(self, Backlog outbox) except -1
     cdef int remove(self, uint32_t free) except -1
     cdef uint32_t fill(self, uint32_t free, uint32_t slot) except? 0
+    cdef uint64_t log(self, Block block, uint8_t opcode, const char* data, size_t* size, tuple excluded,
+                      Value value) except? 0
+    cdef int catch_up_all(self, tuple excluded) except -1
+    cdef uint64_t pass_over(self, tuple excluded) except? 0
+    cdef size_t audience(self) noexcept nogil
+    cdef PyObject** outboxes(self) noexcept nogil
+    cdef size_t* round_in(self, Circle circle) noexcept
+    cdef bint takes(self, Circle circle) except -1
+    cdef int begin(self, Circle circle) except -1
+    cdef bint can_settle(self, size_t count) except -1
+    cdef int settle(self) except -1
     cdef int send_all(self) except -1
     cdef bint send_until(self, uint64_t deadline) except -1
     cdef bint serve(self, uint64_t deadline) except -1
     cdef int call_crew(self, const crest_piece* pieces, size_t count, uint64_t deadline) except -1
-    cdef int push_rest(self, Outbox outbox, size_t sent) except -1
-    cdef size_t unsent(self, crest_piece* pieces) except 0
     cdef size_t send_ready(
         self, const crest_piece* pieces, size_t count, uint64_t deadline, ptrdiff_t* sent) noexcept nogil
-    cdef int skip_keyed(self, Backlog outbox) except -1
-    cdef int push_newest(self, Backlog outbox) except -1
-    cdef int push_range(self, Backlog outbox, uint64_t position, uint64_t stop) except -1
-    cdef uint64_t fitting(self, uint64_t position, uint64_t stop, uint64_t size, uint64_t* refused) except? 0
-    cdef int clear(self) except -1

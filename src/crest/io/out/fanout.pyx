@@ -16,33 +16,33 @@ cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
 
-from crest.cpython cimport PyListObject, PyList_GET_SIZE, Py_REFCNT
-from crest.io.loop.clock cimport TRIES
-from crest.io.loop.lists cimport drop_first, drop_last
+from crest.cpython cimport PyListObject, PyList_GET_SIZE
+from crest.io.loop.lists cimport drop_last
 from crest.io.loop.turn cimport Block, Turn, begin_section, end_section
-from crest.io.out.backlog cimport DROP_OLDEST, LATEST, Backlog, Feed
+from crest.io.out.backlog cimport ACCEPTING, LATEST, Backlog
+from crest.io.out.circle cimport Circle, Circles
 from crest.io.out.crew cimport CREST_MOST_THREADS, Crew, Part
+from crest.io.out.handout cimport Handout
 from crest.io.out.latest cimport Latest, Value
+from crest.io.out.framelog cimport MOST_BLOCKS
 from crest.io.out.offer cimport offer
 from crest.io.out.outbox cimport Outbox
+from crest.io.out.supply cimport Supply
 from crest.io.out.tally cimport Tally
 from crest.io.syscalls cimport CREST_WOULD_BLOCK, crest_now, crest_piece, crest_prefetch
-from crest.wire.frames cimport MAX_SERVER_HEADER, frame_size, write_header
+from crest.wire.frames cimport MAX_SERVER_HEADER
 
-cdef size_t BLOCK = 1 << 16             # bytes of log that are allocated at a time; a larger frame has its own block
 cdef uint64_t FLUSHED_AT = 1 << 18      # bytes: with so many unsent, a broadcast sends all before it returns
-cdef size_t REFILLED = 1 << 16          # bytes: a slow member gets about so many at a time of the keyed ones it lacks
 cdef enum:
-    MOST_BLOCKS = 32                    # with so many blocks unsent, too
     SENDS_A_LOOK = 32                   # sends between two looks at the clock
+    LEAST_LOGGED = 64                   # members: for so many or fewer, a room's message is not worth a round
 
 cdef ptrdiff_t TIME_OVER = -4      # why send_ready() stopped, if not for what offer() returned
 
 
 @cython.final
-cdef class Fanout(Feed):
+cdef class Fanout(Supply):
     """The connections of one server, and the log of what was broadcast to them.
 
     Args:
@@ -52,10 +52,11 @@ cdef class Fanout(Feed):
         policy: what happens past that, a `Policy`.
         slice: seconds after which a round is interrupted.
         crew: threads that help when there are very many connections; None: none do.
+        user_key: by which a connection's user names its room, see `WebSocketServer`.
     """
 
     def __cinit__(self, Turn turn not None, Tally tally not None, *, max_backlog, uint8_t policy, double slice,
-                  Crew crew=None):
+                  Crew crew=None, str user_key=None):
         self.turn = turn
         self.tally = tally
         self.slice = <uint64_t>(slice * 1e9)
@@ -63,13 +64,26 @@ cdef class Fanout(Feed):
         self.policy = policy
         self.latest = Latest(turn.budget, max_backlog) if policy == LATEST else None
         self.crew = crew
+        self.user_key = user_key
         self.members = []
-        self.blocks = []
+        self.circles = Circles()
+        self.handout = Handout(turn, self.slice)
+
+    # ---- Members -------------------------------------------------------------------------------------------------
 
     cdef int join(self, Backlog outbox) except -1:
         self.members.append(outbox)
-        outbox.seen = self.end
+        outbox.seen = self.end if self.circle is None else self.start - 1
         outbox.slot = len(self.members) - 1
+        try:
+            if outbox._follower is not None:
+                self.circles.open(<Outbox>outbox)
+            if self.numbers is not None:
+                self.numbers[(<Outbox>outbox)._number] = outbox
+        except MemoryError:
+            self.exit_all(outbox)
+            self.remove(outbox.slot)
+            raise
         return 0
 
     cdef int leave(self, Backlog outbox) except -1:
@@ -87,13 +101,15 @@ cdef class Fanout(Feed):
                 self.latest.end(outbox)
                 self.latest.round_over(self.start)
             self.remove(outbox.slot)
+            if self.numbers is not None:
+                self.numbers.pop((<Outbox>outbox)._number, None)
         finally:
             end_section(self.turn)
         return 0
 
     cdef int remove(self, uint32_t free) except -1:
         """Take out the member at a slot."""
-        if free < self.at:  # its place is for a member that has had its turn in the round, too
+        if self.circle is None and free < self.at:  # its place is for a member that has had its turn in the round, too
             self.at -= 1
             free = self.fill(free, self.at)
         self.fill(free, len(self.members) - 1)
@@ -110,50 +126,201 @@ cdef class Fanout(Feed):
             member.slot = free
         return slot
 
+    cdef Outbox find(self, object number):
+        """Return the member with a number, or None. From the first call on members are known by number. May be called
+        from any thread."""
+        cdef Outbox member
+        if self.numbers is None:
+            self.numbers = numbers = {}  # where those that join meanwhile are noted
+            try:
+                for member in list(self.members):
+                    numbers[member._number] = member
+            except MemoryError:
+                self.numbers = None
+                raise
+        member = self.numbers.get(number)
+        return member if member is not None and member.state == ACCEPTING else None
+
+    cdef int enter(self, Backlog outbox, object address) except -1:
+        cdef Circle circle
+        begin_section(self.turn)
+        try:
+            circle = self.circles.enter(<Outbox>outbox, address)
+            if circle is self.circle and outbox.seen < self.start:
+                outbox.seen = self.end
+        finally:
+            end_section(self.turn)
+        return 0
+
+    cdef int exit(self, Backlog outbox, object address) except -1:
+        cdef Circle circle
+        begin_section(self.turn)
+        try:
+            circle = self.circles.find(address)
+            if circle is not None and circle is self.circle:
+                self.catch_up(outbox)  # may be too much for the backlog, and end the connection
+            if circle is not None and outbox.state == ACCEPTING:
+                self.circles.exit(<Outbox>outbox, circle, self.round_in(circle))
+                if circle is self.circle:
+                    outbox.seen = self.start - 1
+        finally:
+            end_section(self.turn)
+        return 0
+
+    cdef int exit_all(self, Backlog outbox) except -1:
+        cdef Circle circle = self.circle
+        return self.circles.exit_all(<Outbox>outbox, circle, self.round_in(circle))
+
+    # ---- Publishing ----------------------------------------------------------------------------------------------
+
     cdef Value supersede(self, object key):
         """Return the `Value` to publish a message with this key with; None where keys mean nothing."""
         return self.latest.supersede(key) if self.latest is not None and self.members else None
 
-    cdef Block prepare(self, size_t size, Value value):
-        """Make room for a message of so many bytes, before any member has it.
+    cdef Block prepare(self, list circles, size_t size, tuple excluded, object key, Value value):
+        """Make room for a message of so many bytes to the members of circles, before any of them has it.
 
-        `value` stands for the message where it supersedes older ones, for members that lag. None: it supersedes none.
-        Returns the log's block for the message; None: there are no members."""
-        cdef Block block = None
-        cdef size_t needed = size + MAX_SERVER_HEADER
-        if not self.members:
+        `circles`: None stands for all members. `value` stands for a message to all where it supersedes older ones, for
+        members that lag. None: it supersedes none. Returns the block for the message; None: there are no members."""
+        cdef size_t needed = size + MAX_SERVER_HEADER, count = 0
+        cdef Circle circle
+        if not (self.members if circles is None else circles):
             return None
         if len(self.blocks) == MOST_BLOCKS:
             self.send_all()
+        if circles is not None and (len(circles) > 1 or (key is not None and self.latest is not None)
+                                    or not self.takes(<Circle>circles[0])):
+            for circle in circles:
+                count += circle.count
+            return self.handout.prepare(size, count)
+        if circles is None:
+            self.takes(None)
         if not self.interrupted:
             self.turn.add(self)
+        if excluded is not None:
+            self.catch_up_all(excluded)
         if value is not None:
             self.latest.announce(value, self.end, needed)
-        if self.blocks:
-            block = self.blocks[len(self.blocks) - 1]
-        if block is None or block.room - block.used < needed:
-            block = Block(max(needed, BLOCK), self.turn.budget)
-            self.blocks.append(block)
-        return block
+        return self.tail(needed)
 
-    cdef int publish(self, Block block, uint8_t opcode, const char* data, size_t size, Value value) except -1:
-        """Broadcast a message that was prepared within the same section. From here on all members get it."""
-        cdef size_t header_size = write_header(<uint8_t*>block.data + block.used, opcode, size)
-        memcpy(block.data + block.used + header_size, data, size)
-        size += header_size
-        if value is not None:
-            self.latest.record(value, block.data + block.used, size)
+    cdef int publish(self, list circles, Block block, uint8_t opcode, const char* data, size_t size, tuple excluded,
+                     object key, Value value) except -1:
+        """Publish a message that was prepared within the same section. From here on all have it that it is for."""
+        cdef uint64_t count
+        if block is self.handout.block:
+            count = self.handout.deal(circles, opcode, data, &size, excluded, key, self, self.latest)
         else:
-            self.plain_end = self.end + size
-        block.used += size
-        self.end += size
-        self.tally.deliveries += <uint64_t>len(self.members)
-        self.tally.sent_bytes += size * <uint64_t>len(self.members)
+            count = self.log(block, opcode, data, &size, excluded, value)
+        self.tally.deliveries += count
+        self.tally.sent_bytes += size * count
+        return 0
+
+    cdef uint64_t log(self, Block block, uint8_t opcode, const char* data, size_t* size, tuple excluded,
+                      Value value) except? 0:
+        """Write a message to the log. `size` becomes that of its frame; returns how many are to get it."""
+        cdef uint64_t count = self.audience()
+        size[0] = self.append(block, opcode, data, size[0])
+        if value is not None:
+            self.latest.record(value, block.data + block.used - size[0], size[0], excluded)
+        else:
+            self.plain_end = self.end
+        if excluded is not None:
+            count -= self.pass_over(excluded)
         if value is not None:
             self.latest.bound()
         if self.end - self.start >= FLUSHED_AT or len(self.blocks) == MOST_BLOCKS:
             self.send_all()
+        return count
+
+    cdef int catch_up_all(self, tuple excluded) except -1:
+        """Give outboxes all that was published, so that `pass_over` can leave out what comes next."""
+        cdef Outbox outbox
+        for outbox in excluded:
+            if outbox.feed is self and outbox.state == ACCEPTING:
+                self.catch_up(outbox)
+                self.turn.add(outbox)
         return 0
+
+    cdef uint64_t pass_over(self, tuple excluded) except? 0:
+        """Have outboxes not get the last message; returns how many would have got it."""
+        cdef uint64_t count = 0
+        cdef Outbox outbox
+        for outbox in excluded:
+            if outbox.feed is self and outbox.state == ACCEPTING and self.is_for(outbox):
+                outbox.seen = self.end
+                count += 1
+        return count
+
+    # ---- The log's audience ----------------------------------------------------------------------------------------
+
+    cdef size_t audience(self) noexcept nogil:
+        """Count those that the log is for."""
+        return PyList_GET_SIZE(self.members) if self.circle is None else self.circle.count
+
+    cdef PyObject** outboxes(self) noexcept nogil:
+        return (<PyListObject*>self.members).ob_item if self.circle is None else self.circle.members
+
+    cdef size_t* round_in(self, Circle circle) noexcept:
+        """Return how far the round has come that goes through a circle: for what changes its slots."""
+        if circle is not self.circle:
+            self.nowhere = 0
+            return &self.nowhere
+        return &self.at
+
+    cdef bint takes(self, Circle circle) except -1:
+        """True if the log takes messages for a circle now; None stands for all members.
+
+        It has messages for one audience at a time. If they wait for a smaller one, that one gets them as pieces."""
+        if self.start < self.end:
+            if circle is self.circle:
+                return True
+            if circle is not None and circle.count <= max(self.audience(), LEAST_LOGGED):
+                return False
+            self.settle()
+        elif circle is not None and circle.count <= LEAST_LOGGED:
+            return False
+        self.begin(circle)
+        return True
+
+    cdef int begin(self, Circle circle) except -1:
+        """Have the log, which is empty, take messages for a circle.
+
+        Positions leave out one: its members, and no others, have one that is not before `start`."""
+        cdef uint32_t i
+        self.circle = circle
+        if circle is not None:
+            self.base += 1
+            self.start += 1
+            self.end += 1
+            for i in range(circle.count):
+                (<Outbox>circle.members[i]).seen = self.start
+        return 0
+
+    cdef bint can_settle(self, size_t count) except -1:
+        """True if there is memory to have so many outboxes flushed."""
+        try:
+            self.handout.prepare(0, count)
+        except MemoryError:
+            count = 0
+        return count > 0
+
+    cdef int settle(self) except -1:
+        """Give all that the log is for pieces of it, and empty it."""
+        cdef size_t i = self.audience()
+        cdef Outbox outbox
+        if not self.can_settle(i):
+            return self.send_all()
+        self.at = 0
+        while i:  # backwards: one that stops meanwhile leaves its slot to one that has had its turn
+            i -= 1
+            outbox = <Outbox>self.outboxes()[i]
+            self.catch_up(outbox)
+            if outbox.count and not outbox.blocked:
+                self.handout.add(outbox)
+        self.start = self.end
+        return self.clear()
+
+    # ---- Rounds --------------------------------------------------------------------------------------------------
 
     cdef int send_all(self) except -1:
         while not self.send_until(UINT64_MAX):
@@ -195,18 +362,18 @@ cdef class Fanout(Feed):
         members have been served."""
         cdef crest_piece pieces[MOST_BLOCKS]
         cdef ptrdiff_t sent = 0
-        cdef size_t count = self.unsent(pieces)
+        cdef size_t count = self.unsent(pieces, self.goal)
         cdef Outbox outbox
         if self.crew is not None:
             self.call_crew(pieces, count, deadline)
         while True:
             with nogil:
                 self.at = self.send_ready(pieces, count, deadline, &sent)
-            if self.at == <size_t>len(self.members):
+            if self.at == self.audience():
                 return True
             if sent == TIME_OVER:
                 return False
-            outbox = self.members[self.at]
+            outbox = <Outbox>self.outboxes()[self.at]
             self.at += 1
             if sent >= 0:
                 self.push_rest(outbox, sent)
@@ -225,9 +392,10 @@ cdef class Fanout(Feed):
         cdef Outbox outbox
         cdef size_t i, n
         self.tried = max(self.tried, self.at)
-        n = self.crew.serve(self.members, &self.tried, pieces, count, self.start, self.goal, deadline, parts)
+        n = self.crew.serve(
+            self.outboxes(), self.audience(), &self.tried, pieces, count, self.start, self.goal, deadline, parts)
         for i in range(n):  # before slots change
-            late[i] = <PyObject*>self.members[parts[i].slot]
+            late[i] = self.outboxes()[parts[i].slot]
             Py_INCREF(<object>late[i])
         for i in range(n):
             outbox = <Outbox>late[i]
@@ -236,31 +404,14 @@ cdef class Fanout(Feed):
             outbox.flush()
         return 0
 
-    cdef size_t unsent(self, crest_piece* pieces) except 0:
-        """Fill in the pieces of the log from `start` to `goal`; returns how many."""
-        cdef size_t count = 0
-        cdef uint64_t base = self.base
-        cdef Block block
-        for block in self.blocks:
-            if base >= self.goal:
-                break
-            pieces[count].owner = <void*>block
-            pieces[count].data = block.data
-            pieces[count].size = min(block.used, self.goal - base)
-            base += block.used
-            count += 1
-        pieces[0].data += self.start - self.base
-        pieces[0].size -= self.start - self.base
-        return count
-
     cdef size_t send_ready(
             self, const crest_piece* pieces, size_t count, uint64_t deadline, ptrdiff_t* sent) noexcept nogil:
         """Send to one member after the other, from `at` on, as long as each takes everything.
 
         Returns the index of the member at which it stopped. `sent` gets the reason: the bytes that the member took, a
         negative code if none could be offered to it, or TIME_OVER."""
-        cdef PyObject** members = (<PyListObject*>self.members).ob_item
-        cdef size_t at = self.at, n = PyList_GET_SIZE(self.members), look = at + SENDS_A_LOOK
+        cdef PyObject** members = self.outboxes()
+        cdef size_t at = self.at, n = self.audience(), look = at + SENDS_A_LOOK
         cdef uint64_t start = self.start, goal = self.goal
         cdef ptrdiff_t taken
         while at < n:
@@ -280,154 +431,3 @@ cdef class Fanout(Feed):
                     return at
             at += 1
         return at
-
-    cdef int catch_up(self, Backlog outbox) except -1:
-        """Give the outbox pieces for all of the log that it has not seen, as far as its backlog allows."""
-        cdef int tries = TRIES
-        while outbox.seen < self.end:
-            tries -= 1
-            try:
-                self.pull(outbox)
-            except MemoryError as error:
-                if not tries or outbox.seen == self.end:
-                    outbox.cut_short(error)
-                    outbox.seen = self.end
-        return 0
-
-    cdef int pull(self, Backlog outbox) except -1:
-        cdef uint64_t position = outbox.seen, stop = self.end, refused = 0
-        if self.latest is not None and (outbox.blocked or outbox.lagging):
-            return self.skip_keyed(outbox)
-        if outbox.blocked and stop - position > outbox.room_left():
-            if self.policy == DROP_OLDEST:
-                return self.push_newest(outbox)
-            stop = self.fitting(position, stop, outbox.room_left(), &refused)
-        self.push_range(outbox, position, stop)
-        outbox.seen = self.end
-        if refused:
-            outbox.overflow(refused)
-        return 0
-
-    cdef int push_rest(self, Outbox outbox, size_t sent) except -1:
-        """Queue the rest of the frame of which a member took a part, as it took `sent` bytes of the round. It has not
-        seen what follows that frame."""
-        cdef uint64_t base = self.base, position = self.start + sent, at = self.start
-        cdef Block block
-        for block in self.blocks:
-            while at < position and at < base + block.used:
-                at += frame_size(<const uint8_t*>block.data + (at - base))
-            base += block.used
-        try:
-            self.push_range(outbox, position, at)
-            outbox.begun = at - position
-            if self.latest is not None:
-                self.latest.begin(outbox, self.latest.find(at, 0))
-        except MemoryError as error:
-            outbox.seen = at
-            outbox.cut_short(error)
-        outbox.seen = at
-        return 0
-
-    cdef int skip_keyed(self, Backlog outbox) except -1:
-        """Queue unkeyed messages for a blocked or lagging outbox. It lags from the first keyed one on: `Latest`
-        delivers the newest of each key later."""
-        cdef uint64_t position = outbox.seen, stop, fits, refused = 0
-        cdef size_t index
-        if outbox.lagging and position >= self.plain_end:
-            outbox.seen = self.end
-            return 0
-        index = self.latest.find(position, 0)
-        self.latest.begin(outbox, index)
-        while position < self.end:
-            stop = self.latest.position_of(index, self.end)
-            fits = stop
-            if refused or stop - position > outbox.room_left():
-                fits = self.fitting(position, stop, outbox.room_left(), &refused)
-            self.push_range(outbox, position, fits)
-            position = self.latest.end_of(index, self.end)
-            index += 1
-        outbox.seen = self.end
-        if refused:
-            outbox.overflow(refused)
-        return 0
-
-    cdef size_t refill(self, Backlog outbox) except? 0:
-        cdef size_t pushed = 0
-        self.catch_up(outbox)
-        if outbox.lagging:
-            pushed = self.latest.refill(outbox, REFILLED)
-            if not outbox.lagging:
-                self.latest.round_over(self.start)
-        return pushed
-
-    cdef uint64_t lag(self, Backlog outbox) except? 0:
-        return self.latest.lag(outbox)
-
-    cdef int push_newest(self, Backlog outbox) except -1:
-        """Push frame by frame what the outbox has not seen: the oldest frames make way for newer ones."""
-        cdef uint64_t base = self.base, at = outbox.seen, size, refused = 0
-        cdef Block block
-        outbox.seen = self.end
-        for block in self.blocks:
-            while base <= at < base + block.used:
-                size = frame_size(<const uint8_t*>block.data + (at - base))
-                if outbox.has_room(size):
-                    outbox.push_shared(block, block.data + (at - base), size)
-                else:
-                    refused += 1
-                at += size
-            base += block.used
-        return outbox.overflow(refused)
-
-    cdef int push_range(self, Backlog outbox, uint64_t position, uint64_t stop) except -1:
-        """Give the outbox pieces for the log between two positions. `seen` moves with each piece: after a MemoryError
-        it tells what the outbox has got."""
-        cdef uint64_t base = self.base
-        cdef uint64_t upto
-        cdef Block block
-        for block in self.blocks:
-            upto = min(stop, base + block.used)
-            if position < upto:
-                outbox.push_shared(block, block.data + (position - base), upto - position)
-                outbox.seen = position = upto
-            base += block.used
-        return 0
-
-    cdef uint64_t fitting(self, uint64_t position, uint64_t stop, uint64_t size, uint64_t* refused) except? 0:
-        """Find the end of the last frame that fits, if the frames from `position` on may take `size` bytes together.
-
-        A frame begins at `position`, and one at `stop`. `refused` grows by the number of frames in between that do not
-        fit. If it is not 0 at the call, none fits."""
-        cdef uint64_t base = self.base, at = position, fits = position, limit = position + size
-        cdef const uint8_t* head
-        cdef Block block
-        for block in self.blocks:
-            while base <= at < min(base + block.used, stop):
-                head = <const uint8_t*>block.data + (at - base)
-                at += frame_size(head)
-                if at <= limit and refused[0] == 0:
-                    fits = at
-                else:
-                    refused[0] += 1
-            base += block.used
-        return fits
-
-    cdef int clear(self) except -1:
-        """Let go of the blocks before `start`: each member has their bytes, or pieces of them. One block is kept to go
-        on with. Its memory is used again from the beginning, unless an outbox still has pieces of it."""
-        cdef Block block = self.blocks[0]
-        if self.latest is not None:
-            self.latest.round_over(self.start)
-        while self.base + block.used <= self.start and len(self.blocks) > 1:
-            self.base += block.used
-            drop_first(self.blocks)
-            block = self.blocks[0]
-        if self.start < self.end:
-            return 0
-        if block.room > BLOCK:
-            drop_last(self.blocks)
-            self.base = self.end
-        elif Py_REFCNT(<PyObject*>block) == 2:  # the list, and this function
-            block.used = 0
-            self.base = self.end
-        return 0

@@ -1,5 +1,6 @@
 # What the connections of one server share; see hub.pyx.
 
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from crest.io.loop.turn cimport Turn
@@ -10,6 +11,17 @@ from crest.io.out.outbox cimport Outbox
 from crest.io.out.tally cimport Tally
 from crest.wire.frames cimport FrameReader
 from crest.wire.meter cimport Rates
+
+# A message to many. What it refers to is borrowed.
+cdef struct Message:
+    uint8_t opcode
+    const char* data
+    size_t size
+    PyObject* key               # any object, or None
+    bint compress
+    PyObject* to                # a tuple of addresses, or None: to all
+    PyObject* excluded          # a tuple of outboxes, or None
+    bint local                  # it is not relayed
 
 
 cdef class Hub:
@@ -24,6 +36,7 @@ cdef class Hub:
     cdef uint32_t calls[6]      # of handlers, by Event, since the loop began to serve the current connection
     cdef uint32_t mistake_told  # milliseconds: when a client's mistake was logged last
     cdef uint32_t mistakes      # 0: none was logged; else 1, and one more for each since that was not
+    cdef str user_key
     cdef object deflate         # Deflate; None: nothing is compressed
     cdef readonly Tally tally
     cdef Crew crew              # None: no threads help with the fan-out
@@ -37,15 +50,12 @@ cdef class Hub:
     cdef object made            # variants of this for some of the connections, by their limits; weak references
     cdef Hub origin             # the hub that this is a variant of, or None
 
-    cpdef broadcast(self, text, key=*, bint compress=*)
-    cpdef broadcast_binary(self, data, key=*, bint compress=*)
+    cpdef broadcast(self, text, key=*, bint compress=*, to=*, exclude=*, bint local=*)
+    cpdef broadcast_binary(self, data, key=*, bint compress=*, to=*, exclude=*, bint local=*)
     cdef Fanout new_fanout(self, Turn turn)
     cdef Fanout admit(self, Outbox connection, object agreed)
     cdef FrameReader new_reader(self, object agreed, uint32_t now)
-    cdef int publish_soon(
-        self, uint8_t opcode, const char* data, size_t size, object owner, object key, bint compress) except -1
-    cdef int post(self, Fanout plain, Fanout compressing, uint8_t opcode, size_t size, object owner, object key,
-                  bint compress) except -1
-    cdef int publish_and_relay(
-        self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1
-    cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1
+    cdef int publish_soon(self, Message* message, object owner) except -1
+    cdef int post(self, Fanout plain, Fanout compressing, Message* message, object owner) except -1
+    cdef int publish_and_relay(self, Message* message) except -1
+    cdef int publish(self, Message* message) except -1

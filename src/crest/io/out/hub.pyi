@@ -1,9 +1,11 @@
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, final
 
 from typing_extensions import Buffer
 
 from crest.io.loop.turn import Turn
+from crest.io.out.address import UserRoom
+from crest.io.out.outbox import Outbox
 from crest.io.out.tally import Tally
 from crest.wire.extensions import Deflate
 from crest.wire.meter import Rates
@@ -22,7 +24,7 @@ class Hub:
     on_close: _Handler
     on_error: _Handler
     on_drain: _Handler
-    relay: Callable[[int, bytes, Hashable, bool], object] | None
+    relay: Callable[[int, bytes, Hashable, bool, tuple[str | UserRoom, ...] | None], object] | None
     def __new__(
         cls,
         *,
@@ -40,6 +42,7 @@ class Hub:
         slow_handler: float | None = None,
         rates: Rates | None = None,
         deflate: Deflate | None = None,
+        user_key: str | None = None,
     ) -> Hub: ...
     @property
     def max_message_size(self) -> int: ...
@@ -73,7 +76,33 @@ class Hub:
     def open(self, turn: Turn) -> None: ...
     def close(self) -> None: ...
     def connections(self) -> list[Any]: ...  # whatever Outbox the floor above upgrades with
+    def find(self, number: int) -> Any: ...
     def connection_count(self) -> int: ...
-    def deliver(self, opcode: int, payload: bytes, key: Hashable = None, compress: bool = True) -> None: ...
-    def broadcast(self, text: str, key: Hashable = None, compress: bool = True) -> None: ...
-    def broadcast_binary(self, data: Buffer, key: Hashable = None, compress: bool = True) -> None: ...
+    def room_size(self, room: str | UserRoom) -> int: ...
+    def room_names(self) -> list[str]: ...
+    def deliver(
+        self,
+        opcode: int,
+        payload: bytes,
+        key: Hashable = None,
+        compress: bool = True,
+        to: str | UserRoom | Iterable[str | UserRoom] | None = None,
+    ) -> None: ...
+    def broadcast(
+        self,
+        text: str,
+        key: Hashable = None,
+        compress: bool = True,
+        to: str | UserRoom | Iterable[str | UserRoom] | None = None,
+        exclude: Outbox | Iterable[Outbox] | None = None,
+        local: bool = False,
+    ) -> None: ...
+    def broadcast_binary(
+        self,
+        data: Buffer,
+        key: Hashable = None,
+        compress: bool = True,
+        to: str | UserRoom | Iterable[str | UserRoom] | None = None,
+        exclude: Outbox | Iterable[Outbox] | None = None,
+        local: bool = False,
+    ) -> None: ...

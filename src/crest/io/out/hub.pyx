@@ -2,11 +2,14 @@
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.object cimport PyObject
 from libc.math cimport ceil
 from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t
 
 from crest.io.loop.turn cimport Block, Turn, begin_section, end_section, must_wait
+from crest.io.out.address cimport as_address, as_addresses, as_excluded
 from crest.io.out.arguments cimport as_bytes, as_text, utf8_of
+from crest.io.out.circle cimport Circle
 from crest.io.out.crew cimport Crew
 from crest.io.out.deflation cimport Compression
 from crest.io.out.fanout cimport Fanout
@@ -27,8 +30,9 @@ cdef class Hub:
     """Handlers and limits of one server.
 
     Attributes:
-        relay: `relay(opcode, payload, key, compress)` is called by the loop for each broadcast, once this server's
-            connections have it; `payload` is `bytes`. None: nothing is. It must not raise.
+        relay: `relay(opcode, payload, key, compress, to)` is called by the loop for each broadcast that is not local,
+            once this server's connections have it; `payload` is `bytes`, `to` a tuple of addresses or None. None:
+            nothing is. It must not raise.
 
     Args:
         max_message_size: bytes, see `FrameReader`.
@@ -43,11 +47,13 @@ cdef class Hub:
         slow_handler: seconds that handlers may block the loop before that is logged; None: any number.
         rates: at which each client may send; None: at any.
         deflate: a `Deflate`, how messages are compressed; None: they are not.
+        user_key: by which a connection's user names its room, see `WebSocketServer`.
     """
 
     def __cinit__(self, *, max_message_size, max_fragments, max_backlog, str on_backlog, max_queue,
                   double close_timeout, double fanout_slice, uint32_t fanout_threads=1, ping_interval=None,
-                  ping_timeout=None, idle_timeout=None, slow_handler=None, Rates rates=None, deflate=None):
+                  ping_timeout=None, idle_timeout=None, slow_handler=None, Rates rates=None, deflate=None,
+                  str user_key=None):
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
         self.max_backlog = max_backlog
@@ -62,6 +68,7 @@ cdef class Hub:
         self.slow_handler = milliseconds_of(slow_handler, UINT32_MAX)
         self.rates = rates
         self.deflate = deflate
+        self.user_key = user_key
         self.tally = Tally()
 
     def __init__(self, **options):
@@ -115,7 +122,7 @@ cdef class Hub:
 
     cdef Fanout new_fanout(self, Turn turn):
         return Fanout(turn, self.tally, max_backlog=self.max_backlog, policy=POLICIES.index(self.on_backlog),
-                      slice=self.fanout_slice, crew=self.crew)
+                      slice=self.fanout_slice, crew=self.crew, user_key=self.user_key)
 
     def close(self):
         """Let go of the fan-outs, and stop the crew: no loop serves this server any more."""
@@ -153,41 +160,70 @@ cdef class Hub:
         """List the connections that are open."""
         return members_of(self.fanout) + members_of(self.compressing)
 
+    def find(self, number):
+        """Return the connection with this number (`Outbox._number`), or None."""
+        found = find_in(self.fanout, number)
+        return find_in(self.compressing, number) if found is None else found
+
     def connection_count(self):
         return count_of(self.fanout) + count_of(self.compressing)
 
-    cpdef broadcast(self, text, key=None, bint compress=True):
+    # ---- Rooms ---------------------------------------------------------------------------------------------------
+
+    def room_size(self, room):
+        """Count the members of a room; `room` is its name, or a `UserRoom`."""
+        cdef object address = as_address(room)
+        return size_in(self.fanout, address) + size_in(self.compressing, address)
+
+    def room_names(self):
+        """List the names of the rooms that have members."""
+        return list({**rooms_of(self.fanout), **rooms_of(self.compressing)})
+
+    # ---- Publishing ----------------------------------------------------------------------------------------------
+
+    cpdef broadcast(self, text, key=None, bint compress=True, to=None, exclude=None, bint local=False):
         """See `Broadcaster`."""
+        cdef Message message
         cdef Py_ssize_t size
         cdef str exact = as_text("broadcast", text)
-        cdef const char* data = utf8_of(exact, &size)
+        cdef tuple addresses = as_addresses(to), excluded = as_excluded(exclude)
+        message.opcode = OPCODE_TEXT
+        message.data = utf8_of(exact, &size)
+        message.size = size
         hash(key)  # TypeError if it has none, with any policy
-        self.publish_soon(OPCODE_TEXT, data, size, exact, key, compress)
+        describe(&message, key, compress, addresses, excluded, local)
+        self.publish_soon(&message, exact)
 
-    cpdef broadcast_binary(self, data, key=None, bint compress=True):
+    cpdef broadcast_binary(self, data, key=None, bint compress=True, to=None, exclude=None, bint local=False):
         """See `Broadcaster`."""
+        cdef Message message
         cdef bytes copy = as_bytes("broadcast", data)
+        cdef tuple addresses = as_addresses(to), excluded = as_excluded(exclude)
+        message.opcode = OPCODE_BINARY
+        message.data = PyBytes_AS_STRING(copy)
+        message.size = len(copy)
         hash(key)
-        self.publish_soon(OPCODE_BINARY, PyBytes_AS_STRING(copy), len(copy), copy, key, compress)
+        describe(&message, key, compress, addresses, excluded, local)
+        self.publish_soon(&message, copy)
 
-    cdef int publish_soon(
-            self, uint8_t opcode, const char* data, size_t size, object owner, object key, bint compress) except -1:
-        """Broadcast now, or soon where the call must wait. `owner` is the immutable object whose memory `data` is."""
+    cdef int publish_soon(self, Message* message, object owner) except -1:
+        """Broadcast now, or soon where the call must wait. `owner` is the immutable object that has the payload."""
         if self.fanout is None:
             return 0
         if must_wait(self.fanout.turn):
-            self.post(self.fanout, self.compressing, opcode, size, owner, key, compress)
+            self.post(self.fanout, self.compressing, message, owner)
             return 0
-        return self.publish_and_relay(opcode, data, size, key, compress)
+        return self.publish_and_relay(message)
 
-    cdef int post(self, Fanout plain, Fanout compressing, uint8_t opcode, size_t size, object owner, object key,
-                  bint compress) except -1:
+    cdef int post(self, Fanout plain, Fanout compressing, Message* message, object owner) except -1:
         """Have the loop broadcast soon: the call comes from another thread, or within a section."""
         cdef bint called
+        cdef size_t size = message.size
         count_posted(plain, compressing, size)  # before the loop's thread can take it off
         try:
             called = plain.turn.call_later(
-                self._publish_posted, plain, compressing, opcode, size, owner, key, compress)
+                self._publish_posted, plain, compressing, message.opcode, size, owner, <object>message.key,
+                message.compress, <object>message.to, <object>message.excluded, message.local)
         except BaseException:
             count_posted(plain, compressing, -<int64_t>size)
             raise
@@ -195,68 +231,113 @@ cdef class Hub:
             count_posted(plain, compressing, -<int64_t>size)
         return 0
 
-    def _publish_posted(self, Fanout plain, Fanout compressing, int opcode, size_t size, owner, key, bint compress):
+    def _publish_posted(self, Fanout plain, Fanout compressing, int opcode, size_t size, owner, key, bint compress,
+                        tuple to, tuple excluded, bint local):
+        cdef Message message
         cdef Py_ssize_t length = size
-        cdef const char* data = utf8_of(owner, &length) if opcode == OPCODE_TEXT else PyBytes_AS_STRING(owner)
         count_posted(plain, compressing, -<int64_t>size)
+        message.opcode = <uint8_t>opcode
+        message.data = utf8_of(owner, &length) if opcode == OPCODE_TEXT else PyBytes_AS_STRING(owner)
+        message.size = size
+        describe(&message, key, compress, to, excluded, local)
         if self.fanout is not None:
-            self.publish_and_relay(<uint8_t>opcode, data, size, key, compress)
+            self.publish_and_relay(&message)
 
-    cdef int publish_and_relay(
-            self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1:
+    cdef int publish_and_relay(self, Message* message) except -1:
         """Broadcast here, and have the broadcast relayed to wherever else this server's clients are."""
-        self.publish(opcode, data, size, key, compress)
-        if self.relay is not None:
-            self.relay(opcode, data[:size], key, compress)
+        self.publish(message)
+        if self.relay is not None and not message.local:
+            self.relay(message.opcode, message.data[:message.size], <object>message.key, message.compress,
+                       <object>message.to)
         return 0
 
-    def deliver(self, int opcode, bytes payload not None, key=None, bint compress=True):
+    def deliver(self, int opcode, bytes payload not None, key=None, bint compress=True, to=None):
         """Broadcast to this server's connections what another process has relayed. It is not relayed again.
 
         Args:
             opcode: Opcode.TEXT or Opcode.BINARY.
             payload: of the message; of text its UTF-8, which is valid.
-            key, compress: See `Broadcaster`.
+            key, compress, to: See `Broadcaster`.
         """
+        cdef Message message
+        cdef tuple addresses = as_addresses(to)
         if self.fanout is None:
             return
         if must_wait(self.fanout.turn):
-            self.fanout.turn.call_later(self.deliver, opcode, payload, key, compress)
+            self.fanout.turn.call_later(self.deliver, opcode, payload, key, compress, addresses)
         else:
-            self.publish(<uint8_t>opcode, PyBytes_AS_STRING(payload), len(payload), key, compress)
+            message.opcode = <uint8_t>opcode
+            message.data = PyBytes_AS_STRING(payload)
+            message.size = len(payload)
+            describe(&message, key, compress, addresses, None, True)
+            self.publish(&message)
 
-    cdef int publish(self, uint8_t opcode, const char* data, size_t size, object key, bint compress) except -1:
+    cdef int publish(self, Message* message) except -1:
         """Broadcast to connections that do not compress, and to those that do: compressed once, if that is worth it.
 
         All that may fail comes before any connection has the message. So an exception means that none gets it."""
         cdef Fanout plain = self.fanout, compressing = self.compressing
         cdef Turn turn = plain.turn
+        cdef tuple excluded = <tuple>message.excluded
+        cdef list circles = None, others = None
+        cdef object key = <object>message.key
         cdef bytes payload = None
         cdef Block block, other = None
         cdef Value value = None, second = None
         begin_section(turn)
         try:
-            if compressing is not None and not compressing.members:
+            if <object>message.to is not None:
+                circles = plain.circles.found(<tuple>message.to)
+                others = None if compressing is None else compressing.circles.found(<tuple>message.to)
+            if compressing is not None and not (compressing.members if circles is None else others):
                 compressing = None
-            if key is not None:
+            if key is not None and circles is None:
                 value = plain.supersede(key)
                 if compressing is not None:
                     second = compressing.supersede(key)
-            if compressing is not None and compress:
-                payload = self.compression.compress_for_all(data, size)
-            block = plain.prepare(size, value)
+            if compressing is not None and message.compress:
+                payload = self.compression.compress_for_all(message.data, message.size)
+            block = plain.prepare(circles, message.size, excluded, key, value)
             if compressing is not None:
-                other = compressing.prepare(size if payload is None else len(payload), second)
+                other = compressing.prepare(
+                    others, message.size if payload is None else len(payload), excluded, key, second)
             if block is not None:
-                plain.publish(block, opcode, data, size, value)
+                plain.publish(
+                    circles, block, message.opcode, message.data, message.size, excluded, key, value)
             if payload is not None:
-                compressing.publish(other, opcode | RSV1, PyBytes_AS_STRING(payload), len(payload), second)
+                compressing.publish(others, other, message.opcode | RSV1, PyBytes_AS_STRING(payload), len(payload),
+                                    excluded, key, second)
             elif other is not None:
-                compressing.publish(other, opcode, data, size, second)
+                compressing.publish(others, other, message.opcode, message.data, message.size, excluded, key,
+                                    second)
             self.tally.broadcasts += 1
         finally:
             end_section(turn)
         return 0
+
+
+cdef void describe(
+        Message* message, object key, bint compress, tuple to, tuple excluded, bint local) noexcept:
+    """Fill in all of a message but its payload. The caller keeps what it refers to."""
+    message.key = <PyObject*>key
+    message.compress = compress
+    message.to = <PyObject*>to
+    message.excluded = <PyObject*>excluded
+    message.local = local
+
+
+cdef Outbox find_in(Fanout fanout, object number):
+    return None if fanout is None else fanout.find(number)
+
+
+cdef Py_ssize_t size_in(Fanout fanout, object address) except -1:
+    """Count the members that a room has in a fan-out."""
+    cdef Circle circle = None if fanout is None else fanout.circles.find(address)
+    return 0 if circle is None else circle.count
+
+
+cdef dict rooms_of(Fanout fanout):
+    return {} if fanout is None else fanout.circles.rooms
 
 
 cdef int count_posted(Fanout plain, Fanout compressing, int64_t size) except -1:

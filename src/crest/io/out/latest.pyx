@@ -14,6 +14,8 @@ cimport cython
 from libc.stdint cimport UINT64_MAX, uint64_t
 from libc.string cimport memcpy
 
+from collections import OrderedDict
+
 from crest.io.loop.budget cimport Budget
 from crest.io.loop.turn cimport Block
 from crest.io.out.backlog cimport Backlog
@@ -25,6 +27,47 @@ cdef size_t LEAST_ORDER = 64    # values, superseded ones among them, up to whic
 @cython.final
 cdef class Value:
     """A message with a key, framed."""
+
+
+cdef size_t push_value(Backlog outbox, Value value) except 0:
+    """Queue a value's frame; returns its bytes."""
+    if value.size <= COPIED:
+        outbox.push_copy(value.frame.data, value.size, NULL, 0)
+    else:
+        outbox.push(value.frame, value.frame.data, value.size)
+    return value.size
+
+
+@cython.final
+cdef class Newest:
+    """The newest messages that one outbox lacks of those that not all get."""
+
+    def __cinit__(self):
+        self.values = OrderedDict()
+
+    cdef int put(self, Value value, Value older) except -1:
+        """Keep a message, as the last, in place of the one with its key, if any. The key's own methods are called here,
+        and may raise: then either nothing has changed, or only the order."""
+        if older is not None:
+            self.values.move_to_end(value.key)
+        self.values[value.key] = value
+        self.size += value.size - (0 if older is None else older.size)
+        return 0
+
+    cdef Value first(self):
+        """Return the message that has waited longest, or None."""
+        for value in self.values.values():
+            return value
+        return None
+
+    cdef int forget_first(self) except -1:
+        cdef Value value
+        _, value = self.values.popitem(False)
+        self.size -= value.size
+        return 0
+
+    cdef size_t count(self) except? 0:
+        return len(self.values)
 
 
 @cython.final
@@ -42,6 +85,7 @@ cdef class Latest:
         self.newest = {}
         self.order = []
         self.behind = {}
+        self.own = {}
 
     cdef Value supersede(self, object key):
         """Make the `Value` of a new message of a key, which goes into the log soon. The key's own methods, which may do
@@ -62,11 +106,13 @@ cdef class Latest:
         self.order.append(value)
         return 0
 
-    cdef int record(self, Value value, const char* data, size_t size) except -1:
-        """Copy the message's frame: it goes into the log, where it was announced."""
+    cdef int record(self, Value value, const char* data, size_t size, tuple excluded) except -1:
+        """Copy the message's frame: it goes into the log, where it was announced. Outboxes that are `excluded` are not
+        to get it; None: there are none."""
         value.frame, value.announced = value.announced, None
         memcpy(value.frame.data, data, size)
         value.size = size
+        value.excluded = excluded
         self.summed = False
         if value.older is not None:
             self.retire(value.older)
@@ -114,8 +160,8 @@ cdef class Latest:
     # ---- Outboxes that lag ---------------------------------------------------------------------------------------
 
     cdef int begin(self, Backlog outbox, size_t index) except -1:
-        """Have an outbox lag from `order[index]` on; no-op if it lags already, or there is no such value."""
-        if not outbox.lagging and index < <size_t>len(self.order):
+        """Have an outbox lag from `order[index]` on; no-op if it does already, or there is no such value."""
+        if (not outbox.lagging or outbox not in self.behind) and index < <size_t>len(self.order):
             self.behind[outbox] = (<Value>self.order[index]).number
             outbox.lagging = True
         return 0
@@ -123,49 +169,98 @@ cdef class Latest:
     cdef int end(self, Backlog outbox) except -1:
         if outbox.lagging:
             outbox.lagging = False
-            del self.behind[outbox]
+            self.behind.pop(outbox, None)
+            self.own.pop(outbox, None)
         return 0
 
     cdef size_t refill(self, Backlog outbox, size_t most) except? 0:
         """Queue what an outbox lacks, until that is `most` bytes or more; returns how many. An outbox that has got all
         lags no longer."""
-        cdef uint64_t number = self.behind[outbox]
-        cdef size_t index = self.find(0, number), pushed = 0
+        cdef size_t pushed = 0, index
+        cdef Newest own = self.own.get(outbox)
         cdef Value value
-        while index < <size_t>len(self.order) and pushed < most:
-            value = self.order[index]
-            index += 1
-            if value.frame is None:
-                continue
-            if value.size <= COPIED:
-                outbox.push_copy(value.frame.data, value.size, NULL, 0)
+        while outbox.lagging and pushed < most:
+            index = self.next_for(outbox)
+            value = None if own is None else own.first()
+            if value is not None and value.number <= self.number_of(index):
+                pushed += push_value(outbox, value)
+                own.forget_first()
+            elif index < <size_t>len(self.order):
+                value = self.order[index]
+                pushed += push_value(outbox, value)
+                outbox.lose(value.number - <uint64_t>self.behind[outbox])
+                self.behind[outbox] = value.number + 1
             else:
-                outbox.push(value.frame, value.frame.data, value.size)
-            pushed += value.size
-            outbox.lose(value.number - number)
-            number = value.number + 1
-        if index == <size_t>len(self.order):
-            self.end(outbox)
-        else:
-            self.behind[outbox] = number
+                self.end(outbox)
         return pushed
+
+    cdef size_t next_for(self, Backlog outbox) except? 0:
+        """Find the next value in `order` that an outbox lacks; returns its index, or how many there are."""
+        cdef size_t index = len(self.order)
+        cdef object number = self.behind.get(outbox)
+        cdef Value value
+        if number is not None:
+            index = self.find(0, number)
+            while index < <size_t>len(self.order):
+                value = self.order[index]
+                index += 1
+                if value.frame is None:
+                    continue
+                if value.excluded is None or outbox not in value.excluded:
+                    return index - 1
+                outbox.lose(value.number - <uint64_t>self.behind[outbox])
+                self.behind[outbox] = value.number + 1
+        return index
+
+    cdef uint64_t number_of(self, size_t index) except? 0:
+        """Return the number of `order[index]`; the greatest of all if there is none."""
+        return (<Value>self.order[index]).number if index < <size_t>len(self.order) else UINT64_MAX
+
+    cdef bint keep(self, Backlog outbox, object place, object key, Block frame) except -1:
+        """Keep a message with a key that only some outboxes get, for one that is blocked or lags. False: it is too
+        much, and the policy has decided about it. The key's own methods are called, and may raise.
+
+        Args:
+            place: what a message of the same key must have in common to be superseded.
+            frame: a block that has the message's frame and nothing else.
+        """
+        cdef Newest own = self.own.get(outbox)
+        cdef Value value = Value.__new__(Value), older
+        value.frame = frame
+        value.size = frame.used
+        value.number = self.count
+        value.key = (place, key)
+        older = None if own is None else own.values.get(value.key)
+        if (0 if own is None else own.size) - (0 if older is None else older.size) + frame.used > outbox.limit():
+            outbox.overflow(1)
+            return False
+        if own is None:
+            own = self.own[outbox] = Newest()
+        outbox.lagging = True
+        own.put(value, older)
+        outbox.lose(older is not None)
+        return True
 
     cdef int give_up(self, Backlog outbox) except -1:
         """Count what an outbox lacks as dropped: it will never get it."""
-        cdef uint64_t number = self.behind[outbox]
-        outbox.lose(self.count - number)
+        cdef Newest own = self.own.get(outbox)
+        outbox.lose(self.count - <uint64_t>self.behind.get(outbox, self.count))
+        outbox.lose(0 if own is None else own.count())
         return 0
 
     cdef uint64_t lag(self, Backlog outbox) except? 0:
         """Count the bytes that an outbox lacks."""
+        cdef Newest own
         cdef size_t index
-        if not outbox.lagging:
-            return 0
-        index = self.find(0, self.behind[outbox])
-        if index == <size_t>len(self.order):
-            return 0
-        self.sum_up()
-        return (<Value>self.order[index]).ahead
+        cdef uint64_t size = 0
+        if outbox.lagging:
+            own = self.own.get(outbox)
+            size = 0 if own is None else own.size
+            index = self.find(0, self.behind.get(outbox, self.count))
+            if index < <size_t>len(self.order):
+                self.sum_up()
+                size += (<Value>self.order[index]).ahead
+        return size
 
     cdef int sum_up(self) except -1:
         """Sum up the bytes that an outbox lacks from each value on, once for all outboxes that lag.

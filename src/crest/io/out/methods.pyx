@@ -79,30 +79,40 @@ cdef class Broadcaster:
     cdef public Hub _hub
 
     @cython.nonecheck(True)
-    def broadcast(self, text not None, *, key=None, bint compress=True):
-        """Send one text message to every open connection of this server. Never blocks; may be called from any thread.
+    def broadcast(self, text not None, *, to=None, exclude=None, key=None, bint compress=True, bint local=False):
+        """Send one text message to every open connection of this server, or to those in rooms. Never blocks; may be
+        called from any thread.
 
         Args:
             text: The message.
+            to: The room that it is for, or several: names, or what `user` returns. A connection that is in several of
+                them gets it once. None: it is for every connection. A room that has no members is no error.
+            exclude: A connection that does not get it, or several.
             key: What it is the newest state of: with `on_backlog="latest"` it takes the place of an older one with the
-                same key, for clients that do not keep up. None: it is no state, and nothing takes its place.
+                same key in the same room, for clients that do not keep up. None: it is no state, and nothing takes its
+                place.
             compress: False sends it as it is, to connections that compress too.
+            local: True: only connections of this process get it, as they get it from each other process by itself.
 
         Raises:
-            TypeError: `text` is not `str`; bytes go through `broadcast_binary`. Or `key` is not hashable.
-            UnicodeEncodeError: It has a lone surrogate, which UTF-8 can not carry.
+            TypeError: `text` is not `str`; bytes go through `broadcast_binary`. Or `key` is not hashable, or `to` or
+                `exclude` is something else.
+            ValueError: A room's name is empty, or has a lone surrogate, which UTF-8 can not carry. UnicodeEncodeError:
+                `text` has one.
         """
-        self._hub.broadcast(text, key, compress)
+        self._hub.broadcast(text, key, compress, to, exclude, local)
 
     @cython.nonecheck(True)
-    def broadcast_binary(self, data not None, *, key=None, bint compress=True):
-        """Send one binary message to every open connection of this server. Never blocks; may be called from any thread.
+    def broadcast_binary(self, data not None, *, to=None, exclude=None, key=None, bint compress=True, bint local=False):
+        """Send one binary message to every open connection of this server, or to those in rooms. Never blocks; may be
+        called from any thread.
 
         Args:
             data: Any bytes-like object; a mutable one may be changed as soon as the call returns.
-            key, compress: See `broadcast`.
+            to, exclude, key, compress, local: See `broadcast`.
 
         Raises:
-            TypeError: `data` is not bytes-like; text goes through `broadcast`. Or `key` is not hashable.
+            TypeError: `data` is not bytes-like; text goes through `broadcast`. Or see `broadcast`.
+            ValueError: See `broadcast`.
         """
-        self._hub.broadcast_binary(data, key, compress)
+        self._hub.broadcast_binary(data, key, compress, to, exclude, local)

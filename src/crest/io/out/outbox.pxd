@@ -18,6 +18,9 @@ cdef class Outbox(Sender):
     cdef int detach(self) except -1
     cdef bint push_message(
         self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1
+    cdef bint push_keyed(self, uint8_t opcode, const char* data, size_t size, object owner, bint compress,
+                         object key) except -1
+    cdef bint keep(self, uint8_t opcode, const char* data, size_t size, bint compress, object key) except -1
     cdef bint push_now(self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1
     cdef bint push_compressed(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
     cdef bint push_counted(self, uint8_t opcode, const char* data, size_t size, object owner) except -1
@@ -27,7 +30,7 @@ cdef class Outbox(Sender):
     cdef bint push_ping(self) except -1
     cdef bint pong(self, bytes payload) except -1
 
-    cdef bint post(self, uint8_t opcode, size_t size, object owner, bint compress) except -1
+    cdef bint post(self, uint8_t opcode, size_t size, object owner, bint compress, object key) except -1
     cdef int append(self, const char* header, size_t header_size, const char* data, size_t size) except -1
 
 

@@ -1,3 +1,5 @@
+from collections.abc import Hashable
+
 from typing_extensions import Buffer, disjoint_base
 
 from crest.io.out.sender import Sender
@@ -5,11 +7,14 @@ from crest.io.out.sender import Sender
 @disjoint_base
 class Outbox(Sender):
     """The sending side of one connection."""
-    def send(self, text: str, /, *, compress: bool = True) -> bool:
+    def send(self, text: str, /, *, key: Hashable = None, compress: bool = True) -> bool:
         """Send one text message (RFC 6455 section 5.6). Never blocks; may be called from any thread.
 
         Args:
             text: `str`.
+            key: What it is the newest state of: with `on_backlog="latest"` it takes the place of an older one that was
+                sent to this connection with the same key, if the client does not keep up. None: nothing takes its
+                place.
             compress: False sends it as it is, on a connection that compresses too (`compression`).
 
         Returns:
@@ -17,21 +22,21 @@ class Outbox(Sender):
             (`max_backlog`, `on_backlog`) refused it.
 
         Raises:
-            TypeError: for anything but `str`; bytes go through `send_binary`.
+            TypeError: for anything but `str`; bytes go through `send_binary`. Or `key` is not hashable.
             UnicodeEncodeError: for a lone surrogate, which UTF-8 can not carry.
         """
-    def send_binary(self, data: Buffer, /, *, compress: bool = True) -> bool:
+    def send_binary(self, data: Buffer, /, *, key: Hashable = None, compress: bool = True) -> bool:
         """Send one binary message (RFC 6455 section 5.6). Never blocks; may be called from any thread.
 
         Args:
             data: any bytes-like object; a mutable one may be changed as soon as the call returns.
-            compress: see `send`.
+            key, compress: see `send`.
 
         Returns:
             See `send`.
 
         Raises:
-            TypeError: for anything that is not bytes-like; text goes through `send`.
+            TypeError: for anything that is not bytes-like; text goes through `send`. Or `key` is not hashable.
         """
     def ping(self) -> bool:
         """Send a ping (RFC 6455 section 5.5.2); the answer sets `latency`. May be called from any thread.

@@ -20,7 +20,7 @@ from crest.cpython cimport PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC
 from crest.io.loop.poller cimport Pollable
 from crest.io.loop.turn cimport Block, Turn, begin_section, end_section, must_wait
 from crest.io.out.arguments cimport as_bytes, as_text, utf8_of
-from crest.io.out.backlog cimport ACCEPTING, DETACHED, DROP_NEWEST, UNATTACHED, Feed, Owner
+from crest.io.out.backlog cimport ACCEPTING, DETACHED, DROP_NEWEST, LATEST, UNATTACHED, Feed, Owner
 from crest.io.out.sender cimport Sender
 from crest.io.out.tally cimport Tally
 from crest.io.syscalls cimport crest_piece
@@ -62,11 +62,14 @@ cdef class Outbox(Sender):
     # ---- Calls of the application --------------------------------------------------------------------------------
 
     @cython.binding(False)
-    def send(self, text not None, /, *, bint compress=True):
+    def send(self, text not None, /, *, key=None, bint compress=True):
         """Send one text message (RFC 6455 section 5.6). Never blocks; may be called from any thread.
 
         Args:
             text: `str`.
+            key: What it is the newest state of: with `on_backlog="latest"` it takes the place of an older one that was
+                sent to this connection with the same key, if the client does not keep up. None: nothing takes its
+                place.
             compress: False sends it as it is, on a connection that compresses too (`compression`).
 
         Returns:
@@ -74,29 +77,33 @@ cdef class Outbox(Sender):
             (`max_backlog`, `on_backlog`) refused it.
 
         Raises:
-            TypeError: for anything but `str`; bytes go through `send_binary`.
+            TypeError: for anything but `str`; bytes go through `send_binary`. Or `key` is not hashable.
             UnicodeEncodeError: for a lone surrogate, which UTF-8 can not carry.
         """
         cdef Py_ssize_t size
         cdef str exact = as_text("send", text)
         cdef const char* data = utf8_of(exact, &size)
+        if key is not None:
+            return self.push_keyed(OPCODE_TEXT, data, size, exact, compress, key)
         return self.push_message(OPCODE_TEXT, data, size, exact, compress)
 
     @cython.binding(False)
-    def send_binary(self, data not None, /, *, bint compress=True):
+    def send_binary(self, data not None, /, *, key=None, bint compress=True):
         """Send one binary message (RFC 6455 section 5.6). Never blocks; may be called from any thread.
 
         Args:
             data: any bytes-like object; a mutable one may be changed as soon as the call returns.
-            compress: see `send`.
+            key, compress: see `send`.
 
         Returns:
             See `send`.
 
         Raises:
-            TypeError: for anything that is not bytes-like; text goes through `send`.
+            TypeError: for anything that is not bytes-like; text goes through `send`. Or `key` is not hashable.
         """
         cdef bytes copy = as_bytes("send", data)
+        if key is not None:
+            return self.push_keyed(OPCODE_BINARY, PyBytes_AS_STRING(copy), len(copy), copy, compress, key)
         return self.push_message(OPCODE_BINARY, PyBytes_AS_STRING(copy), len(copy), copy, compress)
 
     def ping(self):
@@ -151,7 +158,7 @@ cdef class Outbox(Sender):
         with their payload's bytes, until the loop has got to them."""
         cdef uint64_t unseen = 0
         if self.state == ACCEPTING:
-            unseen = self.feed.end - self.seen + self.feed.posted + (self.feed.lag(self) if self.lagging else 0)
+            unseen = self.feed.unseen(self) + self.feed.posted + (self.feed.lag(self) if self.lagging else 0)
             unseen += self.posted
         return self.waiting() + unseen
 
@@ -174,8 +181,52 @@ cdef class Outbox(Sender):
             return False
         # must_wait(), without a reference to the turn
         if PyThreadState_Get() != self.feed.turn.thread or self.feed.turn.sections:
-            return self.post(opcode, size, owner, compress)
+            return self.post(opcode, size, owner, compress, None)
         return self.push_now(opcode, data, size, owner, compress)
+
+    cdef bint push_keyed(self, uint8_t opcode, const char* data, size_t size, object owner, bint compress,
+                         object key) except -1:
+        """Queue a message with a key; False when it was refused."""
+        hash(key)  # TypeError if it has none, with any policy
+        if self.state != ACCEPTING:
+            return False
+        if must_wait(self.feed.turn):
+            return self.post(opcode, size, owner, compress, key)
+        if self.feed.policy == LATEST and (self.blocked or self.lagging):
+            return self.keep(opcode, data, size, compress, key)
+        return self.push_now(opcode, data, size, owner, compress)
+
+    cdef bint keep(self, uint8_t opcode, const char* data, size_t size, bint compress, object key) except -1:
+        """Have a message kept until the peer has taken what it was sent before; False when it was refused.
+
+        It is compressed without context, as others may be sent before it."""
+        cdef Turn turn = self.feed.turn
+        cdef bytes payload = None
+        cdef Block frame
+        begin_section(turn)
+        try:
+            if self.deflation is not None and compress:
+                payload = self.deflation.compress_alone(data, size)
+            if payload is not None:
+                opcode |= RSV1
+                data = PyBytes_AS_STRING(payload)
+                size = len(payload)
+            frame = Block(size + MAX_SERVER_HEADER, turn.budget)
+            frame.used = write_header(<uint8_t*>frame.data, opcode, size)
+            memcpy(frame.data + frame.used, data, size)
+            frame.used += size
+            if self.seen < self.feed.end:
+                self.feed.catch_up(self)  # may be too much for the backlog, and end the connection
+            if self.state != ACCEPTING:
+                self.lose(1)
+                return False
+            if not self.feed.keep(self, None, key, frame):
+                return False
+            self.feed.tally.sent += 1
+            self.feed.tally.sent_bytes += frame.used
+            return True
+        finally:
+            end_section(turn)
 
     cdef inline bint push_now(
             self, uint8_t opcode, const char* data, size_t size, object owner, bint compress) except -1:
@@ -210,7 +261,7 @@ cdef class Outbox(Sender):
             end_section(turn)
         return pushed
 
-    cdef bint post(self, uint8_t opcode, size_t size, object owner, bint compress) except -1:
+    cdef bint post(self, uint8_t opcode, size_t size, object owner, bint compress, object key) except -1:
         """Have the loop send soon: the call comes from another thread, or within a section."""
         cdef bint called
         cdef size_t before = self.posted
@@ -221,7 +272,7 @@ cdef class Outbox(Sender):
             return False
         self.posted += size  # before the loop's thread can take it off
         try:
-            called = self.feed.turn.call_later(self._push_posted, opcode, owner, size, compress)
+            called = self.feed.turn.call_later(self._push_posted, opcode, owner, size, compress, key)
         except BaseException:
             self.posted -= size
             raise
@@ -229,7 +280,7 @@ cdef class Outbox(Sender):
             self.posted -= size
         return called
 
-    def _push_posted(self, int opcode, owner, size_t size, bint compress):
+    def _push_posted(self, int opcode, owner, size_t size, bint compress, key):
         cdef Py_ssize_t length = size
         cdef const char* data
         self.posted -= size
@@ -237,7 +288,10 @@ cdef class Outbox(Sender):
             self.overflow(1)
         elif self.state == ACCEPTING:
             data = utf8_of(owner, &length) if opcode == OPCODE_TEXT else PyBytes_AS_STRING(owner)
-            self.push_now(<uint8_t>opcode, data, size, owner, compress)
+            if key is None:
+                self.push_now(<uint8_t>opcode, data, size, owner, compress)
+            else:
+                self.push_keyed(<uint8_t>opcode, data, size, owner, compress, key)
 
     cdef bint push_frame(self, uint8_t opcode, const char* data, size_t size, object owner) except -1:
         """Queue a frame; False when it was refused. `owner` is the immutable object whose memory `data` is. It may be

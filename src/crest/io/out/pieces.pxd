@@ -21,6 +21,8 @@ cdef class Pieces(Pending):
     cdef int push(self, object owner, const char* data, size_t size) except -1
     cdef int push_copy(self, const char* header, size_t header_size, const char* data, size_t size) except -1
     cdef int push_shared(self, Block block, const char* data, size_t size) except -1
+    cdef int push_soon(self, Block block, const char* data, size_t size) except -1
+    cdef int copy_aside(self, crest_piece* piece, size_t more) except -1
     cdef int settle(self) except -1
     cdef bytes head(self, size_t size)
     cdef int consume(self, size_t size) except -1
