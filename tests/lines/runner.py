@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from coverage import Coverage, CoverageData
+from coverage.exceptions import NoDataError
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -64,9 +65,23 @@ def run(processes: str, arguments: list[str]) -> int:
         print("\nonce more, those that have failed: with line tracing, some may take longer than they have time")
         status = subprocess.run([*command, "--last-failed"], cwd=ROOT, env=environment, check=False).returncode
     combined = Coverage(data_file=str(DATA), config_file=str(ROOT / "pyproject.toml"))
-    combined.combine([str(DATA.parent)])
+    try:
+        combined.combine([str(DATA.parent)])
+    except NoDataError:
+        sys.exit(f"nothing was traced, and {ended(status)}")
     combined.save()
     return status
+
+
+def ended(status: int) -> str:
+    """Return what pytest's status says, in words."""
+    if status == pytest.ExitCode.OK:
+        return "all tests have passed"
+    if status == pytest.ExitCode.TESTS_FAILED:
+        return "tests have failed"
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED:
+        return "no test has run"
+    return f"pytest has ended with {status}"
 
 
 def measured() -> dict[str, Measured]:
@@ -103,10 +118,12 @@ def main() -> None:
     if not options.again:
         assemble()
         status = run(options.processes, arguments)
+    elif not DATA.exists():
+        sys.exit("there is no run to judge again: `make coverage` without ARGS runs the tests")
     files = measured()
     print(*table(files), sep="\n")
     if status or arguments:
-        print("\nnot judged:", "tests have failed" if status else "these are not the tests that are to cover all")
+        print("\nnot judged:", ended(status) if status else "these are not the tests that are to cover all")
         sys.exit(status)
     print("\nlines without a test, and why:", *summary(listed), sep="\n")
     wrong = faults(files, listed)

@@ -5,18 +5,18 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from lines.selection import LEFT_OUT, MOST, OFTEN, sample, spread
+from lines.selection import FEW, LEFT_OUT, LONG, MOST, OFTEN, sample, spread
 
 TESTS = Path(__file__).resolve().parents[1]
 
 
 def test_a_sample_goes_from_the_first_to_the_last() -> None:
-    assert spread(["a"]) == ["a"]
-    few, many = [str(at) for at in range(MOST)], [str(at) for at in range(100)]
-    assert spread(few) == few
-    chosen = spread(many)
-    assert (chosen[0], chosen[-1], len(set(chosen))) == ("0", "99", MOST)
-    assert max(int(later) - int(one) for one, later in pairwise(chosen)) <= 100 // (MOST - 1) + 1
+    assert spread(["a"], 9) == ["a"]
+    few, many = [str(at) for at in range(9)], [str(at) for at in range(100)]
+    assert spread(few, 9) == few
+    chosen = spread(many, 9)
+    assert (chosen[0], chosen[-1], len(set(chosen))) == ("0", "99", 9)
+    assert max(int(later) - int(one) for one, later in pairwise(chosen)) <= 100 // (9 - 1) + 1
 
 
 def test_each_function_has_its_sample() -> None:
@@ -25,6 +25,12 @@ def test_each_function_has_its_sample() -> None:
     chosen = sample([*first, *others])
     assert chosen >= {first[0], first[-1], *others}
     assert len(chosen) == MOST + 2
+
+
+def test_of_a_function_that_takes_long_there_are_few() -> None:
+    names = [f"tests/wire/test_frames.py::test_{LONG[0]}[{at}]" for at in range(100)]
+    chosen = sample([*names, f"tests/wire/test_frames.py::test_{LONG[0]}_as_well"])
+    assert len(chosen) == FEW + 1 < MOST
 
 
 def test_what_is_left_out() -> None:
@@ -65,6 +71,6 @@ def test_nothing_is_left_out_that_is_not_there(pattern: str, names: list[str]) -
     assert any(re.search(pattern, name) for name in names)
 
 
-@pytest.mark.parametrize("name", OFTEN)
-def test_what_runs_the_same_lines_is_there(name: str, names: list[str]) -> None:
+@pytest.mark.parametrize("name", LONG + OFTEN)
+def test_what_runs_the_same_lines_or_takes_long_is_there(name: str, names: list[str]) -> None:
     assert any(each.endswith(f"::test_{name}") for each in names)
