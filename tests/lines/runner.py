@@ -66,7 +66,7 @@ def run(processes: str, arguments: list[str]) -> int:
         status = subprocess.run([*command, "--last-failed"], cwd=ROOT, env=environment, check=False).returncode
     combined = Coverage(data_file=str(DATA), config_file=str(ROOT / "pyproject.toml"))
     try:
-        combined.combine([str(DATA.parent)])
+        combined.combine([str(DATA.parent)], strict=True)
     except NoDataError:
         sys.exit(f"nothing was traced, and {ended(status)}")
     combined.save()
