@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 
 import pytest
+from coverage import Coverage
 
 MOST = 60
 """Of one function: from its first set of parameters to its last, evenly."""
@@ -38,7 +39,6 @@ LONG = (
     "message_of_any_size",
     "messages_arrive_in_the_order_of_the_calls",
     "none_is_early_late_or_lost",
-    "parameters_of_websockets",
     "the_close_frame_reaches_who_keeps_flooding",
     "the_newest_of_each_key",
     "whatever_a_client_makes_of_noise_is_short_enough",
@@ -71,6 +71,7 @@ OFTEN = (
     "mutations",
     "mutations_in_random_chunks",
     "oracle_agrees_with_the_decoder",
+    "parameters_of_websockets",
     "pongs_alone_are_bounded",
     "soak",
     "ten_thousand_come_and_go_and_leave_nothing",
@@ -121,3 +122,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen = sample([item.nodeid for item in items])
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in chosen])
     items[:] = [item for item in items if item.nodeid in chosen]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    """Write down what was traced: a worker that is slow to end, on a busy machine, is killed before it does so."""
+    current = Coverage.current()
+    if current is not None:
+        current.save()

@@ -5,6 +5,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("coverage")
+
 from lines.selection import FEW, LEFT_OUT, LONG, MOST, OFTEN, sample, spread
 
 TESTS = Path(__file__).resolve().parents[1]
