@@ -33,7 +33,6 @@ LONG = (
     "every_ending_frees_transport_and_protocol",
     "every_interleaving_keeps_the_order",
     "everything_arrives_once_and_in_order",
-    "flaky_kernel",
     "fragmented_message_grows",
     "many_clients_do_not_keep_others_out",
     "message_of_any_size",
