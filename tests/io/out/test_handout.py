@@ -1,6 +1,8 @@
 """crest.io.out.handout: messages that are given to members one by one."""
 
+import gc
 import socket
+import tracemalloc
 
 import pytest
 from support.compressing import agreement
@@ -88,6 +90,39 @@ def test_a_slow_member_keeps_what_it_has_to_send(direct: bool) -> None:
         assert others[0].taken() == wanted[1:]
         assert slow.taken() == wanted
         assert slow.connection.buffered == 0
+
+
+def test_a_broadcast_was_too_much_before_a_room_s_message(direct: bool) -> None:
+    with scene(direct=direct, max_backlog=100_000) as stage:
+        slow = stalled(stage)
+        slow.connection.join("a")
+        other = joined(stage, 1, "a")[0]
+        stage.hub.broadcast("y" * 150_000)
+        stage.hub.broadcast("z", to="a")
+        stage.end_turn(2)
+        assert not slow.connection.is_open()
+        assert slow.connection.dropped == 2
+        assert other.taken() == ["y" * 150_000, "z"]
+
+
+def test_a_list_of_very_many_outboxes_is_not_kept(stage: Scene) -> None:
+    rooms = [str(i) for i in range(60)]
+    links = joined(stage, 100, *rooms)
+    stage.hub.broadcast("warm", to=rooms[:2])
+    stage.end_turn()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        stage.hub.broadcast("x", to=rooms)
+        _, most = tracemalloc.get_traced_memory()
+        stage.end_turn()
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [link.taken() for link in links] == [["warm", "x"]] * 100
+    assert most - before > 6000 * 8, "a pointer for each place in a room"
+    assert after - before < 6000 * 8 // 2
 
 
 def test_an_overflow_takes_nothing_from_others(direct: bool) -> None:
