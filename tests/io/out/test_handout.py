@@ -2,6 +2,7 @@
 
 import gc
 import socket
+import sys
 import tracemalloc
 
 import pytest
@@ -48,6 +49,19 @@ def test_flushing_is_interrupted_and_goes_on(direct: bool) -> None:
         rest = [link.taken() for link in links]
         assert sum(got[:1] == ["x"] for got in rest) == len(links) - LOOK
         assert sum("y" in got for got in rest) == 60
+
+
+def test_closing_the_hub_lets_go_of_what_is_yet_to_be_flushed() -> None:
+    with scene(direct=True, fanout_slice=AT_ONCE) as stage:
+        links = joined(stage, LOOK + 2, "a")
+        waiting, flushed = links[0].connection, links[-1].connection
+        before = sys.getrefcount(waiting), sys.getrefcount(flushed)
+        stage.hub.broadcast("x", to="a")
+        stage.end_turn()
+        held = sys.getrefcount(waiting), sys.getrefcount(flushed)
+        assert sorted(after - earlier for after, earlier in zip(held, before, strict=True)) == [0, 1]
+        stage.hub.close()
+        assert (sys.getrefcount(waiting), sys.getrefcount(flushed)) == before
 
 
 def test_memory_for_frames_is_used_again(stage: Scene) -> None:

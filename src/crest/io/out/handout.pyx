@@ -50,10 +50,14 @@ cdef class Handout(Pending):
         self.slice = min(slice, LONGEST)
 
     def __dealloc__(self):
-        while self.at < self.count:
-            Py_DECREF(<object>self.given[self.at])
-            self.at += 1
+        self.forget()
         PyMem_Free(self.given)
+
+    cdef void forget(self) noexcept:
+        """Let go of the outboxes that are yet to be flushed. They refer to this, and the collector does not see it."""
+        while self.at < self.count:
+            self.at += 1
+            Py_DECREF(<object>self.given[self.at - 1])
 
     cdef Block prepare(self, size_t size, size_t outboxes):
         """Make room for a message of so many bytes to so many outboxes, before any of them has it."""
