@@ -126,10 +126,10 @@ def main() -> None:
         print("\nnot judged:", ended(status) if status else "these are not the tests that are to cover all")
         sys.exit(status)
     print("\nlines without a test, and why:", *summary(listed), sep="\n")
-    wrong = faults(files, listed)
+    wrong, fails = faults(files, listed)
     for each in wrong:
         print(f"\n{each}")
-    sys.exit(1 if wrong else 0)
+    sys.exit(fails)
 
 
 if __name__ == "__main__":

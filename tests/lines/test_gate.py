@@ -76,19 +76,21 @@ def test_heads(head: str, name: str | None) -> None:
 
 
 def test_what_is_listed_is_no_fault() -> None:
-    assert faults(FILES, read(MISSED)) == []
+    assert faults(FILES, read(MISSED)) == ([], False)
 
 
 def test_what_is_missed_is_proposed_as_it_is_listed() -> None:
-    (fault,) = faults(FILES, Listed(0.0))
+    ((fault,), fails) = faults(FILES, Listed(0.0))
+    assert fails
     proposed = "least = 0\n" + fault.split("\n", 1)[1]
     with pytest.raises(ValueError, match="no reason"):
         read(proposed)
-    assert faults(FILES, read(proposed.replace('""', '"it is written here"'))) == []
+    assert faults(FILES, read(proposed.replace('""', '"it is written here"'))) == ([], False)
 
 
 def test_a_line_that_is_not_listed() -> None:
-    (fault,) = faults(FILES, read(MISSED.replace('    "io/reader.pyx | Reader.grow | return 0",\n', "")))
+    ((fault,), fails) = faults(FILES, read(MISSED.replace('    "io/reader.pyx | Reader.grow | return 0",\n', "")))
+    assert fails
     assert '    "io/reader.pyx | Reader.grow | return 0",' in fault.split("\n")
 
 
@@ -97,9 +99,10 @@ def test_lines_of_one_text_are_counted() -> None:
     files = {"io/reader.pyx": Measured(twice, frozenset({10, 11, 13}), frozenset({10}))}
     entry = '"io/reader.pyx | Reader.grow | return 0",'
     listed = 'least = 0\n[[uncovered]]\nreason = "rare"\nlines = [{}]\n'
-    (fault,) = faults(files, read(listed.format(entry)))
+    ((fault,), fails) = faults(files, read(listed.format(entry)))
+    assert fails
     assert fault.count("| return 0") == 1
-    assert faults(files, read(listed.format(entry * 2))) == []
+    assert faults(files, read(listed.format(entry * 2))) == ([], False)
 
 
 def test_a_line_that_moves_stays_listed() -> None:
@@ -108,7 +111,7 @@ def test_a_line_that_moves_stays_listed() -> None:
         frozenset(each + 2 for each in FILES["io/reader.pyx"].executable),
         frozenset(each + 2 for each in FILES["io/reader.pyx"].covered),
     )
-    assert faults({"io/reader.pyx": moved}, read(MISSED)) == []
+    assert faults({"io/reader.pyx": moved}, read(MISSED)) == ([], False)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +125,8 @@ def test_a_line_that_moves_stays_listed() -> None:
     ],
 )
 def test_a_listed_line_that_is_not_missed(entry: str, shown: str) -> None:
-    (fault,) = faults(FILES, read(MISSED.replace("    ", f'    "{entry}",\n    ', 1)))
+    ((fault,), fails) = faults(FILES, read(MISSED.replace("    ", f'    "{entry}",\n    ', 1)))
+    assert fails
     assert entry in fault, shown
     assert "Reader.read.later" not in fault
 
@@ -131,15 +135,32 @@ def test_what_some_runs_cover() -> None:
     """Is listed whether it was covered or not, as long as it is there."""
     sometimes = MISSED.replace("least = 50", "least = 0").replace('reason = "on W', 'sometimes = true\nreason = "on W')
     everything = {"io/reader.pyx": Measured(TEXT, frozenset({2, 10, 11, 13, 18, 19}), frozenset({2, 10, 11, 18, 19}))}
-    assert faults(FILES, read(sometimes)) == []
-    assert faults(everything, read(sometimes)) == []
-    (fault,) = faults(everything, read(sometimes.replace("| return 0", "| return 1")))
+    assert faults(FILES, read(sometimes)) == ([], False)
+    assert faults(everything, read(sometimes)) == ([], False)
+    ((fault,), fails) = faults(everything, read(sometimes.replace("| return 0", "| return 1")))
+    assert fails
     assert "return 1" in fault
 
 
+@pytest.mark.parametrize(("slack", "fails"), [(0, True), (1, True), (2, False)])
+def test_a_few_lines_may_differ(slack: int, fails: bool) -> None:
+    """They are told of all the same. One is missed and not listed, one is listed and covered."""
+    listed = MISSED.replace("| return 0", "| if more == 0:").replace("least = 50", f"least = 50\nslack = {slack}")
+    wrong, failed = faults(FILES, read(listed))
+    assert failed == fails
+    assert "return 0" in wrong[0] and "if more == 0:" in wrong[1]
+    assert ("no failure" in wrong[-1]) == (not fails)
+
+
+def test_no_slack_for_the_figure() -> None:
+    _, fails = faults(FILES, read(MISSED.replace("least = 50", "least = 50.01\nslack = 100")))
+    assert fails
+
+
 def test_less_than_before() -> None:
-    assert faults(FILES, read(MISSED.replace("least = 50", "least = 50.0"))) == []
-    (fault,) = faults(FILES, read(MISSED.replace("least = 50", "least = 50.01")))
+    assert faults(FILES, read(MISSED.replace("least = 50", "least = 50.0"))) == ([], False)
+    ((fault,), fails) = faults(FILES, read(MISSED.replace("least = 50", "least = 50.01")))
+    assert fails
     assert "50.00 %" in fault and "50.01 %" in fault
 
 
@@ -148,8 +169,9 @@ def test_what_some_runs_cover_counts_as_missed(covered: frozenset[int]) -> None:
     """Or the figure would be less in a run with less luck, and fail."""
     files = {"io/reader.pyx": Measured(TEXT, FILES["io/reader.pyx"].executable, covered)}
     sometimes = MISSED.replace("[[uncovered]]", "[[uncovered]]\nsometimes = true")
-    assert faults(files, read(sometimes)) == []
-    (fault,) = faults(files, read(sometimes.replace("least = 50", "least = 50.01")))
+    assert faults(files, read(sometimes)) == ([], False)
+    ((fault,), fails) = faults(files, read(sometimes.replace("least = 50", "least = 50.01")))
+    assert fails
     assert "50.00 %" in fault
 
 
@@ -170,7 +192,7 @@ def test_a_bar_in_a_line() -> None:
     """It is common: `int | None`."""
     files = {"a.py": Measured("def f():\n    return a | b\n    c\n", frozenset({2, 3}), frozenset({3}))}
     (entry,) = places("a.py", files["a.py"])
-    assert faults(files, read(f'least = 0\n[[uncovered]]\nreason = "rare"\nlines = ["{entry}"]\n')) == []
+    assert faults(files, read(f'least = 0\n[[uncovered]]\nreason = "rare"\nlines = ["{entry}"]\n')) == ([], False)
 
 
 def test_the_table() -> None:
