@@ -41,8 +41,8 @@ cdef class Handout(Pending):
 
     Args:
         turn: of the loop that they belong to.
-        slice: nanoseconds after which a round is interrupted. Flushing is after two fifths of that: peers that have their
-            messages answer meanwhile (`make compare`, scenario rooms-10-of-1000-1).
+        slice: nanoseconds after which a round is interrupted. Flushing is after two fifths of that: peers that have
+            their messages answer meanwhile (`make compare`, scenario rooms-10-of-1000-1).
     """
 
     def __cinit__(self, Turn turn not None, uint64_t slice):
