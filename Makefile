@@ -16,8 +16,8 @@ LIBASAN = $(shell $(CC) -print-file-name=libasan.so)
 SANITIZED = LD_PRELOAD="$(LIBASAN)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 	PYTHONPATH="$$(echo build/sanitize/lib.*)"
 
-.PHONY: help chat test eager hostile bench compare bench-guard lint types sanitize sanitize-extensions sanitized fuzz soak \
-	autobahn dist clean
+.PHONY: help chat test eager coverage hostile bench compare bench-guard lint types sanitize sanitize-extensions sanitized \
+	fuzz soak autobahn dist clean
 .DELETE_ON_ERROR:
 
 help: ## List what make can do
@@ -34,6 +34,14 @@ test: $(VENV)/installed ## Run the tests
 eager: ## Run the tests with tasks that begin at once, in a venv of its own; PYTHON=one that is 3.12 or newer
 	@$(PYTHON) -c "import sys; sys.version_info >= (3, 12) or sys.exit('eager tasks need CPython 3.12 or newer: set PYTHON')"
 	@CREST_EAGER_TASKS=1 $(MAKE) --no-print-directory VENV=.venv-eager test
+
+coverage: $(VENV)/group-coverage ## Say which lines no test runs, and fail for one without a reason; ARGS=--again judges anew
+	@echo "Building the extension modules with line tracing"
+	@mkdir -p build
+	@CREST_LINETRACE=1 $(BIN)/python setup.py --quiet build --parallel $(JOBS) >build/linetrace.log 2>&1 \
+		|| { cat build/linetrace.log; exit 1; }
+	@echo "Running the tests with line tracing"
+	@$(BIN)/python tests/lines/runner.py -n $(TESTERS) $(ARGS)
 
 hostile: sanitized ## Run code that is hostile to crest, plain and under sanitizers: hours; ARGS="--seconds 60" for a sample
 	@echo "Running hostile code"

@@ -4,8 +4,7 @@ CREST_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer in every modu
 CREST_FUZZ=address the same, and coverage that guides libFuzzer; for clang only (`make fuzz`).
 CREST_FUZZ=undefined
                    that without AddressSanitizer, for many executions (tests/fuzz/README.md).
-CREST_LINETRACE=1  line tracing, so that coverage sees .pyx lines. Its plugin wants each .c beside the .pyx: copy them
-                   there from build/linetrace/cython, and run with PYTHONPATH=build/linetrace/lib.*
+CREST_LINETRACE=1  line tracing, so that coverage sees .pyx lines (`make coverage`).
 CREST_BUILT=1      the modules are in the source tree, where `build_ext --inplace` puts them: nothing is compiled. An
                    editable installation would compile all of them once more.
 
@@ -97,6 +96,8 @@ elif SANITIZE:
         os.environ |= {"CC": "clang", "LDSHARED": "clang -shared"}
         sanitizers += ["-fsanitize=fuzzer-no-link", "-fno-sanitize-coverage=trace-cmp"]
     compile_args, link_args = [optimized, "-g", "-fno-omit-frame-pointer", *sanitizers], sanitizers
+elif LINETRACE:
+    compile_args, link_args = ["-O1", "-g0"], []  # it takes half the time, and what is traced is slow anyway
 else:
     # -O3: at -O2 gcc does not vectorize the portable loops. -g0: many an interpreter's own flags ask for debug
     # information, which would make up most of a wheel.

@@ -149,6 +149,16 @@ async def test_sockets_that_can_not_be_listened_at(kind: str) -> None:
         one.close()
 
 
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets here")
+@on_each_loop
+async def test_a_unix_socket_for_datagrams() -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram:
+        with pytest.raises(ListenError, match="it is no stream socket"):
+            async with App().listening(listen=datagram):
+                pass
+        assert datagram.fileno() == -1
+
+
 @on_each_loop
 async def test_a_socket_that_is_only_bound_is_listened_at() -> None:
     ws = WebSocketServer()

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from conftest import LoopFactory
-from support.client import GUARD, handshake, request, tcp, upgraded
+from support.client import GUARD, TEXT, frame, handshake, request, tcp, upgraded
 from support.events import Events, on_each_loop
 
-from crest import App, ListenError, WebSocketServer
+from crest import App, ListenError, WebSocketConnection, WebSocketServer
 from crest.io.loop.poller import Poller
 
 
@@ -36,6 +36,18 @@ async def test_port_0_binds_a_free_port_and_says_which() -> None:
         assert 0 < one.port != two.port > 0
         assert one.address == ("127.0.0.1", one.port)
         assert [each.getsockname() for each in one.sockets] == [one.address]
+
+
+@on_each_loop
+async def test_it_says_that_it_ends() -> None:
+    ws, seen = WebSocketServer(), Events()
+    async with App().listening() as server, upgraded(server, ws.path) as client:
+        ws.on_close(lambda *_: seen.add(server.stopping))
+        await client.round_trip()
+        assert not server.stopping
+        await server.stop()
+        assert server.stopping
+    assert seen.seen == [True]
 
 
 @pytest.mark.parametrize("host", ["localhost", "0.0.0.0", None])
@@ -199,3 +211,35 @@ def test_a_loop_that_is_closed_without_a_shutdown(loop_factory: LoopFactory) -> 
     assert not conn.is_open() and not conn.send("x" * (1 << 17)) and ws.connection_count() == 0
     conn.close()
     ws.broadcast("x")
+
+
+@pytest.mark.skipif(not Poller.exists, reason="the loop's own transports are closed by their collection only")
+def test_a_loop_that_is_closed_while_messages_wait(loop_factory: LoopFactory) -> None:
+    """Their handler is awaited no further. What they took counts no more."""
+    ws, begun, ended = WebSocketServer(slow_handler=1000), Events(), Events()
+
+    async def received(conn: WebSocketConnection, message: str) -> None:
+        begun.add(message)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.add(message)
+
+    def serve() -> None:
+        loop = loop_factory()
+        listening = App().listening()
+        server = loop.run_until_complete(listening.__aenter__())
+        budget = server._turn.budget
+        with socket.create_connection(server.address) as peer:
+            peer.send(handshake(ws.path) + frame(TEXT, "begun") + frame(TEXT, "waits") * 3)
+            loop.run_until_complete(begun.reach(1))
+            assert budget.used > 0
+            with pytest.warns(ResourceWarning):
+                loop.close()
+                assert budget.used == 0
+                del server, listening
+                gc.collect()
+
+    ws.on_message(received)
+    serve()
+    assert (begun.seen, ended.seen) == (["begun"], ["begun"])

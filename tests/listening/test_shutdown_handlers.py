@@ -72,7 +72,7 @@ async def test_handlers_that_ignore_their_cancellation_do_not_keep_the_server_fr
     handler: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("crest.listening.shutdown.LAST_WAIT", 0.05)
-    ws, begun, release = WebSocketServer(), asyncio.Event(), asyncio.Event()
+    ws, begun, release = WebSocketServer(max_connections=1), asyncio.Event(), asyncio.Event()
 
     async def stubborn(*args: Any) -> None:
         begun.set()
@@ -89,6 +89,7 @@ async def test_handlers_that_ignore_their_cancellation_do_not_keep_the_server_fr
             await until(begun)
     await until(begun)
     assert "handlers of 1 connections ignore their cancellation" in messages(caplog)
+    assert server.site.seats == {}, "another server may take its clients"
     release.set()
 
 

@@ -15,7 +15,7 @@ from websockets.sync.client import connect
 from crest import ListenError
 from crest.listening.systemd import passed_sockets
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no descriptors are passed on there")
+fcntl = pytest.importorskip("fcntl", reason="no descriptors are passed on there")
 
 LAUNCH = """
 import fcntl, os, sys
@@ -103,6 +103,22 @@ def test_a_descriptor_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crest.listening.systemd.FIRST", 1 << 19)
     with pytest.raises(ListenError, match=f"descriptor {1 << 19}: Bad file descriptor"):
         passed_sockets(None)
+
+
+def test_a_descriptor_that_is_closed_behind_one_that_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was taken of the first is given back, and the first itself is left alone."""
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        first = fcntl.fcntl(passed.fileno(), fcntl.F_DUPFD, 900)
+        before = len(os.listdir("/dev/fd"))
+        try:
+            monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+            monkeypatch.setenv("LISTEN_FDS", "2")
+            monkeypatch.setattr("crest.listening.systemd.FIRST", first)
+            with pytest.raises(ListenError, match=f"descriptor {first + 1}: Bad file descriptor"):
+                passed_sockets(None)
+            assert len(os.listdir("/dev/fd")) == before
+        finally:
+            os.close(first)
 
 
 def test_sockets_without_names_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """crest.listening.unix: the file of a Unix socket, from what was there before to its end."""
 
 import asyncio
+import errno
 import os
 import socket
 import stat
@@ -112,6 +113,21 @@ def test_paths_that_can_not_be(path: Path) -> None:
     assert refusal(absent) == f"cannot listen on unix:{absent}: No such file or directory"
     assert "AF_UNIX path too long" in refusal("/tmp/" + "x" * 200)
     assert "null" in refusal("/tmp/\0")
+
+
+def test_a_socket_that_was_made_and_can_not_be_used_leaves_no_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("crest.listening.unix.os.chmod", refused)
+    with pytest.raises(ListenError, match="Operation not permitted"):
+        listen_unix(str(path), 0o600)
+    assert not os.path.lexists(path)
+
+
+def test_a_system_without_unix_sockets(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "AF_UNIX")
+    assert refusal(path) == f"cannot listen on unix:{path}: this system has no Unix sockets for Python"
 
 
 def test_the_file_of_a_successor_is_left_alone(path: Path) -> None:

@@ -250,6 +250,19 @@ async def test_shutdown_does_not_wait_for_it(direct: bool) -> None:
 
 
 @on_each_loop
+async def test_shutdown_ends_what_waits_behind_it_for_another_request() -> None:
+    app = behind(shutdown_timeout=1000)
+    app.get("/")(lambda request: "page")
+    async with app.listening() as server:
+        async with tcp(server) as client:
+            await client.send(V2, request("/"))
+            assert (await client.answer()).status == 200
+            stopped = asyncio.create_task(server.stop())
+            assert await client.eof() == b""
+        await stopped
+
+
+@on_each_loop
 async def test_the_log_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "crest"):
         async with behind().listening() as server:

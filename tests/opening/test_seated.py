@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from support.certificates import Pair
-from support.client import GUARD, Client, request, tcp, upgraded
+from support.client import GUARD, TEXT, Client, frame, request, tcp, upgraded
 from support.events import Events, on_each_loop
 
-from crest import App, WebSocketServer
+from crest import App, WebSocketConnection, WebSocketServer
 from crest.io.loop.poller import Poller
 
 V1 = b"PROXY TCP4 %b 198.51.100.1 56324 443\r\n"
@@ -132,3 +132,24 @@ async def test_whom_a_header_names_is_counted(tls: bool, direct: bool, pair: Pai
         assert server.site.counts_sockets and len(server.site._sockets) == 0
         assert await comes(ALICE)
     assert app.refused == {"max_sockets_per_ip": 2}
+
+
+@on_each_loop
+async def test_a_handler_that_cancels_itself_is_no_farewell(direct: bool) -> None:
+    """A server that serves on parts from no client. The connection is counted, and as any other."""
+    app, ws, told = App(max_sockets_per_ip=1, open_timeout=1000), WebSocketServer(), Events()
+    app.mount("/ws", ws)
+
+    @ws.on_message
+    async def received(conn: WebSocketConnection, message: str) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    ws.on_error(lambda conn, error: told.add(error))
+    async with app.listening(direct=direct) as server, upgraded(server) as client:
+        await client.send(frame(TEXT, "x"))
+        (error,) = await told.reach(1)
+        assert "CancelledError" in error
+        await client.round_trip()

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from support.certificates import Pair
 from support.client import GUARD
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
@@ -79,5 +80,84 @@ def test_a_child_ends_and_the_parent_serves_on(loop: str, kind: str, how: str) -
         source = source.replace(name, value)
     # CPython warns from 3.12 on: the program has a thread when it forks.
     command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", source]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=3 * GUARD, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "served to the end\n", "")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        ("SystemExit()", 0, ""),
+        ("SystemExit(263)", 7, ""),
+        ("SystemExit('enough')", 1, "enough\n"),
+        ("ValueError('wrong')", 1, "ValueError: wrong\n"),
+    ],
+)
+def test_what_came_out_of_a_handler_is_the_end_of_the_child(raised: str, code: int, said: str) -> None:
+    """Its output is not lost, and it does not need any."""
+    program = f"""
+import os, sys
+from crest.io.loop.forks import end_child
+child = os.fork()
+if not child:
+    sys.stdout.write("unflushed")
+    sys.stdout = None if {code} else sys.stdout
+    end_child({raised})
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=GUARD, check=False, env=buffered)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"{'' if code else 'unflushed'}{code}\n", said)
+
+
+TLS = """
+import asyncio, os, socket, ssl, sys, threading
+from crest import App, WebSocketServer
+from websockets.sync.client import connect
+
+app, ws = App(), WebSocketServer()
+begun, answered = threading.Event(), asyncio.Event()
+
+@ws.on_message
+def message(conn, text):
+    if text == "last":
+        answered.set()
+    child = os.fork()
+    if not child:
+        sys.exit(7)
+    conn.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+
+@app.get("/")
+async def page(request):
+    begun.set()
+    await answered.wait()
+    return "page"
+
+def use(port):
+    context = ssl.create_default_context(cafile=sys.argv[1])
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1") as waiting:
+        waiting.send(b"GET / HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\n\\r\\n")
+        assert begun.wait(GUARD)
+        with connect(f"wss://127.0.0.1:{port}/ws", ssl=context) as client:
+            for text in ("first", "last"):
+                client.send(text)
+                assert client.recv(GUARD) == "7"
+        assert waiting.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+async def main():
+    async with app.listening(certfile=sys.argv[1], keyfile=sys.argv[2], direct=DIRECT) as server:
+        await asyncio.to_thread(use, server.port)
+    print("served to the end")
+
+asyncio.run(main())
+"""
+
+
+def test_a_child_of_a_server_that_speaks_tls(direct: bool, pair: Pair) -> None:
+    """One connection is being answered, and so not read, while the handler of another forks."""
+    source = TLS.replace("GUARD", str(GUARD)).replace("DIRECT", str(direct))
+    command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", source]
+    command += [str(pair.certfile), str(pair.keyfile)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=3 * GUARD, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "served to the end\n", "")

@@ -1,11 +1,14 @@
 """crest.app: arguments that an app refuses, by their names."""
 
+import asyncio
+import sys
 from typing import Any
 
 import pytest
 from support.events import on_each_loop
 
 from crest import App, WebSocketServer
+from crest.app import _loop_factory
 
 
 @pytest.mark.parametrize("path", ["", "game", "/game?x", "/game#x"])
@@ -96,6 +99,15 @@ def test_some_options_may_be_left_out_by_none() -> None:
 def test_run_refuses_a_loop_that_it_does_not_know() -> None:
     with pytest.raises(ValueError, match="loop must be 'auto', 'uvloop' or 'asyncio', not 'trio'"):
         App().run(loop="trio")  # type: ignore[arg-type]
+
+
+def test_run_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is used where it is there, and missed only by name."""
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert _loop_factory("auto") is asyncio.new_event_loop
+    assert _loop_factory("asyncio") is asyncio.new_event_loop
+    with pytest.raises(ImportError, match="uvloop"):
+        _loop_factory("uvloop")
 
 
 def test_an_app_shows_where_it_was_made() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import io
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,30 @@ async def test_a_page_that_ignores_its_cancellation_comes_too_late(
     raised = [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
     assert raised == (["late"] if late == "error" else [])
     file.close()
+
+
+@on_each_loop
+async def test_a_file_that_becomes_shorter_while_it_is_sent_ends_its_connection(
+    direct: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its length was said, so the client must not take the next response for the rest of it."""
+    (tmp_path / "file").write_bytes(b"cut short")
+    file = io.FileIO(tmp_path / "file")
+    app = App()
+
+    @app.get("/file")
+    async def shrunk(request: Request) -> Response:
+        return FileResponse(file, 100, "file")
+
+    app.get("/next")(lambda request: "next")
+    async with app.listening(direct=direct) as server, tcp(server) as client:
+        await client.send(request("/file"), request("/next"))
+        with suppress(ConnectionError):
+            received = await client.eof()
+            assert b"Content-Length: 100\r\n" in received
+            assert b"next" not in received
+    assert file.closed
+    assert any("GET /file: file became 91 bytes shorter while it was sent" in each for each in caplog.messages)
 
 
 @pytest.mark.parametrize("page_timeout", [None, 77.0])

@@ -73,6 +73,15 @@ def test_what_can_not_be_formatted_is_the_handlers_business(
     assert "Logging error" in capsys.readouterr().err
 
 
+def test_a_text_that_raises_what_no_handler_catches(output: io.StringIO) -> None:
+    class Stubborn:
+        def __str__(self) -> str:
+            raise SystemExit("no")
+
+    logger.info("before %s", Stubborn())
+    assert output.getvalue() == "INFO (a line whose text raised SystemExit)\n"
+
+
 def raised(error: BaseException) -> BaseException:
     try:
         raise error

@@ -169,6 +169,20 @@ def test_names_of_handlers_without_one(stage: Scene) -> None:
     assert stage.seen(link) == [("error", "handler <Handler> raised ValueError: broken")]
 
 
+def test_names_of_handlers_that_tell_none(stage: Scene) -> None:
+    class Handler:
+        def __call__(self, conn: object, message: str) -> None:
+            raise ValueError("broken")
+
+        def __repr__(self) -> str:
+            raise SystemExit("no")
+
+    stage.hub.on_message = Handler()
+    link = stage.link()
+    link.receive(text("x"))
+    assert stage.seen(link) == [("error", "handler (a Handler) raised ValueError: broken")]
+
+
 def test_error_text_is_a_str() -> None:
     error = ErrorText("what")
     assert (error, error.exception) == ("what", None)

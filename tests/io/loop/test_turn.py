@@ -70,6 +70,40 @@ def fail(*_: object) -> None:
     raise OSError("no")
 
 
+class Telling(logging.Handler):
+    """Sends each line of the log to a client, and broadcasts it."""
+
+    def __init__(self, stage: Scene, link: Link) -> None:
+        super().__init__()
+        self.stage, self.link = stage, link
+
+    def emit(self, record: logging.LogRecord) -> None:
+        assert self.link.connection.send("sent")
+        assert self.link.connection.send_binary(b"sent, too")
+        self.stage.hub.broadcast("broadcast")
+
+
+def test_what_is_sent_while_output_fails_follows_when_that_is_over() -> None:
+    """The log's handlers are called in the middle of it, and may send: in order, and as soon as the rest has left."""
+    with scene() as stage:
+        broken, link, other = [stage.link() for _ in range(3)]
+        broken.transport.write = broken.transport.set_write_buffer_limits = fail  # type: ignore[method-assign,assignment]
+        telling = Telling(stage, link)
+        logger = logging.getLogger("crest")
+        logger.addHandler(telling)
+        try:
+            for each in (broken, link, other):
+                each.connection.send("x")
+            stage.end_turn()
+        finally:
+            logger.removeHandler(telling)
+        stage.end_turn(2)
+        link.read_all()
+        other.read_all()
+        assert [frame.payload for frame in link.frames()] == [b"x", b"sent", b"sent, too", b"broadcast"]
+        assert [frame.payload for frame in other.frames()] == [b"x", b"broadcast"]
+
+
 def test_arena_memory_is_used_again_only_when_all_of_it_has_left(stage: Scene) -> None:
     """A chunk is read, and answered, while output of others waits in the arena for the end of the turn."""
     stage.hub.on_message = lambda conn, message: conn.send(message * 1000)

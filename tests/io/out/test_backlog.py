@@ -190,6 +190,18 @@ def test_pongs_alone_are_bounded(oldest: Scene) -> None:
     assert len(frames) - 2 + link.connection.dropped == 400_000
 
 
+def test_a_sign_of_life_makes_way_for_a_message_that_fills_the_room(oldest: Scene) -> None:
+    link = stalled(oldest)
+    link.receive(ping(b"p" * 100))
+    refused = 0
+    while not link.connection.send("y" * (LIMIT - 50 * refused)):
+        refused += 1
+    assert link.connection.dropped == refused + 1
+    link.read_all()
+    begun, message = link.frames()
+    assert (begun.opcode, message.opcode) == (TEXT, TEXT)
+
+
 def test_the_close_frame_follows_what_is_left(oldest: Scene) -> None:
     link = stalled(oldest)
     for each in numbered(300):

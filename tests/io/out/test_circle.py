@@ -7,6 +7,9 @@ import sys
 import pytest
 from support.link import Link, Scene, scene
 
+AT_ONCE = 1e-9
+"""As a slice: each look at the clock interrupts the round."""
+
 
 def test_places_stay_right_whoever_leaves(stage: Scene) -> None:
     """A message goes to exactly those that the model has, after each of many changes."""
@@ -47,6 +50,28 @@ def test_a_connection_in_many_rooms_and_a_room_with_many(stage: Scene, many: boo
     assert links[0].connection.rooms == set(names)
     assert links[1].connection.rooms == set(names[1::2])
     assert [stage.hub.room_size(name) for name in names] == [len(links) - 1, len(links)] * (len(names) // 2)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_member_leaves_that_has_had_its_turn_in_a_round(ends: bool) -> None:
+    """No member is passed over, and none is served twice, as others move to the slot that is free."""
+    with scene(direct=True, fanout_slice=AT_ONCE) as stage:
+        links = [stage.link() for _ in range(150)]
+        for link in links:
+            link.connection.join("a")
+        stage.hub.broadcast("x", to="a")
+        stage.end_turn()
+        served = [link for link in links if link.taken() == ["x"]]
+        assert 0 < len(served) < len(links)
+        for link in served[:5]:
+            if ends:
+                link.connection.close()
+            else:
+                link.connection.leave("a")
+        stage.end_turn(10)
+        assert [link.taken() for link in links if link not in served] == [["x"]] * (len(links) - len(served))
+        assert [link.taken() for link in served[5:]] == [[]] * (len(served) - 5)
+        assert stage.hub.room_size("a") == len(links) - 5
 
 
 def test_nothing_is_left_of_rooms_that_are_empty() -> None:

@@ -1,6 +1,9 @@
 """crest.io.out.handout: messages that are given to members one by one."""
 
+import gc
 import socket
+import sys
+import tracemalloc
 
 import pytest
 from support.compressing import agreement
@@ -48,6 +51,19 @@ def test_flushing_is_interrupted_and_goes_on(direct: bool) -> None:
         assert sum("y" in got for got in rest) == 60
 
 
+def test_closing_the_hub_lets_go_of_what_is_yet_to_be_flushed() -> None:
+    with scene(direct=True, fanout_slice=AT_ONCE) as stage:
+        links = joined(stage, LOOK + 2, "a")
+        waiting, flushed = links[0].connection, links[-1].connection
+        before = sys.getrefcount(waiting), sys.getrefcount(flushed)
+        stage.hub.broadcast("x", to="a")
+        stage.end_turn()
+        held = sys.getrefcount(waiting), sys.getrefcount(flushed)
+        assert sorted(after - earlier for after, earlier in zip(held, before, strict=True)) == [0, 1]
+        stage.hub.close()
+        assert (sys.getrefcount(waiting), sys.getrefcount(flushed)) == before
+
+
 def test_memory_for_frames_is_used_again(stage: Scene) -> None:
     links = joined(stage, 3, "a")
     stage.hub.broadcast("x", to="a")
@@ -88,6 +104,39 @@ def test_a_slow_member_keeps_what_it_has_to_send(direct: bool) -> None:
         assert others[0].taken() == wanted[1:]
         assert slow.taken() == wanted
         assert slow.connection.buffered == 0
+
+
+def test_a_broadcast_was_too_much_before_a_room_s_message(direct: bool) -> None:
+    with scene(direct=direct, max_backlog=100_000) as stage:
+        slow = stalled(stage)
+        slow.connection.join("a")
+        other = joined(stage, 1, "a")[0]
+        stage.hub.broadcast("y" * 150_000)
+        stage.hub.broadcast("z", to="a")
+        stage.end_turn(2)
+        assert not slow.connection.is_open()
+        assert slow.connection.dropped == 2
+        assert other.taken() == ["y" * 150_000, "z"]
+
+
+def test_a_list_of_very_many_outboxes_is_not_kept(stage: Scene) -> None:
+    rooms = [str(i) for i in range(60)]
+    links = joined(stage, 100, *rooms)
+    stage.hub.broadcast("warm", to=rooms[:2])
+    stage.end_turn()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        stage.hub.broadcast("x", to=rooms)
+        _, most = tracemalloc.get_traced_memory()
+        stage.end_turn()
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [link.taken() for link in links] == [["warm", "x"]] * 100
+    assert most - before > 6000 * 8, "a pointer for each place in a room"
+    assert after - before < 6000 * 8 // 2
 
 
 def test_an_overflow_takes_nothing_from_others(direct: bool) -> None:

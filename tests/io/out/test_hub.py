@@ -167,6 +167,14 @@ def test_no_loop_serves_it_any_more(stage: Scene) -> None:
         stage.link()
 
 
+def test_nor_a_variant_with_other_limits(stage: Scene) -> None:
+    other = stage.hub.variant("few", {"max_queue": 1})
+    stage.hub.close()
+    stage.hub = other
+    with pytest.raises(RuntimeError, match="no event loop serves this server any more"):
+        stage.link()
+
+
 # ---- Seams for other processes ---------------------------------------------------------------------------------------
 
 

@@ -125,6 +125,18 @@ def test_users_have_rooms_of_their_own(stage: Scene) -> None:
     assert first.connection.rooms == frozenset()
 
 
+def test_a_connection_in_rooms_becomes_a_user_s(stage: Scene) -> None:
+    connection = stage.link().connection
+    connection.join("a")
+    connection._be_user("alice")
+    assert stage.hub.room_size(UserRoom("alice")) == 1
+    assert connection.rooms == {"a"}
+    connection._be_user(None)
+    connection._be_user(None)
+    assert stage.hub.room_size(UserRoom("alice")) == 0
+    assert connection.rooms == {"a"}
+
+
 def test_a_user_changes(stage: Scene) -> None:
     link = stage.link()
     connection = link.connection

@@ -19,6 +19,7 @@ cdef class Handout(Pending):
     cdef size_t count, room, at
     cdef uint8_t interrupted    # flushing goes on in the next turn
 
+    cdef void forget(self) noexcept
     cdef Block prepare(self, size_t size, size_t outboxes)
     cdef uint64_t deal(
         self, list circles, uint8_t opcode, const char* data, size_t* size, tuple excluded, object key, Feed feed,

@@ -136,6 +136,10 @@ cdef class Hub:
         cdef Hub each
         for each in self.variants():
             each.close()
+        if self.fanout is not None:
+            self.fanout.handout.forget()
+        if self.compressing is not None:
+            self.compressing.handout.forget()
         self.fanout = self.compressing = self.compression = None
         if self.crew is not None:
             self.crew.stop()
