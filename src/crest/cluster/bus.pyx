@@ -112,6 +112,7 @@ cdef class Bus(Owner):
             fd: a stream socket that does not block; the bus closes it, unless this raises.
         """
         self.disconnect()
+        self.link.complete()
         self.link.insert_first(self.introduction())
         self.link.attach(self.turn.poller, fd, self)
 
@@ -231,7 +232,8 @@ cdef class Bus(Owner):
         cdef uint64_t missing
         read_beginning(record, &beginning)
         missing = self.sources.begin(record.header.origin, &beginning, &uncertain)
-        return self.missed(missing, uncertain)
+        self.missed(missing, uncertain)
+        return 0
 
     def missed(self, uint64_t missing, bint uncertain):
         """Have it told that messages were lost with an exchange."""

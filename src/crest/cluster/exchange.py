@@ -3,9 +3,12 @@
 `python -m crest.cluster.exchange FD`: FD is a Unix stream socket to the supervisor. Over it come lines of JSON, each
 with one descriptor: `{"link": 3, "queue": 67108864}` and a stream socket to the worker with the number 3, for which so
 many bytes may wait. The end of that socket ends the process.
+
+Lines that have come are carried out before anything of a worker is read. So an exchange that takes the place of another
+one loses nothing between two workers, if their lines were sent before it was started. Start it with `-P`: else Python
+would look for modules where the user's are.
 """
 
-import array
 import asyncio
 import json
 import logging
@@ -37,18 +40,22 @@ class Control:
         self.fds: list[int] = []
 
     def receive(self) -> None:
-        """Carry out the lines that have come."""
-        try:
-            data, ancillary, _, _ = self.control.recvmsg(1 << 16, socket.CMSG_SPACE(4 * MOST_AT_ONCE))
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            data, ancillary = b"", []
-        for level, kind, fds in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                self.fds += array.array("i", fds[: len(fds) // 4 * 4])
-        if not data:
-            self.ended.set()
+        """Carry out all lines that have come."""
+        while True:
+            try:
+                data, fds, _, _ = socket.recv_fds(self.control, 1 << 16, MOST_AT_ONCE)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, fds = b"", []
+            self.fds += fds
+            if not data:
+                self.ended.set()
+                return
+            self.obey_all(data)
+
+    def obey_all(self, data: bytes) -> None:
+        """Carry out the lines that end in these bytes."""
         *lines, self.rest = (self.rest + data).split(b"\n")
         for line in lines:
             try:

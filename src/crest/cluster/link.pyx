@@ -156,7 +156,8 @@ cdef class Link(Outgoing):
         return 0
 
     cdef int send(self) except -1:
-        """Send what is queued, as far as the kernel takes it."""
+        """Send what is queued, as far as the kernel takes it. If the other end is gone, what it has sent is read first,
+        and reading finds out."""
         cdef int _i
         cdef ptrdiff_t size = 1
         self.complete()
@@ -167,9 +168,8 @@ cdef class Link(Outgoing):
             if size <= 0:
                 break
             self.sent(size)
-        if size == CREST_BROKEN:
-            return self.lose(None)
-        return self.poller.watch(self.end, CREST_READABLE | (CREST_WRITABLE if self.queued else 0))
+        return self.poller.watch(
+            self.end, CREST_READABLE | (CREST_WRITABLE if self.queued and size != CREST_BROKEN else 0))
 
     # ---- For Python ----------------------------------------------------------------------------------------------
 
