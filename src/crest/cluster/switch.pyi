@@ -1,8 +1,10 @@
+from collections.abc import Callable
 from typing import final
 
 from crest.cluster.link import Link, Owner
 from crest.cluster.router import Port, Router
 from crest.io.loop.clock import Deadline
+from crest.io.loop.poller import Pollable, Poller
 from crest.io.loop.turn import Turn
 
 @final
@@ -17,3 +19,7 @@ class Switch(Owner):
 
 @final
 class Telling(Deadline): ...
+
+@final
+class Control(Pollable):
+    def __new__(cls, poller: Poller, fd: int, callback: Callable[[], object]) -> Control: ...

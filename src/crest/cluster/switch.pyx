@@ -6,6 +6,7 @@ from libc.stdint cimport uint32_t
 from crest.cluster.link cimport Link, Owner
 from crest.cluster.router cimport Port, Router
 from crest.io.loop.clock cimport Deadline
+from crest.io.loop.poller cimport CREST_READABLE, Pollable, Poller
 from crest.io.loop.turn cimport Block, Turn
 
 import logging
@@ -86,3 +87,32 @@ cdef class Telling(Deadline):
 
     cpdef expired(self):
         self.switch.tell()
+
+
+@cython.final
+cdef class Control(Pollable):
+    """The socket of the supervisor.
+
+    Args:
+        poller: that watches it.
+        fd: the socket; its maker closes it.
+        callback: is called when it can be read.
+    """
+
+    cdef object callback
+
+    def __cinit__(self, Poller poller not None, int fd, callback not None):
+        self.callback = callback
+        self.fd = fd
+        poller.keep(self)
+        poller.watch(self, CREST_READABLE)
+
+    cdef int ready(self, int events) except -1:
+        self.callback()
+        return 0
+
+    cdef int abandoned(self) except -1:
+        return 0
+
+    cdef int disowned(self) except -1:
+        return 0
