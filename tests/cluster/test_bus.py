@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from support.client import BINARY, TEXT
 from support.bus import Peer, Worker, worker
+from support.client import BINARY, TEXT
 from support.link import Link, parse
 
 from crest import UserRoom
@@ -34,7 +34,8 @@ def test_broadcasts_are_relayed_with_all_that_they_say() -> None:
     with worker(number=9) as made:
         peer = made.connect_peer()
         made.stage.hub.broadcast("h\xe9")
-        made.stage.hub.broadcast_binary(b"\0", key=-5, compress=False, to=["a", UserRoom("b")], exclude=made.link.connection)
+        rooms = ["a", UserRoom("b")]
+        made.stage.hub.broadcast_binary(b"\0", key=-5, compress=False, to=rooms, exclude=made.link.connection)
         made.stage.hub.broadcast("here", local=True)
         made.stage.hub.broadcast("to no room", to=[])
         made.stage.hub.broadcast("k", key="\xe9")
@@ -216,7 +217,7 @@ def test_a_start_counts_what_the_exchange_got_and_not_what_waits() -> None:
 
 def test_what_waits_too_long_is_dropped_and_counted() -> None:
     with worker(queue=1000) as made:
-        for number in range(100):
+        for _ in range(100):
             made.stage.hub.broadcast("x" * 60)
             made.stage.hub.broadcast("y" * 60, to="a")
             assert made.bus.waiting <= 1000

@@ -14,9 +14,7 @@ def test_records_arrive_whole_whatever_the_pieces() -> None:
     chance = random.Random(3)
     with switch() as (stage, made):
         a, b = join(made, 1), join(made, 2)
-        payloads = [
-            chance.randbytes(chance.choice([0, 5, 1000, 70_000, 131_000, 400_000])) for _ in range(60)
-        ]
+        payloads = [chance.randbytes(chance.choice([0, 5, 1000, 70_000, 131_000, 400_000])) for _ in range(60)]
         stream = b"".join(pack(MESSAGE, payload) for payload in payloads)
         found = []
         while stream:

@@ -2,8 +2,8 @@
 
 `python -P -m crest.cluster.exchange FD`: FD is a Unix stream socket to the supervisor. Over it come lines of JSON, each
 with one descriptor: `{"link": 3, "queue": 67108864}` and a stream socket to the worker with the number 3, for which so
-many bytes may wait. The end of that socket ends the process. Without `-P` Python would look for modules where the user's
-are.
+many bytes may wait. The end of that socket ends the process. Without `-P` Python would look for modules where the
+user's are.
 
 Lines that have come are carried out before anything of a worker is read. So an exchange that takes the place of another
 one loses nothing between two workers, if their lines were sent before it was started.

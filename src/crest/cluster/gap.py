@@ -9,8 +9,8 @@ class Gap:
 
     Attributes:
         lost: How many; None: that is not known, and it may be none.
-        cause: "slow": this process did not read fast enough. "queue": they could not be sent, for so long that the queue
-            there was full. "exchange": the process that relays them was lost, and these with it.
+        cause: "slow": this process did not read fast enough. "queue": they could not be sent, for so long that the
+            queue there was full. "exchange": the process that relays them was lost, and these with it.
         since, until: When that began and ended, in seconds of `time.monotonic()`.
         rooms: To which rooms they were; None: that is not known, or they were to all.
     """
