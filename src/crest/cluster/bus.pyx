@@ -1,11 +1,11 @@
 """A worker's side of the exchange: relays what is broadcast here, and publishes what was broadcast elsewhere.
 
 What is broadcast is counted and queued, whether or not there is an exchange. When one is connected, it is told how far
-this worker had come and which rooms have members here, and then gets what waits. So another worker can tell how much was
-lost with an exchange that ended: it has the numbers of the last messages that came.
+this worker had come and which rooms have members here, and then gets what waits. So another worker can tell how much
+was lost with an exchange that ended: it has the numbers of the last messages that came.
 
-The first member of a room makes the worker interested in it at once. After the last one has left it stays interested for
-a second: members come back, and to tell the exchange costs more than a message in vain.
+The first member of a room makes the worker interested in it at once. After the last one has left it stays interested
+for a second: members come back, and to tell the exchange costs more than a message in vain.
 """
 
 cimport cython
@@ -190,7 +190,11 @@ cdef class Bus(Owner):
             self.link.push_reserved(header.size)
         except (MemoryError, OverflowError):
             self.link.miss(plain)
-        return self.link.ended()
+        try:
+            self.link.ended()
+        except MemoryError:
+            pass  # the message is queued, and the next one tries again
+        return 0
 
     def tell_dropped(self):
         """Have the log told how many messages were dropped as the queue was full."""

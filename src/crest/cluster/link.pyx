@@ -1,7 +1,7 @@
 """One end of a Unix stream socket between two processes that exchange records.
 
-A `Link` is a queue of what is to be sent, with a socket most of the time. All that is queued within a turn leaves in one
-send. When the socket is lost the link's owner is told. The queue stays, and may get another socket.
+A `Link` is a queue of what is to be sent, with a socket most of the time. All that is queued within a turn leaves in
+one send. When the socket is lost the link's owner is told. The queue stays, and may get another socket.
 
 Bytes are received into blocks. The owner gets all that is not dealt with yet, says how much of that were whole records,
 and may keep pieces of the block. A block that is not kept is used again. A record that is larger than a block gets one

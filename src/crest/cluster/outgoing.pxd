@@ -18,7 +18,7 @@ cdef class Outgoing(Pieces):
     cdef Block run
     cdef const char* run_start
     cdef const char* run_end
-    cdef readonly uint64_t lost # messages that were dropped here
+    cdef readonly uint64_t lost     # messages that were dropped here
 
     cdef int append(self, Block block, const char* record, size_t size) except -1
     cdef int commit(self) except -1

@@ -14,7 +14,6 @@ What must hold:
 - What is dropped is counted in `loss` when it is out of the queue, and not before: a failed allocation changes nothing.
 """
 
-cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t

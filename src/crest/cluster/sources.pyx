@@ -4,8 +4,8 @@ A worker counts its messages to all, and those to rooms, each for itself. Every 
 number that is left out is a message that is missing. A GAP that came before may have counted it. If none has, it was
 lost inside an exchange that ended.
 
-Of the messages to rooms a worker gets those that it is interested in. Numbers that are left out mean nothing there. What
-an exchange had of them when it ended can not be counted: if there may have been any, that is said.
+Of the messages to rooms a worker gets those that it is interested in. Numbers that are left out mean nothing there.
+What an exchange had of them when it ended can not be counted: if there may have been any, that is said.
 """
 
 cimport cython

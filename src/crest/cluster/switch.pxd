@@ -1,7 +1,7 @@
 # The links of an exchange; see switch.pyx.
 
-from crest.cluster.link cimport Owner
-from crest.cluster.router cimport Router
+from crest.cluster.link cimport Link, Owner
+from crest.cluster.router cimport Port, Router
 from crest.io.loop.clock cimport Deadline
 from crest.io.loop.turn cimport Turn
 
@@ -13,6 +13,8 @@ cdef class Switch(Owner):
     cdef dict told              # messages that were dropped, by Link, as the log knows it
     cdef Telling telling
     cdef bint due               # `telling` runs
+
+    cdef Port forget(self, Link link)
 
 
 cdef class Telling(Deadline):

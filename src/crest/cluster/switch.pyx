@@ -45,10 +45,10 @@ cdef class Switch(Owner):
         self.ports[link] = port
         self.told[link] = 0
         try:
-            link.attach(self.turn.poller, fd, self)
             self.router.connect(port)
+            link.attach(self.turn.poller, fd, self)
         except BaseException:
-            del self.ports[link], self.told[link]
+            self.forget(link)
             raise
 
     cdef size_t received(self, Link link, Block block, const char* data, size_t size) except? 0:
@@ -63,12 +63,18 @@ cdef class Switch(Owner):
         return routed
 
     cdef int lost(self, Link link, object reason) except -1:
-        cdef Port port = self.ports.pop(link)
-        self.told.pop(link)
-        self.router.disconnect(port)
+        cdef Port port = self.forget(link)
         if reason is not None:
             logger.error("The link to worker %d was cut: %s", port.number, reason)
         return 0
+
+    cdef Port forget(self, Link link):
+        """Let go of a link; returns its port."""
+        cdef Port port = self.ports.pop(link)
+        self.told.pop(link)
+        if port in self.router.ports:
+            self.router.disconnect(port)
+        return port
 
     def tell(self):
         """Log how many messages were dropped for which workers since the last time."""

@@ -16,7 +16,7 @@ from crest.io.out.fanout cimport Fanout
 from crest.io.out.interest cimport Interest
 from crest.io.out.latest cimport Value
 from crest.io.out.outbox cimport Outbox
-from crest.io.out.relay cimport Message, Relay
+from crest.io.out.relay cimport Message
 from crest.io.out.tally cimport Tally
 from crest.wire.frames cimport FrameReader
 from crest.wire.meter cimport Meter, Rates
