@@ -50,6 +50,8 @@ MODULES = [
     "io.out.sender",
     "io.out.outbox",
     "io.out.address",
+    "io.out.relay",
+    "io.out.interest",
     "io.out.circle",
     "io.out.member",
     "io.out.methods",
@@ -78,6 +80,14 @@ MODULES = [
     "io.net.secure",
     "io.net.preface",
     "io.net.acceptor",
+    "cluster.record",
+    "cluster.outgoing",
+    "cluster.router",
+    "cluster.link",
+    "cluster.switch",
+    "cluster.losses",
+    "cluster.sources",
+    "cluster.bus",
 ]
 HEADERS = glob("src/crest/**/*.h", recursive=True)
 INCLUDED = sorted({os.path.dirname(each) for each in HEADERS})

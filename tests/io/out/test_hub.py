@@ -9,6 +9,7 @@ from support.loop import Loop
 
 from crest.io.loop.turn import Turn
 from crest.io.out.hub import POLICIES, Hub
+from crest.io.out.relay import Relay
 
 
 def hub(**changed: object) -> Hub:
@@ -178,10 +179,19 @@ def test_nor_a_variant_with_other_limits(stage: Scene) -> None:
 # ---- Seams for other processes ---------------------------------------------------------------------------------------
 
 
+class Recorder(Relay):
+    """Notes what it is to relay."""
+
+    def __init__(self) -> None:
+        self.relayed_here: list[tuple[object, ...]] = []
+
+    def relayed(self, *what: object) -> None:
+        self.relayed_here.append(what)
+
+
 def test_each_broadcast_is_relayed_once(stage: Scene) -> None:
     """With its payload as it was given, whether or not it could be sent at once, and whether or not anyone is here."""
-    relayed: list[tuple[object, ...]] = []
-    stage.hub.relay = lambda *what: relayed.append(what)
+    relay = stage.hub.relay = Recorder()
     stage.hub.broadcast("h\xe9", key="k")
     stage.hub.broadcast_binary(bytearray(b"\0"), compress=False, to="a")
     stage.hub.broadcast("only here", local=True)
@@ -189,9 +199,9 @@ def test_each_broadcast_is_relayed_once(stage: Scene) -> None:
     thread = threading.Thread(target=stage.hub.broadcast, args=("later",))
     thread.start()
     thread.join()
-    assert len(relayed) == 2
+    assert len(relay.relayed_here) == 2
     stage.end_turn(2)
-    assert relayed == [
+    assert relay.relayed_here == [
         (TEXT, b"h\xc3\xa9", "k", True, None),
         (BINARY, b"\0", None, False, ("a",)),
         (TEXT, b"later", None, True, None),
@@ -199,8 +209,7 @@ def test_each_broadcast_is_relayed_once(stage: Scene) -> None:
 
 
 def test_what_others_have_relayed_is_delivered_and_not_relayed_again(stage: Scene) -> None:
-    relayed: list[object] = []
-    stage.hub.relay = lambda *what: relayed.append(what)
+    relay = stage.hub.relay = Recorder()
     link = stage.link()
     stage.hub.deliver(TEXT, b"h\xc3\xa9")
     stage.hub.deliver(BINARY, b"\0")
@@ -214,6 +223,6 @@ def test_what_others_have_relayed_is_delivered_and_not_relayed_again(stage: Scen
         (BINARY, b"\0"),
         (TEXT, b"later"),
     ]
-    assert relayed == []
+    assert relay.relayed_here == []
     stage.hub.close()
     stage.hub.deliver(TEXT, b"too late")

@@ -48,13 +48,13 @@ static inline int crest_poll_change(int poll, int fd, int before, int after, voi
     return after & ~before ? failed : 0;
 }
 
-/* Find what is ready now, without waiting. Returns the number of events, at most CREST_EVENTS_A_CALL, or -1 with
- * errno. */
-static inline int crest_poll_ready(int poll, crest_event *events) {
+/* Find what is ready, and wait for that so many milliseconds at most; -1: for any time. Returns the number of events, at
+ * most CREST_EVENTS_A_CALL, or -1 with errno. */
+static inline int crest_poll_ready(int poll, crest_event *events, int milliseconds) {
     struct epoll_event found[CREST_EVENTS_A_CALL];
     int n;
     do
-        n = epoll_wait(poll, found, CREST_EVENTS_A_CALL, 0);
+        n = epoll_wait(poll, found, CREST_EVENTS_A_CALL, milliseconds);
     while (n < 0 && errno == EINTR);
     for (int i = 0; i < n; i++) {
         uint32_t flags = found[i].events;
@@ -114,12 +114,12 @@ static inline int crest_poll_change(int poll, int fd, int before, int after, voi
     return 0;
 }
 
-static inline int crest_poll_ready(int poll, crest_event *events) {
+static inline int crest_poll_ready(int poll, crest_event *events, int milliseconds) {
     struct kevent found[CREST_EVENTS_A_CALL];
-    const struct timespec at_once = {0, 0};
+    const struct timespec most = {milliseconds / 1000, milliseconds % 1000 * 1000000L};
     int n, at = 0;
     do
-        n = kevent(poll, NULL, 0, found, CREST_EVENTS_A_CALL, &at_once);
+        n = kevent(poll, NULL, 0, found, CREST_EVENTS_A_CALL, milliseconds < 0 ? NULL : &most);
     while (n < 0 && errno == EINTR);
     for (int ready = CREST_READABLE; ready <= CREST_WRITABLE; ready++) /* a socket that is both is read first */
         for (int i = 0; i < n; i++)
@@ -146,8 +146,8 @@ static inline int crest_poll_change(int poll, int fd, int before, int after, voi
     return -1;
 }
 
-static inline int crest_poll_ready(int poll, crest_event *events) {
-    (void)poll, (void)events;
+static inline int crest_poll_ready(int poll, crest_event *events, int milliseconds) {
+    (void)poll, (void)events, (void)milliseconds;
     return -1;
 }
 

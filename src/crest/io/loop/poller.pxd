@@ -15,7 +15,7 @@ cdef extern from "poll.h" nogil:
         CREST_EVENTS_A_CALL
     int crest_poll_open()
     int crest_poll_change(int poll, int fd, int before, int after, void* token)
-    int crest_poll_ready(int poll, crest_event* events)
+    int crest_poll_ready(int poll, crest_event* events, int milliseconds)
 
 
 cdef class Pollable:
@@ -39,6 +39,6 @@ cdef class Poller:
     cdef int watch(self, Pollable pollable, int events) except -1
     cdef int release(self, Pollable pollable) except -1
     cdef int poll(self) except -1
-    cdef bint serve(self) except -1
+    cdef bint serve(self, int milliseconds) except -1
     cdef int end(self) except -1
     cdef int disown(self) except -1

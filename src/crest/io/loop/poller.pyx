@@ -124,21 +124,33 @@ cdef class Poller:
         """Serve the pollables that the kernel finds ready. If they are too many for one call of the kernel's, go on for
         a while: what is sent to one peer within a turn leaves together."""
         cdef uint64_t enough = 0
-        while self.serve():
+        while self.serve(0):
             if not enough:
                 enough = crest_now() + A_WHILE
             elif crest_now() >= enough:
                 break
         return 0
 
-    cdef bint serve(self) except -1:
+    def wait(self, int milliseconds):
+        """Serve what is ready, and wait for that; in a process that has no other loop.
+
+        Args:
+            milliseconds: to wait at most; -1: any time.
+        """
+        self.serve(milliseconds)
+
+    cdef bint serve(self, int milliseconds) except -1:
         """Serve the pollables that one call of the kernel's finds ready. True if there may be more."""
         cdef int i = 0
         cdef Pollable pollable
         cdef bint more
         if self.fd < 0:
             return False
-        self.told = crest_poll_ready(self.fd, self.events)
+        if milliseconds:
+            with nogil:
+                self.told = crest_poll_ready(self.fd, self.events, milliseconds)
+        else:
+            self.told = crest_poll_ready(self.fd, self.events, 0)
         if self.told < 0:
             self.told = 0
             PyErr_SetFromErrno(OSError)

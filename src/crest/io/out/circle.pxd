@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from crest.io.out.address cimport UserRoom
 from crest.io.out.backlog cimport Backlog, Follower
+from crest.io.out.interest cimport Interest
 from crest.io.out.outbox cimport Outbox
 
 cdef enum Stage:
@@ -48,6 +49,8 @@ cdef class Memberships(Follower):
 
 cdef class Circles:
     cdef dict rooms, users      # Circle, by name
+    cdef Interest interest      # is told which rooms have members; None: nothing is
+    cdef Circles other          # of the server's other fan-out; None: it has none
 
     cdef Circle find(self, object address)
     cdef list found(self, tuple addresses)
@@ -55,6 +58,7 @@ cdef class Circles:
     cdef int open(self, Outbox outbox) except -1
     cdef int exit(self, Outbox outbox, Circle circle, size_t* at) except -1
     cdef int exit_all(self, Outbox outbox, Circle current, size_t* at) except -1
+    cdef bint only_here(self, Circle circle) except -1
     cdef int forget_empty(self, Circle circle) except -1
 
 

@@ -204,6 +204,8 @@ cdef class Circles:
         circle.reserve()
         memberships.reserve()
         if not circle.count:
+            if self.interest is not None and self.only_here(circle):
+                self.interest.began(circle.name, circle.of_user)
             (self.users if circle.of_user else self.rooms)[circle.name] = circle
         outbox._follower = memberships
         memberships.add(circle, circle.enter(outbox, memberships.count))
@@ -253,7 +255,15 @@ cdef class Circles:
             del circles[circle.name]  # which needs no memory
             if not circles:
                 circles.clear()  # gives back what many took
+            if self.interest is not None and self.only_here(circle):
+                self.interest.ended(circle.name, circle.of_user)
         return 0
+
+    cdef bint only_here(self, Circle circle) except -1:
+        """True if the server's other fan-out has no members in the room of a circle."""
+        if self.other is None:
+            return True
+        return circle.name not in (self.other.users if circle.of_user else self.other.rooms)
 
 
 cdef Circle new_circle(object address):

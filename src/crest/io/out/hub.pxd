@@ -1,27 +1,17 @@
 # What the connections of one server share; see hub.pyx.
 
-from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from crest.io.loop.turn cimport Turn
 from crest.io.out.crew cimport Crew
 from crest.io.out.deflation cimport Compression
 from crest.io.out.fanout cimport Fanout
+from crest.io.out.interest cimport Interest
 from crest.io.out.outbox cimport Outbox
+from crest.io.out.relay cimport Message, Relay
 from crest.io.out.tally cimport Tally
 from crest.wire.frames cimport FrameReader
 from crest.wire.meter cimport Rates
-
-# A message to many. What it refers to is borrowed.
-cdef struct Message:
-    uint8_t opcode
-    const char* data
-    size_t size
-    PyObject* key               # any object, or None
-    bint compress
-    PyObject* to                # a tuple of addresses, or None: to all
-    PyObject* excluded          # a tuple of outboxes, or None
-    bint local                  # it is not relayed
 
 
 cdef class Hub:
@@ -46,7 +36,8 @@ cdef class Hub:
     cdef Fanout compressing     # of those that do; None, as is `compression`, where nothing is compressed
     cdef Compression compression
     cdef object __weakref__
-    cdef public object relay    # hears of each broadcast; None: nothing does
+    cdef public Relay relay     # gets each broadcast that is not local; None: they stay here
+    cdef Interest interest      # is told which rooms have members; None: nothing is
     cdef dict options           # that it was made with
     cdef object made            # variants of this for some of the connections, by their limits; weak references
     cdef Hub origin             # the hub that this is a variant of, or None
@@ -57,6 +48,8 @@ cdef class Hub:
     cdef Fanout admit(self, Outbox connection, object agreed)
     cdef FrameReader new_reader(self, object agreed, uint32_t now)
     cdef int publish_soon(self, Message* message, object owner) except -1
+    cdef int check_key(self, object key, bint local) except -1
+    cdef int tell_interest(self) except -1
     cdef int post(self, Fanout plain, Fanout compressing, Message* message, object owner) except -1
     cdef int publish_and_relay(self, Message* message) except -1
-    cdef int publish(self, Message* message) except -1
+    cdef int publish(self, const Message* message) except -1

@@ -5,7 +5,9 @@ from typing_extensions import Buffer
 
 from crest.io.loop.turn import Turn
 from crest.io.out.address import UserRoom
+from crest.io.out.interest import Interest
 from crest.io.out.outbox import Outbox
+from crest.io.out.relay import Relay
 from crest.io.out.tally import Tally
 from crest.wire.extensions import Deflate
 from crest.wire.meter import Rates
@@ -24,7 +26,7 @@ class Hub:
     on_close: _Handler
     on_error: _Handler
     on_drain: _Handler
-    relay: Callable[[int, bytes, Hashable, bool, tuple[str | UserRoom, ...] | None], object] | None
+    relay: Relay | None
     def __new__(
         cls,
         *,
@@ -83,6 +85,8 @@ class Hub:
     def connection_count(self) -> int: ...
     def room_size(self, room: str | UserRoom) -> int: ...
     def room_names(self) -> list[str]: ...
+    def user_names(self) -> list[str]: ...
+    def watch_rooms(self, interest: Interest | None) -> None: ...
     def deliver(
         self,
         opcode: int,

@@ -13,8 +13,10 @@ from crest.io.out.circle cimport Circle
 from crest.io.out.crew cimport Crew
 from crest.io.out.deflation cimport Compression
 from crest.io.out.fanout cimport Fanout
+from crest.io.out.interest cimport Interest
 from crest.io.out.latest cimport Value
 from crest.io.out.outbox cimport Outbox
+from crest.io.out.relay cimport Message
 from crest.io.out.tally cimport Tally
 from crest.wire.frames cimport FrameReader
 from crest.wire.meter cimport Meter, Rates
@@ -32,9 +34,7 @@ cdef class Hub:
     """Handlers and limits of one server.
 
     Attributes:
-        relay: `relay(opcode, payload, key, compress, to)` is called by the loop for each broadcast that is not local,
-            once this server's connections have it; `payload` is `bytes`, `to` a tuple of addresses or None. None:
-            nothing is. It must not raise.
+        relay: gets each broadcast that is not local, once this server's connections have it. None: nothing does.
 
     Args:
         max_message_size: bytes, see `FrameReader`.
@@ -99,6 +99,7 @@ cdef class Hub:
         if self.deflate is not None:
             self.compression = Compression(self.deflate)
             self.compressing = self.new_fanout(turn)
+        self.tell_interest()
 
     def variant(self, limits not None, changed not None):
         """Return a hub of the same server, with other limits for some of its connections.
@@ -190,6 +191,30 @@ cdef class Hub:
         """List the names of the rooms that have members."""
         return list({**rooms_of(self.fanout), **rooms_of(self.compressing)})
 
+    def user_names(self):
+        """List the names of the users that have connections."""
+        return list({**users_of(self.fanout), **users_of(self.compressing)})
+
+    def watch_rooms(self, Interest interest):
+        """Have an `Interest` told of rooms from now on, and of those that have members already. None: end that."""
+        self.interest = interest
+        self.tell_interest()
+        if interest is not None:
+            for name in self.room_names():
+                interest.began(name, False)
+            for name in self.user_names():
+                interest.began(name, True)
+
+    cdef int tell_interest(self) except -1:
+        """Have the rooms of both fan-outs, if there are any, tell whatever is interested."""
+        cdef Fanout plain = self.fanout, compressing = self.compressing
+        if plain is not None:
+            plain.circles.interest = self.interest
+        if compressing is not None:
+            compressing.circles.interest = self.interest
+            compressing.circles.other, plain.circles.other = plain.circles, compressing.circles
+        return 0
+
     # ---- Publishing ----------------------------------------------------------------------------------------------
 
     cpdef broadcast(self, text, key=None, bint compress=True, to=None, exclude=None, bint local=False):
@@ -201,7 +226,7 @@ cdef class Hub:
         message.opcode = OPCODE_TEXT
         message.data = utf8_of(exact, &size)
         message.size = size
-        hash(key)  # TypeError if it has none, with any policy
+        self.check_key(key, local)
         describe(&message, key, compress, addresses, excluded, local)
         self.publish_soon(&message, exact)
 
@@ -213,9 +238,16 @@ cdef class Hub:
         message.opcode = OPCODE_BINARY
         message.data = PyBytes_AS_STRING(copy)
         message.size = len(copy)
-        hash(key)
+        self.check_key(key, local)
         describe(&message, key, compress, addresses, excluded, local)
         self.publish_soon(&message, copy)
+
+    cdef int check_key(self, object key, bint local) except -1:
+        """Raise TypeError or ValueError for a key that can not be one."""
+        hash(key)  # TypeError if it has none, with any policy
+        if key is not None and self.relay is not None and not local:
+            self.relay.check(key)
+        return 0
 
     cdef int publish_soon(self, Message* message, object owner) except -1:
         """Broadcast now, or soon where the call must wait. `owner` is the immutable object that has the payload."""
@@ -258,8 +290,7 @@ cdef class Hub:
         """Broadcast here, and have the broadcast relayed to wherever else this server's clients are."""
         self.publish(message)
         if self.relay is not None and not message.local:
-            self.relay(message.opcode, message.data[:message.size], <object>message.key, message.compress,
-                       <object>message.to)
+            self.relay.relay(message)
         return 0
 
     def deliver(self, int opcode, bytes payload not None, key=None, bint compress=True, to=None):
@@ -283,7 +314,7 @@ cdef class Hub:
             describe(&message, key, compress, addresses, None, True)
             self.publish(&message)
 
-    cdef int publish(self, Message* message) except -1:
+    cdef int publish(self, const Message* message) except -1:
         """Broadcast to connections that do not compress, and to those that do: compressed once, if that is worth it.
 
         All that may fail comes before any connection has the message. So an exception means that none gets it."""
@@ -349,6 +380,10 @@ cdef Py_ssize_t size_in(Fanout fanout, object address) except -1:
 
 cdef dict rooms_of(Fanout fanout):
     return {} if fanout is None else fanout.circles.rooms
+
+
+cdef dict users_of(Fanout fanout):
+    return {} if fanout is None else fanout.circles.users
 
 
 cdef int count_posted(Fanout plain, Fanout compressing, int64_t size) except -1:

@@ -1,0 +1,17 @@
+from typing import final
+
+from typing_extensions import disjoint_base
+
+from crest.cluster.outgoing import Outgoing
+from crest.io.loop.poller import Pollable
+
+@disjoint_base
+class Owner: ...
+
+@final
+class Link(Outgoing):
+    @property
+    def connected(self) -> bool: ...
+
+@final
+class End(Pollable): ...

@@ -1,0 +1,6 @@
+from typing_extensions import disjoint_base
+
+@disjoint_base
+class Interest:
+    def began(self, name: str, of_user: bool) -> None: ...
+    def ended(self, name: str, of_user: bool) -> None: ...

@@ -1,0 +1,14 @@
+"""Which rooms of a server have members in this process: the seam for what brings messages from elsewhere."""
+
+
+cdef class Interest:
+    """Is told when the first member enters a room of a server, and when the last one leaves.
+
+    A room counts once, whether its members compress or not. `of_user` tells a user's room from a room of that name.
+    """
+
+    cpdef began(self, str name, bint of_user):
+        """Note that a room is about to have its first member. If this raises, the member does not enter."""
+
+    cpdef ended(self, str name, bint of_user):
+        """Note that a room has no members any more. This must not raise."""

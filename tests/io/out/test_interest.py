@@ -1,0 +1,93 @@
+"""crest.io.out.interest: which rooms have members, told to whatever has an interest."""
+
+import pytest
+from support.link import Scene, scene
+
+from crest.io.out.interest import Interest
+from crest.wire.extensions import Agreement, Deflate
+
+AGREED = Agreement(False, False, 15, 15, "permessage-deflate")
+
+
+class Noted(Interest):
+    """Notes which rooms have members."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, str, bool]] = []
+
+    def began(self, name: str, of_user: bool) -> None:
+        self.notes.append(("began", name, of_user))
+
+    def ended(self, name: str, of_user: bool) -> None:
+        self.notes.append(("ended", name, of_user))
+
+    def taken(self) -> list[tuple[str, str, bool]]:
+        notes, self.notes = self.notes, []
+        return notes
+
+
+def watched(stage: Scene) -> Noted:
+    noted = Noted()
+    stage.hub.watch_rooms(noted)
+    return noted
+
+
+def test_rooms_that_begin_and_end_are_told_once_for_both_fan_outs() -> None:
+    with scene(deflate=Deflate()) as stage:
+        plain, second = stage.link(), stage.link()
+        compressing = stage.link(agreed=AGREED)
+        plain.connection.join("before")
+        noted = watched(stage)
+        assert noted.taken() == [("began", "before", False)]
+        for link in (plain, compressing, second):
+            link.connection.join("a")
+        assert noted.taken() == [("began", "a", False)]
+        plain.connection.leave("a")
+        second.connection.leave("a")
+        assert noted.taken() == []
+        compressing.connection.leave("a")
+        assert noted.taken() == [("ended", "a", False)]
+        compressing.connection.join("a")
+        compressing.transport.end()
+        stage.end_turn(3)
+        assert noted.taken() == [("began", "a", False), ("ended", "a", False)]
+        stage.hub.watch_rooms(None)
+        plain.connection.join("unseen")
+        assert noted.taken() == []
+
+
+def test_an_interest_that_refuses_keeps_the_member_out(stage: Scene) -> None:
+    class Refusing(Interest):
+        def began(self, name: str, of_user: bool) -> None:
+            raise MemoryError
+
+    link = stage.link()
+    stage.hub.watch_rooms(Refusing())
+    with pytest.raises(MemoryError):
+        link.connection.join("a")
+    assert link.connection.rooms == set()
+    assert stage.hub.room_size("a") == 0
+    stage.hub.watch_rooms(None)
+    link.connection.join("a")
+    assert stage.hub.room_size("a") == 1
+
+
+def test_users_are_told_apart_from_rooms_of_the_same_name(stage: Scene) -> None:
+    first, second = stage.link(), stage.link()
+    first.connection._be_user("ann")
+    noted = watched(stage)
+    second.connection._be_user("ann")
+    second.connection.join("ann")
+    assert noted.taken() == [("began", "ann", True), ("began", "ann", False)]
+    first.connection._be_user(None)
+    second.connection._be_user("bob")
+    assert sorted(noted.taken()) == [("began", "bob", True), ("ended", "ann", True)]
+    assert stage.hub.user_names() == ["bob"]
+
+
+def test_what_begins_to_be_served_is_told_too(stage: Scene) -> None:
+    """The fan-outs of a hub are made when a loop begins to serve it."""
+    noted = watched(stage)
+    stage.hub.open(stage.turn)
+    stage.link().connection.join("a")
+    assert noted.taken() == [("began", "a", False)]
