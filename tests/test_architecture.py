@@ -57,7 +57,7 @@ TESTED_WITH = {
     "io/syscalls.pxd": "io/net/test_flaky_kernel.py",
     "io/loop/forks.py": "system/test_forks.py",
     "io/loop/lists.pxd": "io/out/test_fanout.py",
-    "cluster/gap.py": "cluster/test_losses.py",
+    "gap.py": "cluster/test_losses.py",
     "io/out/offer.pxd": "io/out/test_fanout.py",
     "io/life/host.pyx": "io/life/test_inbox.py",
     "http/pages.py": "top/test_app_pages.py",

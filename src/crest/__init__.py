@@ -5,6 +5,7 @@ from crest.admission.acceptance import Accept
 from crest.app import App
 from crest.connection import WebSocketConnection
 from crest.exceptions import ConfigurationError, CrestError, HandshakeError, ListenError, Reject
+from crest.gap import Gap
 from crest.http.messages import Request, Response
 from crest.io.life.calls import ErrorText
 from crest.io.out.address import UserRoom
@@ -21,6 +22,7 @@ __all__ = [
     "CrestError",
     "Deflate",
     "ErrorText",
+    "Gap",
     "HandshakeError",
     "ListenError",
     "Opcode",

@@ -16,8 +16,8 @@ from weakref import ref
 
 from crest.attachment import Attachable, app_made, mounted, origin_of, servers_for
 from crest.cluster.enlisted import Enlisted, enlisted
-from crest.cluster.supervisor import count_call, supervise
 from crest.cluster.processors import workers_of
+from crest.cluster.supervisor import count_call, supervise
 from crest.cluster.worker import reporting
 from crest.exceptions import ConfigurationError, ListenError
 from crest.handlers import LifetimeHandler, Page, check_handler, registering, written
@@ -274,8 +274,11 @@ class App(Serving):
         """Serve as a worker, until the supervisor says that it is enough."""
         run = Run(self._lifetime)
         passed = part.open()
-        with reporting(part, run, self._lifetime, passed.endpoints) as ready, handling({signal.SIGTERM: run.stop}):
-            await run.serve(self._listening([passed], True, binding), ready)
+        with (
+            reporting(part, run, self._lifetime, passed.endpoints) as reporter,
+            handling({signal.SIGTERM: run.stop}),
+        ):
+            await run.serve(self._listening([passed], True, binding, reporter.bound), reporter.ready)
 
     @takes_binding
     async def serve(
@@ -326,8 +329,17 @@ class App(Serving):
 
     @asynccontextmanager
     async def _listening(
-        self, addresses: Sequence[AnyAddress], direct: bool, binding: Binding
+        self,
+        addresses: Sequence[AnyAddress],
+        direct: bool,
+        binding: Binding,
+        bound: Callable[[Listener], None] | None = None,
     ) -> AsyncIterator[Listener]:
+        """Serve while the context lasts.
+
+        Args:
+            bound: Is called when the sockets are open, and no client is let in yet.
+        """
         if self._is_running():
             raise ConfigurationError(f"{self!r} runs already")
         open_timeout, shutdown_timeout = binding.get("open_timeout"), binding.get("shutdown_timeout")
@@ -348,6 +360,8 @@ class App(Serving):
         self._listener, self._was_run = listener, True
         try:
             await listener.bind(addresses, certificate)
+            if bound is not None:
+                bound(listener)
             await self._lifetime.start()
             await listener.start()
             yield listener

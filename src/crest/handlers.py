@@ -13,6 +13,7 @@ from inspect import isasyncgenfunction, isgeneratorfunction
 from typing import Any, Never, Protocol, TypeVar
 
 from crest.connection import WebSocketConnection
+from crest.gap import Gap
 from crest.http.messages import Request, Response
 from crest.io.life.calls import ErrorText
 
@@ -32,6 +33,7 @@ ConnectionHandler = TypeVar("ConnectionHandler", bound=Callable[[WebSocketConnec
 TextHandler = TypeVar("TextHandler", bound=Callable[[WebSocketConnection, str], object])
 BinaryHandler = TypeVar("BinaryHandler", bound=Callable[[WebSocketConnection, bytes], object])
 CloseHandler = TypeVar("CloseHandler", bound=Callable[[WebSocketConnection, int, str], object])
+GapHandler = TypeVar("GapHandler", bound=Callable[[Gap], object])
 ErrorHandler = TypeVar("ErrorHandler", bound=Callable[[WebSocketConnection, ErrorText], object])
 LifetimeHandler = TypeVar("LifetimeHandler", bound=Callable[[], object])
 Page = TypeVar("Page", bound=Callable[[Request], Answer | Awaitable[Answer]])

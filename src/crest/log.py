@@ -18,8 +18,8 @@ CONTINUED: Final = "\n    "
 """Replaces a new line within the text of an exception in a traceback, which has several lines anyway."""
 
 
-FIELDS: Final[dict[str, object]] = {"connection": None, "client": None, "path": None, "worker": None}
-"""Attributes that every record has, for formatters, and what they are in one that says nothing of them: the connection's
+FIELDS: Final[dict[str, object]] = dict.fromkeys(("connection", "client", "path", "worker"))
+"""Attributes that every record has, for formatters, and what they are in one that says nothing: the connection's
 id, the client's address and port, the path of the request, the worker's number. None where there is none."""
 
 

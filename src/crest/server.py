@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from inspect import isawaitable
 from logging import DEBUG
 from typing import TYPE_CHECKING, Any, Final, Generic, cast, overload
 from weakref import ref
@@ -11,11 +13,13 @@ from crest.admission.acceptance import Accept
 from crest.admission.decision import Admission
 from crest.attachment import Attaching, origin_of, server_made
 from crest.connection import User, WebSocketConnection, number_of
+from crest.gap import Gap
 from crest.handlers import (
     BinaryHandler,
     CloseHandler,
     ConnectionHandler,
     ErrorHandler,
+    GapHandler,
     TextHandler,
     registering,
 )
@@ -149,6 +153,8 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
         # The app that serves it now. Weak: an app whose loop was closed under it can go, and its sockets with it.
         self._served_by: ref[Attaching] | None = None
         self._module, self._made_at = origin_of(self)
+        self._on_gap: Callable[[Gap], object] | None = None
+        self._tellings: set[asyncio.Task[None]] = set()
         server_made(self)
 
     def __repr__(self) -> str:
@@ -228,6 +234,22 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
         """
         self._hub.register("on_drain", handler)
         return handler
+
+    @registering("ws")
+    def on_gap(self, handler: GapHandler) -> GapHandler:
+        """Register `handler(gap: Gap)`, plain or async: broadcasts of other workers were lost on their way to this one.
+
+        The connections of this process have not got them. Without workers there are none to be lost.
+        """
+        self._on_gap = handler
+        return handler
+
+    def _heard_of_gap(self, gap: Gap) -> None:
+        """Have the application hear of a gap."""
+        if self._on_gap is not None:
+            task = asyncio.get_running_loop().create_task(_tell(self._on_gap, gap))
+            self._tellings.add(task)
+            task.add_done_callback(self._tellings.discard)
 
     # ---- Admission -----------------------------------------------------------------------------------------------
 
@@ -321,6 +343,15 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
     def get_connections(self) -> list[WebSocketConnection[User]]:
         """List the open connections; a new list."""
         return self._hub.connections()
+
+
+async def _tell(handler: Callable[[Gap], object], gap: Gap) -> None:
+    try:
+        result = handler(gap)
+        if isawaitable(result):
+            await result
+    except Exception:
+        logger.exception("on_gap failed")
 
 
 def _rates_of(*, max_message_rate: Any, max_byte_rate: Any, count_inflated: Any, on_rate: Any) -> Rates | None:

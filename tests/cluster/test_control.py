@@ -32,8 +32,6 @@ class Ends:
         self.second.close()
 
 
-
-
 @on_each_loop
 async def test_messages_come_whole_and_in_order() -> None:
     ends = Ends()

@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 from support.bus import worker
 
-from crest.cluster.gap import Gap
 from crest.cluster.record import pack_gap
+from crest.gap import Gap
 
 
 def test_losses_are_gathered_and_told_once_a_second(caplog: pytest.LogCaptureFixture) -> None:

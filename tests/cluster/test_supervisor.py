@@ -157,7 +157,9 @@ def test_a_worker_that_is_killed_is_replaced_and_others_go_on() -> None:
                 connections[int(connection.recv(timeout=GUARD))] = connection
             victim, *rest = processes.values()
             os.kill(victim, signal.SIGKILL)
-            program.until(r"worker 1 \(process \d+\) has ended: SIGKILL; the next one starts in 0\.[01] s", "^started 1 ")
+            program.until(
+                r"worker 1 \(process \d+\) has ended: SIGKILL; the next one starts in 0\.[01] s", "^started 1 "
+            )
             for process, connection in connections.items():
                 if process in rest:
                     connection.send("still there?")

@@ -229,7 +229,7 @@ def test_a_loop_that_is_closed_while_messages_wait(loop_factory: LoopFactory) ->
         loop = loop_factory()
         listening = App().listening()
         server = loop.run_until_complete(listening.__aenter__())
-        budget = server._turn.budget
+        budget = server.turn.budget
         with socket.create_connection(server.address) as peer:
             peer.send(handshake(ws.path) + frame(TEXT, "begun") + frame(TEXT, "waits") * 3)
             loop.run_until_complete(begun.reach(1))

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from crest.cluster.bus import Bus
-from crest.cluster.gap import Gap
 from crest.cluster.record import Unpacked, unpack
 from crest.cluster.switch import Switch
+from crest.gap import Gap
 from crest.io.loop.poller import Poller
 from support.link import Link, Scene, scene
 

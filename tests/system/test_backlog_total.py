@@ -180,5 +180,5 @@ async def test_what_waits_below_tls_counts(pair: Pair) -> None:
         client = await stack.enter_async_context(tcp(server, receive_buffer=4096, tls=pair.client()))
         conn = await stalled(client, ws)
         await send_parts(conn, 1_000_000, "much")
-        assert server._turn.budget.used >= conn.buffered + (1 << 16)
+        assert server.turn.budget.used >= conn.buffered + (1 << 16)
         client.writer.transport.abort()

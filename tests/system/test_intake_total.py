@@ -31,7 +31,7 @@ def bombs(count: int) -> bytes:
 
 
 def used(server: Listener) -> int:
-    return server._turn.budget.used
+    return server.turn.budget.used
 
 
 @on_each_loop

@@ -266,7 +266,7 @@ async def run(story: Story, direct: bool, pair: Pair | None) -> Listener:
         await story.end()
         for peer in story.peers:
             story.check(peer)
-        assert server._turn.budget.used <= 4 * LOG, "each fan-out keeps a block"
+        assert server.turn.budget.used <= 4 * LOG, "each fan-out keeps a block"
         for peer in story.peers:
             peer.client.writer.transport.abort()
         await asyncio.gather(*collecting)
@@ -280,7 +280,7 @@ async def test_with_memory_for_all(policy: str, direct: bool, seed: int) -> None
     story = Story(policy, seed, None)
     server = await run(story, direct, None)
     assert [len(peer.codes) for peer in story.peers] == [1] * 8
-    assert server._turn.budget.used % LOG == 0
+    assert server.turn.budget.used % LOG == 0
 
 
 @pytest.mark.parametrize("total", [1, 1_000_000])
@@ -290,7 +290,7 @@ async def test_with_little(policy: str, direct: bool, total: int) -> None:
     story = Story(policy, total, total)
     server = await run(story, direct, None)
     assert [len(peer.codes) for peer in story.peers] == [1] * 8
-    assert server._turn.budget.used % LOG == 0
+    assert server.turn.budget.used % LOG == 0
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -299,4 +299,4 @@ async def test_over_tls(policy: str, direct: bool, pair: Pair) -> None:
     story = Story(policy, 1, 2_000_000)
     server = await run(story, direct, pair)
     assert [len(peer.codes) for peer in story.peers] == [1] * 8
-    assert server._turn.budget.used % LOG == 0
+    assert server.turn.budget.used % LOG == 0

@@ -149,7 +149,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 
 def used(server: Listener) -> int:
-    return server._turn.budget.used
+    return server.turn.budget.used
 
 
 @pytest.fixture(params=["tcp", "tls", "unix"])

@@ -1,9 +1,9 @@
 from collections.abc import Callable
 from typing import final
 
-from crest.cluster.gap import Gap
 from crest.cluster.link import Owner
 from crest.cluster.losses import Losses
+from crest.gap import Gap
 from crest.io.loop.clock import Deadline
 from crest.io.loop.turn import Turn
 from crest.io.out.address import UserRoom

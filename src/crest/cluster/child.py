@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -23,7 +23,6 @@ class Child:
 
     Args:
         name: In the log: "worker 2".
-        told: Is called with what it says.
 
     Attributes:
         ended: Is set when it has ended.
@@ -31,15 +30,15 @@ class Child:
         heard: When it gave a sign of life, by the loop's clock.
     """
 
-    def __init__(self, name: str, told: Callable[[Message], None]) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
         self.ended = asyncio.Event()
         self.code: int | None = None
         self._loop = asyncio.get_running_loop()
         self.heard = self._loop.time()
-        self._told = told
+        own, self._other = socket.socketpair()
+        self._control = Control(own, self._hear, _ignore)
         self._process: asyncio.subprocess.Process | None = None
-        self._control: Control | None = None
         self._waiting: asyncio.Task[None] | None = None
 
     @property
@@ -47,37 +46,39 @@ class Child:
         assert self._process is not None
         return self._process.pid
 
-    async def start(
-        self, command: Sequence[str], environment: Callable[[int], Mapping[str, str]], descriptors: Sequence[int]
-    ) -> None:
-        """Start it.
+    @property
+    def control(self) -> int:
+        """The descriptor that it finds its end of the control at."""
+        return self._other.fileno()
+
+    async def start(self, command: Sequence[str], environment: Mapping[str, str], descriptors: Sequence[int]) -> None:
+        """Start it. It has been told already what it finds at `control`.
 
         Args:
             command: The program and its arguments.
-            environment: Returns its environment, for the descriptor of its end of the control.
-            descriptors: Others that it gets.
+            environment: Its environment.
+            descriptors: What it gets beside the control.
 
         Raises:
             OSError: That can not be.
         """
-        own, other = socket.socketpair()
-        with other:
-            number = other.fileno()
+        with self._other:
             try:
                 with _masked():
                     self._process = await asyncio.create_subprocess_exec(
-                        *command, env=environment(number), pass_fds=[number, *descriptors]
+                        *command, env=environment, pass_fds=[self.control, *descriptors]
                     )
             except BaseException:
-                own.close()
+                self._control.close()
                 raise
-        self._control = Control(own, self._hear, lambda: None)
         self._waiting = self._loop.create_task(self._wait())
 
     def tell(self, message: Message, *descriptors: int) -> None:
         """Send it a message, with duplicates of descriptors. No-op if it has ended."""
-        if self._control is not None:
-            self._control.send(message, *descriptors)
+        self._control.send(message, *descriptors)
+
+    def told(self, message: Message) -> None:
+        """Hear what it says; what it says nothing of is a sign of life."""
 
     def kill(self) -> None:
         """End it at once."""
@@ -87,20 +88,23 @@ class Child:
 
     def leave(self) -> None:
         """Close the control: the process ends by itself."""
-        if self._control is not None:
-            self._control.close()
+        self._control.close()
 
     def _hear(self, message: Message, descriptors: list[int]) -> None:
         for descriptor in descriptors:
             os.close(descriptor)
         self.heard = self._loop.time()
-        self._told(message)
+        self.told(message)
 
     async def _wait(self) -> None:
-        assert self._process is not None and self._control is not None
+        assert self._process is not None
         self.code = await self._process.wait()
         self._control.close()
         self.ended.set()
+
+
+def _ignore() -> None:
+    """The control is closed as the process ends, which is heard of otherwise."""
 
 
 _masks = 0

@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from typing import final
 
-from crest.cluster.gap import Gap
+from crest.gap import Gap
 from crest.io.loop.clock import Clock, Deadline
 
 CAUSES: dict[str, str]

@@ -7,7 +7,7 @@ from crest.io.loop.clock cimport Clock, Deadline
 
 import logging
 
-from crest.cluster.gap import Gap
+from crest.gap import Gap
 
 logger = logging.getLogger("crest")
 

@@ -16,6 +16,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Sequence
@@ -53,7 +54,7 @@ class Worker(Child):
     """
 
     def __init__(self, supervisor: Supervisor, number: int, serial: int) -> None:
-        super().__init__(f"worker {number}", self._hear_of)
+        super().__init__(f"worker {number}")
         self.number = number
         self.serial = serial
         self.ready = asyncio.Event()
@@ -94,7 +95,7 @@ class Worker(Child):
             self._busy = False
             logger.info("%s is no longer busy", self.name)
 
-    def _hear_of(self, message: Message) -> None:
+    def told(self, message: Message) -> None:
         if message.get("ready"):
             self.ready.set()
         self._supervisor.hear(self, message)
@@ -176,6 +177,7 @@ class Supervisor:
         self._urges = 0
         self._rolling: asyncio.Task[None] | None = None
         self._once: Worker | None = None
+        self._exchange: Child | None = None
 
     async def run(self) -> int:
         """Run the workers until SIGINT or SIGTERM. Returns the exit code."""
@@ -188,6 +190,7 @@ class Supervisor:
         with handling(actions):
             try:
                 self._spawn(self._look())
+                self._spawn(self._keep_exchange())
                 return await self._serve()
             finally:
                 await asyncio.shield(self._end())
@@ -232,26 +235,58 @@ class Supervisor:
         self._serials += 1
         worker = Worker(self, number, self._serials)
         sockets = [each.fileno() for endpoint in self._endpoints for each in endpoint.sockets]
-        await worker.start(again(), lambda control: self._environment(worker, control), sockets)
+        self._connect(worker, self._exchange)
+        await worker.start(again(), self._environment(worker), sockets)
         self._workers.add(worker)
         self._spawn(self._watch(worker))
         if self._ending.is_set():
             worker.stop(replaced=False)
         return worker
 
-    def _environment(self, worker: Worker, control: int) -> dict[str, str]:
+    def _environment(self, worker: Worker) -> dict[str, str]:
         order = {
             "supervisor": os.getpid(),
             "number": worker.number,
             "serial": worker.serial,
             "run": self._run,
-            "control": control,
+            "control": worker.control,
             "endpoints": [
                 {"sockets": [each.fileno() for each in endpoint.sockets], "tls": endpoint.tls}
                 for endpoint in self._endpoints
             ],
         }
         return {**os.environ, VARIABLE: json.dumps(order)}
+
+    # ---- The exchange --------------------------------------------------------------------------------------------
+
+    async def _keep_exchange(self) -> None:
+        """Have an exchange, until this is cancelled."""
+        backoff = Backoff()
+        time = asyncio.get_running_loop().time
+        while True:
+            began = time()
+            exchange = Child("the exchange")
+            for worker in self._workers:  # told before it runs: it loses nothing between two of them
+                self._connect(worker, exchange)
+            self._exchange = exchange
+            command = [sys.executable, "-P", "-m", "crest.cluster.exchange", str(exchange.control)]
+            await exchange.start(command, os.environ, [])
+            await exchange.ended.wait()
+            if time() - began > LONGEST:
+                backoff.succeed()
+            wait = backoff.fail()
+            logger.error("The exchange has ended: %s; the next one starts in %.1f s", how(exchange.code), wait)
+            await asyncio.sleep(wait)
+
+    def _connect(self, worker: Worker, exchange: Child | None) -> None:
+        """Connect a worker with an exchange."""
+        if exchange is not None:
+            one, other = socket.socketpair()
+            with one, other:
+                exchange.tell({"link": worker.serial}, one.fileno())
+                worker.tell({"exchange": True}, other.fileno())
+
+    # ---- What workers say ----------------------------------------------------------------------------------------
 
     async def _watch(self, worker: Worker) -> None:
         await worker.ended.wait()
@@ -346,6 +381,9 @@ class Supervisor:
             if late:
                 await asyncio.wait(late)
         logger.info("All workers have ended")
+        if self._exchange is not None:
+            self._exchange.leave()
+            await self._exchange.ended.wait()
 
 
 async def supervise(

@@ -6,34 +6,36 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
-from crest.cluster.control import Control, Message
+from crest.cluster.bus import Bus
 from crest.cluster.child import MASKED
+from crest.cluster.control import Control, Message
 from crest.cluster.enlisted import Enlisted
+from crest.gap import Gap
 from crest.lifetime import Lifetime
 from crest.listening.endpoint import Endpoint
+from crest.listening.listener import Listener
 from crest.log import logger
 from crest.running import Run
+from crest.server import WebSocketServer
 
 BEAT: Final = 1.0
 """Seconds between two signs of life."""
 
 
 @contextmanager
-def reporting(part: Enlisted, run: Run, lifetime: Lifetime, endpoints: list[Endpoint]) -> Iterator[Callable[[], None]]:
-    """Speak with the supervisor while the context lasts. It gives a function that tells that the app serves.
-
-    For the arguments see `Reporter`."""
+def reporting(part: Enlisted, run: Run, lifetime: Lifetime, endpoints: list[Endpoint]) -> Iterator[Reporter]:
+    """Speak with the supervisor while the context lasts. For the arguments see `Reporter`."""
     for number in MASKED:  # the supervisor gets them, too, and says what is to happen
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, MASKED)
     reporter = Reporter(part, run, lifetime, endpoints)
     lifetime.left = reporter.left_once
     try:
-        yield reporter.ready
+        yield reporter
     finally:
         lifetime.left = None
         reporter.close()
@@ -55,8 +57,22 @@ class Reporter:
         self._lifetime = lifetime
         self._endpoints = endpoints
         self._stopping = False
+        self._part = part
+        self._bus: Bus | None = None
+        self._exchange = -1  # a descriptor that came before the bus was there
+        self._servers: list[WebSocketServer[Any]] = []
         self._control = Control(socket.socket(fileno=part.control), self._hear, self._orphaned)
         self._beat()
+
+    def bound(self, listener: Listener) -> None:
+        """Relay what the servers broadcast from now on; no client is let in yet."""
+        self._bus = Bus(listener.turn, self._part.serial, on_gap=self._gap)
+        for path, server in listener.servers.items():
+            self._attach(path, server)
+        listener.mounted = self._attach
+        if self._exchange >= 0:
+            self._bus.connect(self._exchange)
+            self._exchange = -1
 
     def ready(self) -> None:
         """Tell that the app serves."""
@@ -69,15 +85,41 @@ class Reporter:
     def close(self) -> None:
         self._timer.cancel()
         self._control.close()
+        if self._bus is not None:
+            self._bus.close()
+        if self._exchange >= 0:
+            os.close(self._exchange)
+
+    def _attach(self, path: str, server: WebSocketServer[Any]) -> None:
+        """Relay what a server broadcasts: it is the same one in all workers that has this path."""
+        assert self._bus is not None
+        if not any(each is server for each in self._servers):
+            self._servers.append(server)
+            self._bus.attach(path, server._hub)
+
+    def _gap(self, gap: Gap) -> None:
+        """Have the servers hear that messages of other workers were lost."""
+        for server in self._servers:
+            server._heard_of_gap(gap)
+
+    def _use_exchange(self, descriptor: int) -> None:
+        if self._bus is not None:
+            os.set_blocking(descriptor, False)
+            self._bus.connect(descriptor)
+            return
+        if self._exchange >= 0:  # it has ended already, and another one has begun
+            os.close(self._exchange)
+        os.set_blocking(descriptor, False)
+        self._exchange = descriptor
 
     def _beat(self) -> None:
         self._control.send({})
         self._timer = self._loop.call_later(BEAT, self._beat)
 
     def _hear(self, message: Message, descriptors: list[int]) -> None:
-        for descriptor in descriptors:
-            os.close(descriptor)
-        if "stop" in message:
+        if "exchange" in message:
+            self._use_exchange(*descriptors)
+        elif "stop" in message:
             self._stop(replaced=message["stop"] == "replaced")
         elif "hurry" in message:
             self._run.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from crest.exceptions import ConfigurationError, ListenError
 from crest.io.life.protocol import Protocol, ServerProtocol
@@ -57,6 +57,8 @@ class Listener:
         protocols: The protocols of all connections, WebSockets or not, that are there or have handlers that run.
         site: What serves the connections.
         loop: The event loop.
+        turn: What its connections share.
+        mounted: Is called with each server that is mounted while this listens; None: nothing is.
     """
 
     def __init__(self, serving: Serving, site: Site, shutdown_timeout: float, *, direct: bool) -> None:
@@ -65,7 +67,8 @@ class Listener:
         self._app = serving
         self._endpoints: list[Endpoint] = []
         self._certificate: Certificate | None = None
-        self._turn = Turn(
+        self.mounted: Callable[[str, WebSocketServer], None] | None = None
+        self.turn = Turn(
             self.loop,
             max_backlog_total=serving.max_backlog_total,
             busy_code=CloseCode.TRY_AGAIN_LATER if serving.close_codes == "registered" else CloseCode.GOING_AWAY,
@@ -122,7 +125,7 @@ class Listener:
         """
         self._certificate = certificate
         for server in self.site.servers.values():
-            server._hub.open(self._turn)
+            server._hub.open(self.turn)
         for address in addresses:
             self._endpoints += await address.open(certificate is not None)
         if certificate is not None and not any(each.tls for each in self._endpoints):
@@ -131,7 +134,7 @@ class Listener:
             raise ConfigurationError("on this system proxy_protocol and TLS exclude each other: end TLS at the proxy")
         if Poller.exists:
             try:
-                self._poller = self._turn.poller = Poller(self.loop)
+                self._poller = self.turn.poller = Poller(self.loop)
             except OSError as error:
                 raise ListenError(f"cannot listen on {self._endpoints[0].url}: {error.strerror}") from error
 
@@ -154,12 +157,14 @@ class Listener:
         if self.site.stopping:
             raise ConfigurationError(f"{self._app!r} is shutting down: {server!r} comes too late")
         if not any(each is server for each in self.site.servers.values()):
-            server._hub.open(self._turn)
+            server._hub.open(self.turn)
         self.site.servers[path] = server
+        if self.mounted is not None:
+            self.mounted(path, server)
 
     async def _accept(self, sock: socket.socket, certificate: Certificate | None) -> _Acceptor:
         """Begin to accept connections at a socket. Returns what must be closed for that to end."""
-        site, turn = self.site, self._turn
+        site, turn = self.site, self.turn
         asks_first = site.counts_sockets or site.proxy_protocol
         if self._poller is None:  # the loop accepts
             plain, greetings = Reception(site), self._greetings
@@ -219,7 +224,7 @@ class Listener:
         self.site.refusals.close()
         for protocol in list(self.site.seats):  # whose handlers ignore their cancellation
             self.site.leave_seat(protocol)
-        self._turn.clock.stop()
+        self.turn.clock.stop()
         if self._poller is not None:
             self._poller.close()
 

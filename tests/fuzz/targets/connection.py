@@ -171,7 +171,7 @@ class Line:
     def __init__(self, world: World, turns: int) -> None:
         self.loop, self.turns = world.loop, turns
         self.transport = link.Transport(world.loop)
-        self.protocol = ServerProtocol(world.listener._turn, world.listener.site)
+        self.protocol = ServerProtocol(world.listener.turn, world.listener.site)
         self.transport.protocol = self.protocol
         self.protocol.connection_made(self.transport)
         self.unread = b""
