@@ -235,9 +235,14 @@ class Supervisor:
         self._serials += 1
         worker = Worker(self, number, self._serials)
         sockets = [each.fileno() for endpoint in self._endpoints for each in endpoint.sockets]
-        self._connect(worker, self._exchange)
-        await worker.start(again(), self._environment(worker), sockets)
         self._workers.add(worker)
+        if self._exchange is not None:
+            self._connect(worker, self._exchange)
+        try:
+            await worker.start(again(), self._environment(worker), sockets)
+        except OSError:
+            self._workers.discard(worker)
+            raise
         self._spawn(self._watch(worker))
         if self._ending.is_set():
             worker.stop(replaced=False)
@@ -265,10 +270,9 @@ class Supervisor:
         time = asyncio.get_running_loop().time
         while True:
             began = time()
-            exchange = Child("the exchange")
+            exchange = self._exchange = Child("the exchange")
             for worker in self._workers:  # told before it runs: it loses nothing between two of them
                 self._connect(worker, exchange)
-            self._exchange = exchange
             command = [sys.executable, "-P", "-m", "crest.cluster.exchange", str(exchange.control)]
             await exchange.start(command, os.environ, [])
             await exchange.ended.wait()
@@ -278,13 +282,12 @@ class Supervisor:
             logger.error("The exchange has ended: %s; the next one starts in %.1f s", how(exchange.code), wait)
             await asyncio.sleep(wait)
 
-    def _connect(self, worker: Worker, exchange: Child | None) -> None:
-        """Connect a worker with an exchange."""
-        if exchange is not None:
-            one, other = socket.socketpair()
-            with one, other:
-                exchange.tell({"link": worker.serial}, one.fileno())
-                worker.tell({"exchange": True}, other.fileno())
+    def _connect(self, worker: Worker, exchange: Child) -> None:
+        """Connect a worker with an exchange. Both may be yet to start."""
+        one, other = socket.socketpair()
+        with one, other:
+            exchange.tell({"link": worker.serial}, one.fileno())
+            worker.tell({"exchange": True}, other.fileno())
 
     # ---- What workers say ----------------------------------------------------------------------------------------
 

@@ -1,0 +1,174 @@
+"""crest.cluster.worker: what the clients of several workers get from each other."""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from support.client import GUARD
+from support.workers import Workers, workers
+from websockets.sync.client import ClientConnection, connect
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no workers on Windows")
+
+SOURCE = """
+@ws.on_gap
+async def gap(found):
+    say("gap", app.worker, found.lost, found.cause)
+
+@ws.on_binary
+def called(conn, data):
+    name, *words = data.decode().split(" ")
+    if name == "join":
+        conn.join(words[0])
+    elif name == "user":
+        conn.user = words[0]
+    elif name == "room":
+        ws.broadcast(words[1], to=words[0], exclude=conn)
+    elif name == "to-user":
+        ws.broadcast(words[1], to=ws.user(words[0]))
+    elif name == "local":
+        ws.broadcast(words[0], local=True)
+    elif name == "key":
+        try:
+            ws.broadcast(words[0], key=(1, 2))
+        except TypeError as error:
+            conn.send(str(error))
+        return
+    elif name == "count":
+        for number in range(int(words[0])):
+            ws.broadcast(str(number))
+    else:
+        ws.broadcast(words[0])
+    conn.send("done")
+
+app.run(port=0, workers=2)
+"""
+
+
+class Client:
+    """A client, and which worker it is at."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+        connection.send("who?")
+        self.process = int(self.next())
+
+    def next(self) -> str:
+        return str(self._connection.recv(timeout=GUARD))
+
+    def call(self, *words: str) -> None:
+        """Have the worker do something, and wait until it is done. What comes before that is not lost."""
+        self._connection.send(" ".join(words).encode())
+
+    def until(self, last: str) -> list[str]:
+        """What comes, up to this message."""
+        found = [self.next()]
+        while found[-1] != last:
+            found.append(self.next())
+        return found
+
+
+@contextmanager
+def clients(program: Workers) -> Iterator[tuple[Client, Client, Client]]:
+    """Two clients at one worker, and one at the other."""
+    with ExitStack() as stack:
+        found: dict[int, list[Client]] = {}
+        while len(found) < 2 or max(map(len, found.values())) < 2:
+            connection = stack.enter_context(connect(f"ws://127.0.0.1:{program.port}/ws", open_timeout=GUARD))
+            client = Client(connection)
+            found.setdefault(client.process, []).append(client)
+        fewer, more = sorted(found.values(), key=len)
+        yield more[0], more[1], fewer[0]
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[Workers]:
+    with workers(SOURCE) as started:
+        started.serve(2)
+        yield started
+
+
+def reach(program: Workers, one: Client, other: Client) -> None:
+    """Wait until the interest of one worker in rooms is known: what it publishes after that comes behind it."""
+    one.call("all", "known")
+    other.until("known")
+
+
+def test_a_broadcast_reaches_all_workers_in_order(program: Workers) -> None:
+    with clients(program) as (one, neighbour, other):
+        one.call("count", "2000")
+        expected = list(map(str, range(2000)))
+        assert one.until("done") == [*expected, "done"]
+        assert neighbour.until("1999") == other.until("1999") == expected
+
+
+def test_rooms_span_workers_and_exclude_the_sender(program: Workers) -> None:
+    with clients(program) as (one, neighbour, other):
+        for client in (one, other):
+            client.call("join", "lobby")
+            assert client.until("done") == ["done"]
+            client.call("all", "joined")
+        for client in (one, neighbour, other):
+            assert sorted([client.next() for _ in range(2)] + ([client.next()] if client is not neighbour else []))
+        one.call("room", "lobby", "hello")
+        assert one.until("done")[-1] == "done"
+        other.call("all", "end")
+        assert "hello" in other.until("end")
+        assert "hello" not in neighbour.until("end")
+        assert "hello" not in one.until("end")
+
+
+def test_users_span_workers(program: Workers) -> None:
+    with clients(program) as (one, _, other):
+        other.call("user", "alice")
+        other.until("done")
+        other.call("all", "known")
+        one.until("known")
+        one.call("to-user", "alice", "for-alice")
+        one.until("done")
+        assert "for-alice" in other.until("for-alice")
+
+
+def test_local_broadcasts_stay(program: Workers) -> None:
+    with clients(program) as (one, neighbour, other):
+        one.call("local", "here")
+        assert one.until("done") == ["here", "done"]
+        one.call("all", "everywhere")
+        assert neighbour.until("everywhere") == ["here", "everywhere"]
+        assert other.until("everywhere") == ["everywhere"]
+
+
+def test_a_key_that_can_not_travel_is_refused(program: Workers) -> None:
+    with clients(program) as (one, _, _):
+        one.call("key", "text")
+        assert "must be str, bytes or int, not tuple" in one.next()
+
+
+def test_when_the_exchange_is_killed_another_one_takes_its_place() -> None:
+    with workers(SOURCE) as program:
+        program.serve(2)
+        with clients(program) as (one, neighbour, other):
+            one.call("all", "before")
+            other.until("before")
+            exchange = exchange_of(program)
+            os.kill(exchange, signal.SIGKILL)
+            program.until(r"The exchange has ended: SIGKILL; the next one starts in \d")
+            one.call("all", "between")  # waits for the next one
+            assert other.until("between") == neighbour.until("between")[-1:]
+
+
+def exchange_of(program: Workers) -> int:
+    """The process of the exchange: a child of the supervisor that runs no user's code."""
+    children = f"/proc/{program.process.pid}/task/{program.process.pid}/children"
+    if not os.path.exists(children):
+        pytest.skip("this system does not list the children of a process")
+    with open(children) as listed:
+        for process in map(int, listed.read().split()):
+            with open(f"/proc/{process}/cmdline") as line:
+                if re.search(r"crest\.cluster\.exchange", line.read()):
+                    return process
+    raise AssertionError("there is no exchange")
