@@ -39,6 +39,7 @@ MODULES = [
     "wire.violations",
     "wire.masking",
     "io.loop.poller",
+    "io.loop.census",
     "io.loop.clock",
     "io.loop.budget",
     "io.loop.turn",

@@ -24,6 +24,8 @@ class Enlisted:
         serial: Counts all workers that the supervisor has started.
         run: Which call of `App.run` with workers it is to serve, of those that the program makes; from 1.
         control: Descriptor of the socket that the supervisor is at the other end of.
+        census: Descriptor of the memory that all workers share, see `Census`.
+        slot: This worker's place in it.
         endpoints: Descriptors of the listening sockets, and for each endpoint if TLS is spoken there.
     """
 
@@ -31,6 +33,8 @@ class Enlisted:
     serial: int
     run: int
     control: int
+    census: int
+    slot: int
     endpoints: tuple[tuple[tuple[int, ...], bool], ...]
 
     def open(self) -> Passed:
@@ -63,6 +67,7 @@ def enlisted() -> Enlisted | None:
     except (KeyError, ValueError):
         return None
     endpoints = tuple((tuple(each["sockets"]), each["tls"]) for each in told["endpoints"])
-    for descriptor in (told["control"], *(each for sockets, _ in endpoints for each in sockets)):
+    for descriptor in (told["control"], told["census"], *(each for sockets, _ in endpoints for each in sockets)):
         os.set_inheritable(descriptor, False)
-    return Enlisted(told["number"], told["serial"], told["run"], told["control"], endpoints)
+    whole = "number", "serial", "run", "control", "census", "slot"
+    return Enlisted(*(told[name] for name in whole), endpoints=endpoints)

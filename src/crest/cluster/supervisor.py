@@ -27,7 +27,9 @@ from crest.cluster.child import Child, how
 from crest.cluster.control import Message
 from crest.cluster.enlisted import VARIABLE
 from crest.cluster.notify import notify, reloading, watchdog_interval
+from crest.cluster.shared import make_shared, open_census
 from crest.exceptions import ConfigurationError
+from crest.io.loop.census import Census
 from crest.listening.endpoint import AnyAddress, Endpoint, SocketAddress
 from crest.listening.listener import announce
 from crest.listening.signals import handling
@@ -49,14 +51,16 @@ class Worker(Child):
     Attributes:
         number: Its place, from 1.
         serial: Counts all workers there have been.
+        slot: Its place in the shared memory.
         ready: Is set when it serves.
         stopping: True once it was told to end.
     """
 
-    def __init__(self, supervisor: Supervisor, number: int, serial: int) -> None:
+    def __init__(self, supervisor: Supervisor, number: int, serial: int, slot: int) -> None:
         super().__init__(f"worker {number}")
         self.number = number
         self.serial = serial
+        self.slot = slot
         self.ready = asyncio.Event()
         self.stopping = False
         self._supervisor = supervisor
@@ -178,6 +182,10 @@ class Supervisor:
         self._rolling: asyncio.Task[None] | None = None
         self._once: Worker | None = None
         self._exchange: Child | None = None
+        slots = 4 * count + 1  # more than places: those that were replaced may still be closing connections
+        self._shared = make_shared(slots * Census.SLOT)
+        self._census = open_census(self._shared, slots - 1)
+        self._free = set(range(slots - 1))
 
     async def run(self) -> int:
         """Run the workers until SIGINT or SIGTERM. Returns the exit code."""
@@ -233,15 +241,16 @@ class Supervisor:
             OSError: That can not be.
         """
         self._serials += 1
-        worker = Worker(self, number, self._serials)
+        worker = Worker(self, number, self._serials, min(self._free))
+        self._free.discard(worker.slot)
         sockets = [each.fileno() for endpoint in self._endpoints for each in endpoint.sockets]
         self._workers.add(worker)
         if self._exchange is not None:
             self._connect(worker, self._exchange)
         try:
-            await worker.start(again(), self._environment(worker), sockets)
+            await worker.start(again(), self._environment(worker), [self._shared, *sockets])
         except OSError:
-            self._workers.discard(worker)
+            self._forget(worker)
             raise
         self._spawn(self._watch(worker))
         if self._ending.is_set():
@@ -255,6 +264,8 @@ class Supervisor:
             "serial": worker.serial,
             "run": self._run,
             "control": worker.control,
+            "census": self._shared,
+            "slot": worker.slot,
             "endpoints": [
                 {"sockets": [each.fileno() for each in endpoint.sockets], "tls": endpoint.tls}
                 for endpoint in self._endpoints
@@ -293,8 +304,13 @@ class Supervisor:
 
     async def _watch(self, worker: Worker) -> None:
         await worker.ended.wait()
-        self._workers.discard(worker)
+        self._forget(worker)
         self._choose_once()
+
+    def _forget(self, worker: Worker) -> None:
+        self._workers.discard(worker)
+        self._census.clear(worker.slot)
+        self._free.add(worker.slot)
 
     async def _look(self) -> None:
         """Look after the workers once a second, and as often as the service manager wants to hear of that."""
@@ -387,6 +403,7 @@ class Supervisor:
         if self._exchange is not None:
             self._exchange.leave()
             await self._exchange.ended.wait()
+        os.close(self._shared)
 
 
 async def supervise(

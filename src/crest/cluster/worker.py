@@ -14,7 +14,9 @@ from crest.cluster.bus import Bus
 from crest.cluster.child import MASKED
 from crest.cluster.control import Control, Message
 from crest.cluster.enlisted import Enlisted
+from crest.cluster.shared import open_census
 from crest.gap import Gap
+from crest.io.loop.census import Census
 from crest.lifetime import Lifetime
 from crest.listening.endpoint import Endpoint
 from crest.listening.listener import Listener
@@ -59,6 +61,7 @@ class Reporter:
         self._stopping = False
         self._part = part
         self._bus: Bus | None = None
+        self._census: Census | None = None
         self._exchange = -1  # a descriptor that came before the bus was there
         self._servers: list[WebSocketServer[Any]] = []
         self._control = Control(socket.socket(fileno=part.control), self._hear, self._orphaned)
@@ -70,6 +73,8 @@ class Reporter:
         for path, server in listener.servers.items():
             self._attach(path, server)
         listener.mounted = self._attach
+        self._census = listener.site.census = open_census(self._part.census, self._part.slot)
+        self._census.begin()
         if self._exchange >= 0:
             self._bus.connect(self._exchange)
             self._exchange = -1
@@ -131,6 +136,8 @@ class Reporter:
     def _stop(self, *, replaced: bool) -> None:
         if not self._stopping:
             self._stopping = True
+            if self._census is not None:
+                self._census.end()
             for endpoint in self._endpoints:  # what others accept at is closed at once
                 endpoint.passed = replaced
             self._run.stop()

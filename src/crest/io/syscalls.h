@@ -112,6 +112,11 @@ static inline int crest_accept(int fd, crest_address *peer) {
     return CREST_BROKEN;
 }
 
+static inline int crest_is_readable(int fd) {
+    (void)fd;
+    return 0;
+}
+
 static inline int crest_address_text(const crest_address *address, char *text) {
     (void)address, (void)text;
     return 0;
@@ -140,6 +145,7 @@ static inline void crest_close(int fd) {
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -314,6 +320,12 @@ static inline ptrdiff_t crest_peek(int fd, char *data, size_t room) {
     while (got < 0 && errno == EINTR);
     if (got >= 0) return got;
     return errno == EAGAIN || errno == EWOULDBLOCK ? CREST_WOULD_BLOCK : CREST_BROKEN;
+}
+
+/* 1 if something can be read, or a connection accepted, without waiting. */
+static inline int crest_is_readable(int fd) {
+    struct pollfd asked = {.fd = fd, .events = POLLIN};
+    return poll(&asked, 1, 0) == 1;
 }
 
 /* Find out from errno why no connection was accepted. CREST_WOULD_BLOCK: there is none. CREST_BROKEN: it is gone

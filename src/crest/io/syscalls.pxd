@@ -36,6 +36,7 @@ cdef extern from "syscalls.h" nogil:
     void crest_close(int fd)
     void crest_prefetch(const void* address)
 
+    bint crest_is_readable(int fd)
     int crest_accept(int fd, crest_address* peer)
     int crest_address_text(const crest_address* address, char* text)
 

@@ -183,7 +183,7 @@ class Listener:
         if not self._direct:
             connector = Connector(self.loop, turn, sock, site.open_timeout)
             self._connectors.append(connector)
-        return Acceptor(self._poller, sock.fileno(), turn, site, reception, connector)
+        return Acceptor(self._poller, sock.fileno(), turn, site, reception, connector, site.census)
 
     def reload(self) -> None:
         """Read the certificate's files again, for connections to come. If they can not be used the old one remains,

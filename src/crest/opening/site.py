@@ -16,6 +16,7 @@ from crest.admission.seats import Full, Seat, Seats
 from crest.http.pages import Pages
 from crest.io.life.protocol import Protocol
 from crest.io.life.roster import Roster
+from crest.io.loop.census import Census
 from crest.io.loop.forks import end_child
 from crest.opening.parting import Parting
 from crest.server import WebSocketServer
@@ -102,6 +103,16 @@ class Site:
         self.protocols = self._roster.protocols
         self._server = asyncio.current_task()  # the task that stops it
         self._process = os.getpid()
+
+    @property
+    def census(self) -> Census | None:
+        """The connections of all processes that serve this app; None: this is the only one. It is set before any
+        connection is there."""
+        return self._roster.census
+
+    @census.setter
+    def census(self, census: Census) -> None:
+        self._roster.census = census
 
     # ---- What protocols tell it ----------------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ cdef class Roster:
         """List a connection. MemoryError: it is not listed."""
         self.protocols.append(protocol)
         protocol.slot = len(self.protocols) - 1
+        if self.census is not None:
+            self.census.note(len(self.protocols))
 
     def remove(self, Protocol protocol not None):
         """List a connection no longer; no-op if it is not listed. This needs no memory."""
@@ -28,3 +30,5 @@ cdef class Roster:
         last.slot = protocol.slot
         protocol.slot = NO_SLOT
         drop_last(self.protocols)
+        if self.census is not None:
+            self.census.note(len(self.protocols))

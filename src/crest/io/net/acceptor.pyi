@@ -1,5 +1,6 @@
 from typing import Any, final
 
+from crest.io.loop.census import Census
 from crest.io.loop.poller import Pollable, Poller
 from crest.io.loop.turn import Turn
 
@@ -13,5 +14,6 @@ class Acceptor(Pollable):
         site: Any,
         reception: Any = None,
         connector: Any = None,
+        census: Census | None = None,
     ) -> Acceptor: ...
     def close(self) -> None: ...

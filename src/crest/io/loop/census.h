@@ -1,0 +1,37 @@
+/* Counts of connections in memory that several processes share; see census.pyx. */
+
+#ifndef CREST_CENSUS_H
+#define CREST_CENSUS_H
+
+#include <stdint.h>
+
+enum { CREST_CENSUS_SLOT = 64 }; /* bytes: a line of the cache, so that processes do not wait for each other's */
+
+typedef struct {
+    uint32_t accepting; /* 1: the process takes connections */
+    uint32_t connections;
+    char rest[CREST_CENSUS_SLOT - 8];
+} crest_census_slot;
+
+/* Aligned words are written and read whole on each processor that crest knows. `volatile` keeps the compiler from
+ * reading once what others change, and no order among slots is needed. */
+static inline void crest_census_write(crest_census_slot *slot, uint32_t accepting, uint32_t connections) {
+    *(volatile uint32_t *)&slot->connections = connections;
+    *(volatile uint32_t *)&slot->accepting = accepting;
+}
+
+static inline void crest_census_count(crest_census_slot *slot, uint32_t connections) {
+    *(volatile uint32_t *)&slot->connections = connections;
+}
+
+/* The fewest connections that a process has of those that take some; UINT32_MAX: none does. */
+static inline uint32_t crest_census_least(const crest_census_slot *slots, uint32_t count) {
+    uint32_t least = UINT32_MAX;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t connections = *(const volatile uint32_t *)&slots[i].connections;
+        if (*(const volatile uint32_t *)&slots[i].accepting && connections < least) least = connections;
+    }
+    return least;
+}
+
+#endif
