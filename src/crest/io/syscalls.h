@@ -145,7 +145,7 @@ static inline void crest_close(int fd) {
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <poll.h>
+#include <sys/poll.h> /* not <poll.h>: crest has a poll.h of its own */
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
