@@ -27,6 +27,7 @@ ORDER = (
         "lifetime",
         "http",
         "limits",
+        "gap",
         "totals",
         "connection",
         "handlers",
@@ -36,9 +37,11 @@ ORDER = (
         "serving",
         "opening",
         "listening",
+        "running",
+        "cluster",
         "app",
     ),
-    *("cluster", "asgi", "client", "cli", "metrics", "testing"),  # wings: nothing above may know them
+    *("asgi", "client", "cli", "metrics", "testing"),  # wings: nothing above may know them
     "__init__",
 )
 """Folders and modules of src/crest, each of which may import those before it. The rooms of io have ranks of their own;
@@ -59,6 +62,9 @@ TESTED_WITH = {
     "io/loop/lists.pxd": "io/out/test_fanout.py",
     "gap.py": "cluster/test_losses.py",
     "io/out/offer.pxd": "io/out/test_fanout.py",
+    "cluster/child.py": "cluster/test_supervisor.py",
+    "cluster/place.py": "cluster/test_supervisor.py",
+    "running.py": "top/test_lifetime.py",
     "io/life/host.pyx": "io/life/test_inbox.py",
     "http/pages.py": "top/test_app_pages.py",
     "opening/parting.py": "listening/test_shutdown.py",

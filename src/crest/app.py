@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
 import signal
 import sys
@@ -28,11 +27,11 @@ from crest.listening.certificate import certificate_of
 from crest.listening.endpoint import AnyAddress, addresses_of
 from crest.listening.listener import Listener
 from crest.listening.signals import handling
-from crest.log import FIELDS, logger
+from crest.log import set_up_log
 from crest.opening.opening import Opening
 from crest.opening.site import Site
 from crest.options import check_path, check_seconds
-from crest.running import Run
+from crest.running import Run, loop_factory
 from crest.server import WebSocketServer
 from crest.serving import Serving
 
@@ -242,8 +241,8 @@ class App(Serving):
             part = enlisted()
             if part is not None and part.run != call:
                 return  # the supervisor has been here: this worker is for a later call
-        _set_up_log(log_level, part)
-        factory = _loop_factory(loop)
+        set_up_log(log_level, None if part is None else part.number)
+        factory = loop_factory(loop)
         try:
             if count > 1 and part is None:
                 self._supervise(count, call, host, port, binding)
@@ -421,30 +420,6 @@ class App(Serving):
                 server._served_by = None
             if listener.loop.is_closed():
                 listener.abandon()
-
-
-def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if name not in ("auto", "uvloop", "asyncio"):
-        raise ValueError(f"loop must be 'auto', 'uvloop' or 'asyncio', not {name!r}")
-    if name != "asyncio":
-        try:
-            import uvloop
-        except ImportError:
-            if name == "uvloop":
-                raise
-        else:
-            return uvloop.new_event_loop
-    return asyncio.new_event_loop
-
-
-def _set_up_log(level: int | str, part: Enlisted | None) -> None:
-    """Log to stderr, if the program has not set up logging itself. A worker's lines say which one it is."""
-    number = None if part is None else part.number
-    FIELDS["worker"] = number
-    if not logging.getLogger().handlers and not logger.handlers:
-        named = "" if number is None else f"[worker {number}] "
-        logging.basicConfig(format=f"%(asctime)s %(levelname)s {named}%(message)s")
-        logger.setLevel(level)
 
 
 def _give_up(reason: str) -> NoReturn:

@@ -48,6 +48,15 @@ class Escaping(logging.Filter):
         return True
 
 
+def set_up_log(level: int | str, worker: int | None) -> None:
+    """Log to stderr, unless the program has set up logging itself. A worker's lines say which one it is."""
+    FIELDS["worker"] = worker
+    if not logging.getLogger().handlers and not logger.handlers:
+        named = "" if worker is None else f"[worker {worker}] "
+        logging.basicConfig(format=f"%(asctime)s %(levelname)s {named}%(message)s")
+        logger.setLevel(level)
+
+
 def escaped(text: str) -> str:
     """Write characters that are not printable as in a Python literal."""
     if text.isprintable():

@@ -60,3 +60,23 @@ class Run:
         """Read the certificate again."""
         if self._listener is not None:
             self._listener.reload()
+
+
+def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return what makes the event loop that `App.run` was asked for.
+
+    Raises:
+        ValueError: There is no such.
+        ImportError: uvloop is not installed.
+    """
+    if name not in ("auto", "uvloop", "asyncio"):
+        raise ValueError(f"loop must be 'auto', 'uvloop' or 'asyncio', not {name!r}")
+    if name != "asyncio":
+        try:
+            import uvloop
+        except ImportError:
+            if name == "uvloop":
+                raise
+        else:
+            return uvloop.new_event_loop
+    return asyncio.new_event_loop

@@ -197,8 +197,8 @@ def test_when_the_supervisor_is_killed_the_workers_close_and_end() -> None:
 def test_a_worker_that_is_busy_is_named_and_not_killed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "gate")
     source = """
-from crest.cluster import supervisor, worker
-supervisor.BUSY, worker.BEAT = 1.0, 0.05
+from crest.cluster import place, worker
+place.BUSY, worker.BEAT = 1.0, 0.05
 
 @ws.on_binary
 def hold(conn, data):

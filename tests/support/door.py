@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from crest.io.life.protocol import Protocol
+from crest.io.life.roster import Roster
+from crest.io.loop.census import Census
 from crest.io.loop.poller import Poller
 from crest.io.loop.turn import Turn
 from crest.io.net.acceptor import Acceptor
@@ -45,25 +47,37 @@ class Door:
     """A listening socket, its acceptor, and who came in.
 
     Args:
-        reception: See `Acceptor`.
+        reception, census: See `Acceptor`.
+        sock: In place of one of its own.
     """
 
-    def __init__(self, loop: Any, family: int = socket.AF_INET, reception: Any = None) -> None:
+    def __init__(
+        self,
+        loop: Any,
+        family: int = socket.AF_INET,
+        reception: Any = None,
+        census: Census | None = None,
+        sock: socket.socket | None = None,
+    ) -> None:
         self.loop = WatchedLoop(loop)
         self.poller = Poller(self.loop)
-        self.socket = socket.socket(family)
-        host = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}.get(family)
-        self.socket.bind((host, 0) if host else "")
-        self.socket.listen(1000)
-        self.socket.setblocking(False)
+        self.roster = Roster()
+        self.roster.census = census
+        self.socket = sock or socket.socket(family)
+        if sock is None:
+            host = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}.get(family)
+            self.socket.bind((host, 0) if host else "")
+            self.socket.listen(1000)
+            self.socket.setblocking(False)
         self.address = self.socket.getsockname()
         self.visitors: list[Visitor] = []
         self.came = Events()
         self.peers: list[socket.socket] = []
-        self.acceptor = Acceptor(self.poller, self.socket.fileno(), Turn(self.loop), self, reception)
+        self.acceptor = Acceptor(self.poller, self.socket.fileno(), Turn(self.loop), self, reception, None, census)
 
     def opened(self, protocol: Protocol) -> Visitor:
         self.visitors.append(Visitor(protocol))
+        self.roster.add(protocol)
         self.came.add(protocol)
         return self.visitors[-1]
 
@@ -71,7 +85,7 @@ class Door:
         pass
 
     def ended(self, protocol: Protocol) -> None:
-        pass
+        self.roster.remove(protocol)
 
     def knock(self) -> socket.socket:
         """A client that the kernel has connected, whoever accepts it."""
@@ -92,8 +106,13 @@ class Door:
 
 
 @asynccontextmanager
-async def door(family: int = socket.AF_INET, reception: Any = None) -> AsyncIterator[Door]:
-    made = Door(asyncio.get_running_loop(), family, reception)
+async def door(
+    family: int = socket.AF_INET,
+    reception: Any = None,
+    census: Census | None = None,
+    sock: socket.socket | None = None,
+) -> AsyncIterator[Door]:
+    made = Door(asyncio.get_running_loop(), family, reception, census, sock)
     try:
         yield made
     finally:

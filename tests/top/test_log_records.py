@@ -34,7 +34,8 @@ def log_at(level: int) -> Iterator[list[logging.LogRecord]]:
 
 
 def fields(record: logging.LogRecord) -> tuple[Any, ...]:
-    return tuple(getattr(record, name) for name in FIELDS)
+    assert set(FIELDS) == {"connection", "client", "path", "worker"}
+    return tuple(getattr(record, name) for name in ("connection", "client", "path"))
 
 
 def served(ws: WebSocketServer, path: str = "/ws") -> Any:

@@ -1,7 +1,7 @@
 """The supervisor: the process that starts the workers, and sees to it that they run.
 
-It is the program's first process. It has opened the listening sockets, and serves nobody: each worker is the program,
-run anew, which gets them. So a worker has the program's newest code, its own threads, and nothing of the supervisor's.
+It is the program's first process. It has opened the listening sockets, and serves no client: each worker is the
+program, run anew, which gets them. So a worker has the program's newest code, its own threads, and nothing of the supervisor's.
 Messages between them are lines of JSON (control.py). What must hold:
 
 - A worker that ends is started again, after a while. If the first one ends before it is ready, everything ends.
@@ -27,6 +27,7 @@ from crest.cluster.child import Child, how
 from crest.cluster.control import Message
 from crest.cluster.enlisted import VARIABLE
 from crest.cluster.notify import notify, reloading, watchdog_interval
+from crest.cluster.place import Place, Worker
 from crest.cluster.shared import make_shared, open_census
 from crest.exceptions import ConfigurationError
 from crest.io.loop.census import Census
@@ -38,125 +39,8 @@ from crest.log import logger
 FAILED: Final = 3
 """Exit code if the first worker can not start."""
 
-BUSY: Final = 5.0
-"""Seconds without a sign of life after which a worker is named."""
-
 GRACE: Final = 10.0
 """Seconds that a worker may take to end beyond those that its connections and `on_stop` have."""
-
-
-class Worker(Child):
-    """A worker.
-
-    Attributes:
-        number: Its place, from 1.
-        serial: Counts all workers there have been.
-        slot: Its place in the shared memory.
-        ready: Is set when it serves.
-        stopping: True once it was told to end.
-    """
-
-    def __init__(self, supervisor: Supervisor, number: int, serial: int, slot: int) -> None:
-        super().__init__(f"worker {number}")
-        self.number = number
-        self.serial = serial
-        self.slot = slot
-        self.ready = asyncio.Event()
-        self.stopping = False
-        self._supervisor = supervisor
-        self._busy = False
-
-    @property
-    def serves(self) -> bool:
-        return self.ready.is_set() and not self.stopping and not self.ended.is_set()
-
-    def stop(self, *, replaced: bool) -> None:
-        """Tell it to end.
-
-        Args:
-            replaced: True: others go on to serve. It leaves the listening sockets to them at once.
-        """
-        self.stopping = True
-        self.tell({"stop": "replaced" if replaced else "all"})
-
-    async def started(self) -> bool:
-        """Wait until it serves, or has ended. True if it serves."""
-        waits = [asyncio.ensure_future(each.wait()) for each in (self.ready, self.ended)]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waits:
-                each.cancel()
-        return self.ready.is_set() and not self.ended.is_set()
-
-    def look(self, now: float) -> None:
-        """Name it if it has given no sign of life for long, and again once it does."""
-        silent = now - self.heard
-        if self.serves and silent >= BUSY and not self._busy:
-            self._busy = True
-            logger.warning("%s (process %d) is busy: its loop has not turned for %.0f s", self.name, self.pid, silent)
-        elif self._busy and silent < BUSY:
-            self._busy = False
-            logger.info("%s is no longer busy", self.name)
-
-    def told(self, message: Message) -> None:
-        if message.get("ready"):
-            self.ready.set()
-        self._supervisor.hear(self, message)
-
-
-class Place:
-    """One of the places that always have a worker.
-
-    Attributes:
-        worker: The one that serves here, or is about to.
-        served: Is set once one has served.
-    """
-
-    def __init__(self, supervisor: Supervisor, number: int) -> None:
-        self._supervisor = supervisor
-        self._number = number
-        self._changing = asyncio.Lock()
-        self.worker: Worker | None = None
-        self.served = asyncio.Event()
-
-    async def keep(self) -> None:
-        """Have a worker here, until this is cancelled."""
-        backoff = Backoff()
-        loop = asyncio.get_running_loop()
-        while True:
-            async with self._changing:
-                if self.worker is None or self.worker.ended.is_set():
-                    self.worker = await self._supervisor.start_worker(self._number)
-                worker, began = self.worker, loop.time()
-            if await worker.started():
-                self.served.set()
-            await worker.ended.wait()
-            if worker is not self.worker:
-                continue
-            if worker.ready.is_set() and loop.time() - began > LONGEST:
-                backoff.succeed()
-            wait = 0.0 if worker.code == 0 else backoff.fail()
-            said = "%s (process %d) has ended: %s; the next one starts in %.1f s"
-            logger.error(said, worker.name, worker.pid, how(worker.code), wait)
-            await asyncio.sleep(wait)
-
-    async def replace(self) -> bool:
-        """Start another worker, and when it serves end the one that did. False if it has ended before."""
-        async with self._changing:
-            successor = await self._supervisor.start_worker(self._number)
-            try:
-                serves = await successor.started()
-            except asyncio.CancelledError:
-                successor.stop(replaced=True)
-                raise
-            if not serves:
-                return False
-            before, self.worker = self.worker, successor
-        if before is not None:
-            before.stop(replaced=True)
-            await before.ended.wait()
-        return True
 
 
 class Supervisor:
@@ -170,7 +54,7 @@ class Supervisor:
     """
 
     def __init__(self, count: int, endpoints: Sequence[Endpoint], timeout: float, run: int) -> None:
-        self._places = [Place(self, number) for number in range(1, count + 1)]
+        self._places = [Place(number, self._start_worker) for number in range(1, count + 1)]
         self._endpoints = endpoints
         self._timeout = timeout
         self._run = run
@@ -204,7 +88,7 @@ class Supervisor:
                 await asyncio.shield(self._end())
 
     async def _serve(self) -> int:
-        first = self._places[0].worker = await self.start_worker(1)
+        first = self._places[0].worker = await self._start_worker(1)
         if not await first.started():
             if self._ending.is_set():
                 return 0
@@ -234,14 +118,14 @@ class Supervisor:
 
     # ---- Workers -------------------------------------------------------------------------------------------------
 
-    async def start_worker(self, number: int) -> Worker:
+    async def _start_worker(self, number: int) -> Worker:
         """Start a worker for a place.
 
         Raises:
             OSError: That can not be.
         """
         self._serials += 1
-        worker = Worker(self, number, self._serials, min(self._free))
+        worker = Worker(number, self._serials, min(self._free), self._hear)
         self._free.discard(worker.slot)
         sockets = [each.fileno() for endpoint in self._endpoints for each in endpoint.sockets]
         self._workers.add(worker)
@@ -324,7 +208,7 @@ class Supervisor:
                 worker.look(time())
             await asyncio.sleep(interval)
 
-    def hear(self, worker: Worker, message: Message) -> None:
+    def _hear(self, worker: Worker, message: Message) -> None:
         """Hear what a worker says."""
         if message.get("left_once") and worker is self._once:
             self._once = None
