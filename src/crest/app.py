@@ -14,10 +14,8 @@ from typing import Literal, NoReturn, Unpack, cast
 from weakref import ref
 
 from crest.attachment import Attachable, app_made, mounted, origin_of, servers_for
-from crest.cluster.enlisted import Enlisted, enlisted
+from crest.cluster.enlisted import Enlisted, count_call, enlisted
 from crest.cluster.processors import workers_of
-from crest.cluster.supervisor import count_call, supervise
-from crest.cluster.worker import reporting
 from crest.exceptions import ConfigurationError, ListenError
 from crest.handlers import LifetimeHandler, Page, check_handler, registering, written
 from crest.http.pages import Pages
@@ -260,6 +258,8 @@ class App(Serving):
 
     def _supervise(self, count: int, call: int, host: str | None, port: int, binding: Binding) -> None:
         """Have workers serve. Exits if the first of them can not start."""
+        from crest.cluster.supervisor import supervise  # only where there are workers: it takes time to import
+
         addresses = addresses_of(host, port, binding.get("listen"), binding.get("unix"), binding.get("unix_mode"))
         certified = binding.get("certfile") is not None or binding.get("ssl") is not None
         timeout = binding.get("shutdown_timeout")
@@ -271,6 +271,8 @@ class App(Serving):
 
     async def _work(self, part: Enlisted, binding: Binding) -> None:
         """Serve as a worker, until the supervisor says that it is enough."""
+        from crest.cluster.worker import reporting
+
         run = Run(self._lifetime)
         passed = part.open()
         with (

@@ -71,3 +71,13 @@ def enlisted() -> Enlisted | None:
         os.set_inheritable(descriptor, False)
     whole = "number", "serial", "run", "control", "census", "slot"
     return Enlisted(*(told[name] for name in whole), endpoints=endpoints)
+
+
+_calls = 0
+
+
+def count_call() -> int:
+    """Count a call of `App.run` with workers. Returns how many there have been."""
+    global _calls
+    _calls += 1
+    return _calls

@@ -1,7 +1,8 @@
 """The supervisor: the process that starts the workers, and sees to it that they run.
 
 It is the program's first process. It has opened the listening sockets, and serves no client: each worker is the
-program, run anew, which gets them. So a worker has the program's newest code, its own threads, and nothing of the supervisor's.
+program, run anew, which gets them. So a worker has the program's newest code, its own threads, and nothing of the
+supervisor's.
 Messages between them are lines of JSON (control.py). What must hold:
 
 - A worker that ends is started again, after a while. If the first one ends before it is ready, everything ends.
@@ -320,16 +321,6 @@ async def supervise(
     finally:
         for endpoint in endpoints:
             endpoint.close()
-
-
-_calls = 0
-
-
-def count_call() -> int:
-    """Count a call of `App.run` with workers. Returns how many there have been."""
-    global _calls
-    _calls += 1
-    return _calls
 
 
 def again() -> list[str]:
