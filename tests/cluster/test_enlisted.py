@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from crest import App
-from crest.cluster.enlisted import VARIABLE, enlisted
+from crest.cluster.enlisted import VARIABLE, _known, enlisted
 
 Tell = Callable[..., None]
 
@@ -18,7 +18,7 @@ Tell = Callable[..., None]
 @pytest.fixture
 def tell(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tell]:
     """Sets the variable; what it says of descriptors is true."""
-    enlisted.cache_clear()
+    _known.clear()
     with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as control, socket.socket() as census:
         order: dict[str, Any] = {
             "supervisor": os.getppid(),
@@ -37,7 +37,7 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tell]:
             monkeypatch.setenv(VARIABLE, json.dumps({**order, **changed}))
 
         yield set_variable
-    enlisted.cache_clear()
+    _known.clear()
 
 
 def test_a_worker_knows_its_part(tell: Tell) -> None:
@@ -71,10 +71,10 @@ def test_a_process_of_another_parent_is_none(tell: Tell) -> None:
 
 @pytest.mark.parametrize("told", [None, "", "{}", "nonsense"])
 def test_without_a_part_it_is_none(monkeypatch: pytest.MonkeyPatch, told: str | None) -> None:
-    enlisted.cache_clear()
+    _known.clear()
     if told is None:
         monkeypatch.delenv(VARIABLE, raising=False)
     else:
         monkeypatch.setenv(VARIABLE, told)
     assert enlisted() is None
-    enlisted.cache_clear()
+    _known.clear()

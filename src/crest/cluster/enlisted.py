@@ -6,10 +6,9 @@ import json
 import os
 import socket
 from dataclasses import dataclass
-from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
 
-from crest.listening.endpoint import Endpoint
+from crest.listening.endpoint import Endpoint, OpenAddress
 
 VARIABLE: Final = "CREST_WORKER"
 """The environment's variable that says so. Processes that a worker starts inherit it, and are no workers."""
@@ -37,9 +36,9 @@ class Enlisted:
     slot: int
     endpoints: tuple[tuple[tuple[int, ...], bool], ...]
 
-    def open(self) -> Passed:
+    def open(self) -> OpenAddress:
         """Take over the listening sockets."""
-        return Passed(
+        return OpenAddress(
             [
                 Endpoint([socket.socket(fileno=each) for each in descriptors], tls, passed=True, announced=True)
                 for descriptors, tls in self.endpoints
@@ -47,19 +46,18 @@ class Enlisted:
         )
 
 
-class Passed(NamedTuple):
-    """Where a worker listens: what the supervisor has opened."""
-
-    endpoints: list[Endpoint]
-
-    async def open(self, certified: bool) -> list[Endpoint]:
-        """Return what is open already."""
-        return self.endpoints
+_known: list[Enlisted | None] = []
+"""What was read once: descriptors do not stay what they were."""
 
 
-@cache
 def enlisted() -> Enlisted | None:
     """Return this process's part as a worker; None: it is none."""
+    if not _known:
+        _known.append(_read())
+    return _known[0]
+
+
+def _read() -> Enlisted | None:
     try:
         told = json.loads(os.environ[VARIABLE])
         if told["supervisor"] != os.getppid():
@@ -69,8 +67,9 @@ def enlisted() -> Enlisted | None:
     endpoints = tuple((tuple(each["sockets"]), each["tls"]) for each in told["endpoints"])
     for descriptor in (told["control"], told["census"], *(each for sockets, _ in endpoints for each in sockets)):
         os.set_inheritable(descriptor, False)
-    whole = "number", "serial", "run", "control", "census", "slot"
-    return Enlisted(*(told[name] for name in whole), endpoints=endpoints)
+    return Enlisted(
+        told["number"], told["serial"], told["run"], told["control"], told["census"], told["slot"], endpoints
+    )
 
 
 _calls = 0

@@ -9,7 +9,6 @@ from typing import Final
 
 from crest.exceptions import ConfigurationError
 from crest.io.loop.poller import Poller
-from crest.options import is_int
 
 QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
 """Quota and period of a control group, in microseconds (cgroups version 2); "max" for none."""
@@ -32,7 +31,7 @@ def workers_of(workers: object) -> int:
     """
     if workers == "auto":
         count = processors()
-    elif isinstance(workers, str) or not is_int(workers):
+    elif not isinstance(workers, int) or isinstance(workers, bool):
         raise TypeError(f'workers must be int or "auto", not {workers!r}')
     else:
         count = workers

@@ -134,7 +134,17 @@ class SocketAddress(NamedTuple):
         return [Endpoint([_ready(self.sock)], certified, passed=True)]
 
 
-AnyAddress = Address | UnixAddress | SystemdAddress | SocketAddress
+class OpenAddress(NamedTuple):
+    """What another process has opened for this one."""
+
+    endpoints: list[Endpoint]
+
+    async def open(self, certified: bool) -> list[Endpoint]:
+        """Return what is open already."""
+        return self.endpoints
+
+
+AnyAddress = Address | UnixAddress | SystemdAddress | SocketAddress | OpenAddress
 
 
 def addresses_of(
