@@ -105,7 +105,7 @@ SCENARIOS: dict[str, Scenario] = {
         scenario("small-backlog", server={"max_backlog": 60_000}),
         scenario("drop-newest", policy="drop-newest", drops=True, server=DROPPING),
         scenario("drop-oldest", policy="drop-oldest", drops=True, server=DROPPING),
-        scenario("latest", policy="latest", drops=True, server=DROPPING),
+        scenario("latest", policy="latest", drops=True, server={"max_backlog": 60_000}),
         scenario("rates", server={"max_message_rate": (1000, 1000), "idle_timeout": 60}),
         scenario("proxied", app={"trusted_proxies": ["10.0.0.1"]}),
         scenario("header", app=HEADER, before=V1),
