@@ -80,6 +80,9 @@ def scenario(name: str, *, policy: str = "close", **options: Any) -> Scenario:
 TAKEOVER = Deflate(server_no_context_takeover=False, client_no_context_takeover=False, threshold=0)
 V1 = b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n"
 HEADER = {"trusted_proxies": ["127.0.0.1"], "proxy_protocol": True, "max_sockets_per_ip": 1000}
+DROPPING: dict[str, Any] = {"max_backlog": 60_000, "send_ahead": 1 << 30}
+"""Answers that the cases wait for are with the kernel before they could be dropped."""
+
 SCENARIOS: dict[str, Scenario] = {
     each.name: each
     for each in [
@@ -100,8 +103,8 @@ SCENARIOS: dict[str, Scenario] = {
                  server={"compression": Deflate(threshold=0)}),
         scenario("async-deflate", extensions=ASKS, handlers="async", server={"compression": "deflate"}),
         scenario("small-backlog", server={"max_backlog": 60_000}),
-        scenario("drop-newest", policy="drop-newest", drops=True, server={"max_backlog": 60_000}),
-        scenario("drop-oldest", policy="drop-oldest", drops=True, server={"max_backlog": 60_000}),
+        scenario("drop-newest", policy="drop-newest", drops=True, server=DROPPING),
+        scenario("drop-oldest", policy="drop-oldest", drops=True, server=DROPPING),
         scenario("latest", policy="latest", drops=True, server={"max_backlog": 60_000}),
         scenario("rates", server={"max_message_rate": (1000, 1000), "idle_timeout": 60}),
         scenario("proxied", app={"trusted_proxies": ["10.0.0.1"]}),
