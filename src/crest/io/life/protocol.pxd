@@ -25,4 +25,6 @@ cdef class Protocol(Patience):
     cdef int uncork(self) except -1
     cdef int count(self) except -1
     cdef int overhead(self, size_t size) except -1
+    cdef int go_on(self) except -1
+    cdef int resume(self) except -1
     cdef int relieved(self) except -1

@@ -31,9 +31,10 @@ from crest.io.life.inbox cimport Inbox, is_busy, is_full
 from crest.io.life.intake cimport ANSWERS, PARTIAL, REQUESTS, UNREAD
 from crest.io.life.pace cimport is_over_rate
 from crest.io.life.patience cimport OPENING_LINGER, Patience
-from crest.io.life.phase cimport ENDED, LOST, TRANSPORT_LOST, UPGRADED, is_read
+from crest.io.life.phase cimport ENDED, LOST, TRANSPORT_LOST, UPGRADED, is_lost, is_read
 from crest.io.life.watch cimport begin_service, end_service
 from crest.io.loop.clock cimport TRIES, milliseconds
+from crest.io.loop.poller cimport Pollable
 from crest.io.loop.turn cimport Turn
 from crest.io.out.backlog cimport ACCEPTING
 from crest.io.out.fanout cimport Fanout
@@ -170,12 +171,32 @@ cdef class Protocol(Patience):
     def resume_writing(self):
         if self.connection is not None:
             hear(&self.pulse, milliseconds(self.turn.clock))  # the peer has taken what waited for it
-            self.connection.resume()
-            self.relieved()
+            self.go_on()
         elif self.opening is not None:
             self.opening.resume_writing()
         else:
             self.holds(0)
+
+    cdef int go_on(self) except -1:
+        """Send what waits: at once, or in the loop's next step, by a transport of its own.
+
+        asyncio's report the end of a connection twice if they are closed from within resume_writing, or if a write in
+        it finds that the peer has reset the connection."""
+        if not isinstance(self.transport, Pollable):
+            try:
+                self.turn.loop.call_soon(self._resume)
+                return 0
+            except MemoryError:
+                pass  # at once, then: nobody says again that there is room
+        return self.resume()
+
+    def _resume(self):
+        if not is_lost(self.phase):
+            self.resume()
+
+    cdef int resume(self) except -1:
+        self.connection.resume()
+        return self.relieved()
 
     cdef int relieved(self) except -1:
         """Deliver on_drain if the peer, which has taken some of what waited for it, has taken all."""
