@@ -72,6 +72,7 @@ MODULES = [
     "io.life.reading",
     "io.life.closing",
     "io.life.patience",
+    "io.life.writing",
     "io.life.protocol",
     "io.life.roster",
     "io.net.stream",

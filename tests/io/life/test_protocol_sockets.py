@@ -3,10 +3,8 @@
 import asyncio
 import random
 import socket
-import struct
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -162,59 +160,6 @@ def test_a_lone_send_of_a_task_leaves_at_once(run: Run[None], direct: bool) -> N
             assert await reader.read() == b"\x88\x02\x03\xe8"
             writer.close()
             await writer.wait_closed()
-
-    run(main())
-
-
-class Told(asyncio.BufferedProtocol):
-    """A connection's protocol, before whose resume_writing something else happens."""
-
-    def __init__(self, protocol: Any, before: Callable[[], None]) -> None:
-        self._protocol, self._before = protocol, before
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in ("_protocol", "_before", "resume_writing"):
-            return super().__getattribute__(name)
-        return getattr(self._protocol, name)
-
-    def resume_writing(self) -> None:
-        self._before()
-        self._protocol.resume_writing()
-
-
-def test_a_peer_that_resets_when_there_is_room_again(run: Run[None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next write fails. asyncio's transports would report the end twice, if it were made in resume_writing."""
-
-    async def main() -> None:
-        loop, closed = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
-        ws, conns, resets = WebSocketServer(max_backlog=1 << 30), [], []
-        ws.on_connect(conns.append)
-        ws.on_close(lambda conn, code, reason: closed.set_result(code))
-        connect = loop.connect_accepted_socket
-
-        def reset() -> None:
-            if not resets:
-                peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                peer.sock.close()
-            resets.append(closed.done())
-
-        def connecting(factory: Callable[[], Any], *args: Any, **options: Any) -> Any:
-            return connect(lambda: Told(factory(), reset), *args, **options)
-
-        monkeypatch.setattr(loop, "connect_accepted_socket", connecting)
-        async with App().listening(direct=False) as server:
-            shrink_send_buffers(server)
-            peer = Peer(server.address, small=True)
-            peer.sock.send(handshake("/ws"))
-            while not conns:
-                await turns()
-            for _ in range(100):
-                conns[0].send_binary(bytes(10_000))
-            while not resets:
-                peer.read(1 << 16)
-                await turns()
-            assert await closed == 1006
-            assert resets == [False]
 
     run(main())
 

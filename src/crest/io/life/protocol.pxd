@@ -2,14 +2,14 @@
 
 from libc.stdint cimport uint8_t
 
-from crest.io.life.patience cimport Patience
+from crest.io.life.writing cimport Writing
 
 
 cdef enum:
     NO_SLOT = 0xFFFFFFFF
 
 
-cdef class Protocol(Patience):
+cdef class Protocol(Writing):
     cdef uint8_t into_body              # the transport reads straight into a message
 
     cdef int buffer(self, char** where, size_t* room) except -1
@@ -25,6 +25,3 @@ cdef class Protocol(Patience):
     cdef int uncork(self) except -1
     cdef int count(self) except -1
     cdef int overhead(self, size_t size) except -1
-    cdef int go_on(self) except -1
-    cdef int resume(self) except -1
-    cdef int relieved(self) except -1

@@ -15,8 +15,8 @@ It is built of parts that know nothing of each other nor of it. It asks them, an
 | inbox.pyx | to keep events, and to await an async handler; it tells its `Host` when there is room |
 | calls.pyx | to call a handler |
 
-What is done with the answers is one class in four files: how reading pauses (reading.pyx), how the connection ends
-(closing.pyx), what is awaited for how long (patience.pyx), and what is read (here).
+What is done with the answers is one class in five files: how reading pauses (reading.pyx), how the connection ends
+(closing.pyx), what is awaited for how long (patience.pyx), how writing pauses (writing.pyx), and what is read (here).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -25,18 +25,17 @@ from libc.stdint cimport uint8_t, uint32_t
 from asyncio import BufferedProtocol
 
 from crest.cpython cimport PyBUF_WRITE, PyByteArray_AS_STRING, PyMemoryView_FromMemory
-from crest.io.life.calls cimport BINARY, CONNECT, DRAIN, ERROR, MESSAGE
+from crest.io.life.calls cimport BINARY, CONNECT, ERROR, MESSAGE
 from crest.io.life.heartbeat cimport hear
 from crest.io.life.inbox cimport Inbox, is_busy, is_full
 from crest.io.life.intake cimport ANSWERS, PARTIAL, REQUESTS, UNREAD
 from crest.io.life.pace cimport is_over_rate
-from crest.io.life.patience cimport OPENING_LINGER, Patience
-from crest.io.life.phase cimport ENDED, LOST, TRANSPORT_LOST, UPGRADED, is_lost, is_read
+from crest.io.life.patience cimport OPENING_LINGER
+from crest.io.life.phase cimport ENDED, LOST, TRANSPORT_LOST, UPGRADED, is_read
 from crest.io.life.watch cimport begin_service, end_service
+from crest.io.life.writing cimport Writing
 from crest.io.loop.clock cimport TRIES, milliseconds
-from crest.io.loop.poller cimport Pollable
 from crest.io.loop.turn cimport Turn
-from crest.io.out.backlog cimport ACCEPTING
 from crest.io.out.fanout cimport Fanout
 from crest.io.out.hub cimport Hub
 from crest.io.out.outbox cimport Outbox
@@ -60,7 +59,7 @@ from crest.io.life.calls import ErrorText
 cdef size_t DIRECT = 1 << 18
 
 
-cdef class Protocol(Patience):
+cdef class Protocol(Writing):
     """The asyncio protocol of one connection; `ServerProtocol` is what a transport gets.
 
     Args:
@@ -163,51 +162,6 @@ cdef class Protocol(Patience):
             return False
         self.linger()
         return self.transport.can_write_eof()  # False for the loop's TLS: it has no halves, and asyncio's warns of True
-
-    def pause_writing(self):
-        if self.connection is not None:
-            self.connection.pause()
-
-    def resume_writing(self):
-        if self.connection is not None:
-            hear(&self.pulse, milliseconds(self.turn.clock))  # the peer has taken what waited for it
-            self.go_on()
-        elif self.opening is not None:
-            self.opening.resume_writing()
-        else:
-            self.holds(0)
-
-    cdef int go_on(self) except -1:
-        """Send what waits: at once, or in the loop's next step, by a transport of its own.
-
-        asyncio's report the end of a connection twice if they are closed from within resume_writing, or if a write in
-        it finds that the peer has reset the connection."""
-        if not isinstance(self.transport, Pollable):
-            try:
-                self.turn.loop.call_soon(self._resume)
-                return 0
-            except MemoryError:
-                pass  # at once, then: nobody says again that there is room
-        return self.resume()
-
-    def _resume(self):
-        if not is_lost(self.phase):
-            self.resume()
-
-    cdef int resume(self) except -1:
-        self.connection.resume()
-        return self.relieved()
-
-    cdef int relieved(self) except -1:
-        """Deliver on_drain if the peer, which has taken some of what waited for it, has taken all."""
-        cdef Outbox connection = self.connection
-        cdef uint32_t since
-        if self.hub.on_drain is None or connection.state != ACCEPTING or connection.blocked or connection.count \
-                or (self.inbox is not None and self.inbox.drain_waits):
-            return 0
-        since = begin_service(self.hub, self.turn.clock)
-        self.deliver(DRAIN, None, None)
-        return end_service(self.hub, self.turn.clock, connection, since)
 
     def connection_lost(self, error):
         self.step(TRANSPORT_LOST)
