@@ -36,7 +36,6 @@ from crest.io.life.watch cimport begin_service, end_service
 from crest.io.life.writing cimport Writing
 from crest.io.loop.clock cimport TRIES, milliseconds
 from crest.io.loop.turn cimport Turn
-from crest.io.out.backlog cimport ACCEPTING
 from crest.io.out.fanout cimport Fanout
 from crest.io.out.hub cimport Hub
 from crest.io.out.outbox cimport Outbox

@@ -1,4 +1,4 @@
-"""Writing of one connection, and its pauses: while the transport has something queued, what is sent waits in the outbox.
+"""Writing of one connection, and its pauses: while the transport has something queued, what is sent waits.
 
 asyncio's transports tell protocols twice that a connection is lost if they are closed from within resume_writing. So
 they do if a write in it finds that the peer has reset the connection. Hence nothing is sent or delivered in there: that
