@@ -10,7 +10,7 @@ import pytest
 from crest import App
 from crest.listening.binding import Binding, takes_binding
 
-OWN = {"run": {"loop", "log_level"}, "serve": set(), "listening": {"direct"}}
+OWN = {"run": {"workers", "loop", "log_level"}, "serve": set(), "listening": {"direct"}}
 
 
 @pytest.mark.parametrize("name", OWN)

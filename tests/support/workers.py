@@ -102,7 +102,14 @@ class Workers:
 @contextmanager
 def workers(source: str, folder: Path | None = None, **environment: str) -> Iterator[Workers]:
     """Run a program: PROGRAM and what follows. What is left of it is killed in the end, or when it takes too long."""
-    command = [sys.executable, "-W", "error", "-c", PROGRAM + source]
+    with running(PROGRAM + source, folder, **environment) as program:
+        yield program
+
+
+@contextmanager
+def running(source: str, folder: Path | None = None, **environment: str) -> Iterator[Workers]:
+    """Run a whole program."""
+    command = [sys.executable, "-W", "error", "-c", source]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

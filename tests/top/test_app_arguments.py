@@ -8,7 +8,7 @@ import pytest
 from support.events import on_each_loop
 
 from crest import App, WebSocketServer
-from crest.app import _loop_factory
+from crest.running import loop_factory
 
 
 @pytest.mark.parametrize("path", ["", "game", "/game?x", "/game#x"])
@@ -104,10 +104,10 @@ def test_run_refuses_a_loop_that_it_does_not_know() -> None:
 def test_run_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is used where it is there, and missed only by name."""
     monkeypatch.setitem(sys.modules, "uvloop", None)
-    assert _loop_factory("auto") is asyncio.new_event_loop
-    assert _loop_factory("asyncio") is asyncio.new_event_loop
+    assert loop_factory("auto") is asyncio.new_event_loop
+    assert loop_factory("asyncio") is asyncio.new_event_loop
     with pytest.raises(ImportError, match="uvloop"):
-        _loop_factory("uvloop")
+        loop_factory("uvloop")
 
 
 def test_an_app_shows_where_it_was_made() -> None:
