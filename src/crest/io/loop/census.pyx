@@ -3,8 +3,8 @@
 The kernel gives a new connection to whichever process asks first: most often to one that has much to do with others
 already, as it is awake. So a process that has more connections than another one leaves the next ones to that.
 
-The counts are in memory that the processes share. Each writes its own slot only. The process that has started the others
-empties the slot of one that has ended, however it did.
+The counts are in memory that the processes share. Each writes its own slot only. The process that has started the
+others empties the slot of one that has ended, however it did.
 """
 
 cimport cython
