@@ -40,6 +40,7 @@ MODULES = [
     "wire.masking",
     "io.loop.poller",
     "io.loop.census",
+    "io.loop.ledger",
     "io.loop.clock",
     "io.loop.budget",
     "io.loop.turn",

@@ -4,6 +4,7 @@ import random
 import tracemalloc
 
 import pytest
+from support.ledgers import ledgers
 
 from crest.admission.arrivals import GENERATION, Arrivals
 
@@ -97,3 +98,31 @@ def test_the_newest_are_remembered_when_there_are_too_many(clock: Clock) -> None
         assert arrivals.wait(f"{at}") == 0
         if at % 1000 == 0:
             assert arrivals.wait(f"{max(0, at - GENERATION + 1)}") > 0
+
+
+# ---- Several processes -----------------------------------------------------------------------------------------------
+
+
+def test_processes_together_are_as_one(clock: Clock) -> None:
+    """Whichever a client comes to, it is let in as if there was one."""
+    rng = random.Random(5)
+    together = [Arrivals((2, 3), clock) for _ in range(3)]
+    for arrivals, ledger in zip(together, ledgers(3), strict=True):
+        arrivals.share(ledger, "/ws")
+    alone = Arrivals((2, 3), clock)
+    for _ in range(3000):
+        client = rng.choice("abc")
+        assert rng.choice(together).wait(client) == pytest.approx(alone.wait(client), abs=1e-6)
+        clock.now += rng.choice([0, 0, 0.1, 0.3, 2])
+
+
+def test_what_is_forgotten_is_forgotten_for_all(clock: Clock) -> None:
+    first, second = ledgers(2, 1024)
+    arrivals = Arrivals((1, 2), clock)
+    arrivals.share(first, "/ws")
+    for number in range(5000):
+        arrivals.wait(str(number))
+        clock.now += 0.01
+    assert len(arrivals) <= 400
+    known = [number for number in range(5000) if second.most_of_others(first.account(f"/ws {number}"))]
+    assert len(known) == len(arrivals)

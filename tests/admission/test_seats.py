@@ -1,6 +1,7 @@
 """crest.admission.seats: how many are in, in total and of each address."""
 
 import pytest
+from support.ledgers import ledgers
 
 from crest.admission.proxies import Client
 from crest.admission.seats import Full, Seats
@@ -33,7 +34,7 @@ def test_of_each_address() -> None:
     seats.take(("2001:db8::2", 1)).leave()
     assert len(seats) == 1
     other.leave()
-    assert len(seats) == 0 and not seats._sitting._counts, "nothing is kept of those that have gone"
+    assert len(seats) == 0 and not seats.sitting._counts, "nothing is kept of those that have gone"
 
 
 def test_those_who_stand_leave_room_for_as_many() -> None:
@@ -57,7 +58,7 @@ def test_those_who_stand_leave_room_for_as_many() -> None:
         for each in (first, second, third, fourth):
             each.leave()
             each.stand()
-        assert len(seats) == 0 and not seats._standing._counts
+        assert len(seats) == 0 and not seats.standing._counts
 
 
 def test_leaving_twice_counts_once() -> None:
@@ -65,7 +66,7 @@ def test_leaving_twice_counts_once() -> None:
     first, second = seats.take(("192.0.2.7", 1)), seats.take(("192.0.2.7", 2))
     first.leave()
     first.leave()
-    assert len(seats) == 1 and seats._sitting._counts == {"192.0.2.7": 1}
+    assert len(seats) == 1 and seats.sitting._counts == {"192.0.2.7": 1}
     second.leave()
     assert len(seats) == 0
 
@@ -75,9 +76,75 @@ def test_whoever_is_refused_is_not_counted() -> None:
     seat = seats.take(("192.0.2.7", 1))
     assert refused(seats, ("192.0.2.8", 1)) is None
     seat.leave()
-    assert len(seats) == 0 and not seats._sitting._counts
+    assert len(seats) == 0 and not seats.sitting._counts
 
 
 def test_the_text_says_of_whom() -> None:
     assert str(Full(None)) == "there are too many"
     assert str(Full("192.0.2.7")) == "there are too many from 192.0.2.7"
+
+
+# ---- Several processes -----------------------------------------------------------------------------------------------
+
+
+def shared(count: int, most: int | None, most_per_ip: int | None) -> list[Seats]:
+    """The seats of so many processes, which count together."""
+    found = [Seats(most, most_per_ip) for _ in range(count)]
+    for seats, ledger in zip(found, ledgers(count), strict=True):
+        seats.share(ledger, "/ws")
+    return found
+
+
+def test_processes_count_together() -> None:
+    one, two, three = shared(3, 3, None)
+    first, _, _ = one.take(None), two.take(("192.0.2.7", 1)), two.take(None)
+    assert all(refused(seats, ("192.0.2.8", 1)) is None for seats in (one, two, three))
+    first.leave()
+    last = three.take(None)
+    assert refused(one, None) is None
+    last.stand()
+    one.take(None)
+    assert [len(seats) for seats in (one, two, three)] == [1, 2, 1], "each says its own"
+
+
+def test_processes_count_each_address_together() -> None:
+    one, two = shared(2, None, 2)
+    clients = ("192.0.2.7", 1), ("192.0.2.8", 1)
+    seats = [each.take(client) for each in (one, two) for client in clients]
+    for client in clients:
+        assert refused(one, client) == refused(two, client) == client[0]
+    for _ in range(2):
+        seats.pop().leave()
+    assert one.take(clients[0]) and two.take(clients[1])
+
+
+def test_those_who_stand_in_another_process_are_counted() -> None:
+    one, two = shared(2, None, 1)
+    client = ("192.0.2.7", 1)
+    first = one.take(client)
+    first.stand()
+    second = two.take(client)
+    second.stand()
+    assert refused(one, client) == refused(two, client) == "192.0.2.7"
+    first.leave()
+    one.take(client)
+
+
+def test_limits_of_other_names_are_others() -> None:
+    first, second = ledgers(2)
+    one, two = Seats(1, 1), Seats(1, 1)
+    one.share(first, "/ws")
+    two.share(second, "/game")
+    assert one.take(("192.0.2.7", 1)) and two.take(("192.0.2.7", 1))
+
+
+def test_who_comes_and_goes_leaves_nothing_behind() -> None:
+    first, second = ledgers(2)
+    seats = Seats(100, 100)
+    seats.share(first, "/ws")
+    for number in range(100):
+        seat = seats.take((f"192.0.2.{number}", 1))
+        if number % 2:
+            seat.stand()
+        seat.leave()
+    assert not any(second.sum_of_others(first.account(name)) for name in ("/ws", "/ws 192.0.2.1"))

@@ -19,18 +19,19 @@ Tell = Callable[..., None]
 def tell(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tell]:
     """Sets the variable; what it says of descriptors is true."""
     _known.clear()
-    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as control, socket.socket() as census:
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as control, socket.socket() as shared:
         order: dict[str, Any] = {
             "supervisor": os.getppid(),
             "number": 2,
             "serial": 7,
             "run": 1,
             "control": control.fileno(),
-            "census": census.fileno(),
+            "shared": shared.fileno(),
             "slot": 3,
+            "slots": 9,
             "endpoints": [{"sockets": [listening.fileno()], "tls": False}],
         }
-        for each in (listening, control, census):
+        for each in (listening, control, shared):
             each.set_inheritable(True)
 
         def set_variable(**changed: Any) -> None:
@@ -44,9 +45,9 @@ def test_a_worker_knows_its_part(tell: Tell) -> None:
     tell()
     part = enlisted()
     assert part is not None
-    assert (part.number, part.serial, part.run, part.slot) == (2, 7, 1, 3)
+    assert (part.number, part.serial, part.run, part.slot, part.slots) == (2, 7, 1, 3, 9)
     assert App().worker == 2
-    descriptors = [part.control, part.census, *(each for sockets, _ in part.endpoints for each in sockets)]
+    descriptors = [part.control, part.shared, *(each for sockets, _ in part.endpoints for each in sockets)]
     assert not any(map(os.get_inheritable, descriptors)), "what the program starts does not get them"
 
 

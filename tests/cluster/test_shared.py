@@ -3,31 +3,63 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
-from crest.cluster.shared import make_shared, open_census
-from crest.io.loop.census import Census
+import pytest
+
+from crest.cluster.shared import ENTRIES, Shared, make_shared
+
+PROGRAM = """
+import sys
+from crest.cluster.shared import Shared
+shared = Shared(int(sys.argv[1]), 1, 3)
+shared.census.begin()
+print(shared.ledger.account("seats"), shared.ledger.write(shared.ledger.account("seats"), 7))
+"""
 
 
-def test_it_is_the_same_for_all() -> None:
-    descriptor = make_shared(3 * Census.SLOT)
+@pytest.fixture
+def descriptor() -> Iterator[int]:
+    found = make_shared(3)
+    yield found
+    os.close(found)
+
+
+def test_it_is_the_same_for_all(descriptor: int) -> None:
+    one = Shared(descriptor, 0, 3)
+    command = [sys.executable, "-c", PROGRAM, str(descriptor)]
+    done = subprocess.run(command, pass_fds=[descriptor], check=True, capture_output=True, text=True)
+    account, wrote = done.stdout.split()
+    assert one.ledger.account("seats") == int(account) and wrote == "True"
+    assert one.ledger.sum_of_others(int(account)) == 7, "though that process has ended"
+    assert Shared(descriptor, 2, 3).ledger.sum_of_others(int(account)) == 7
+    one.clear(1)
+    assert one.ledger.sum_of_others(int(account)) == 0
+
+
+def test_each_slot_is_cleared_for_itself(descriptor: int) -> None:
+    found = [Shared(descriptor, slot, 3) for slot in range(3)]
+    for number in range(1, 1000):
+        assert all(each.ledger.write(number << 40, 1) for each in found)
+    found[0].clear(1)
+    assert found[0].ledger.sum_of_others(1 << 40) == found[2].ledger.sum_of_others(1 << 40) == 1
+    assert found[1].ledger.sum_of_others(999 << 40) == 2
+    assert found[1].ledger.write(5, 3) and found[0].ledger.sum_of_others(5) == 3, "and may be used anew"
+
+
+def test_tables_take_only_what_is_written(descriptor: int) -> None:
+    Shared(descriptor, 0, 3).ledger.write(1, 1)
+    assert os.fstat(descriptor).st_size > 3 * 16 * ENTRIES
+    assert os.fstat(descriptor).st_blocks * 512 <= 64 * 1024
+
+
+def test_two_programs_have_two_secrets(descriptor: int) -> None:
+    other = make_shared(1)
     try:
-        one, other = open_census(descriptor, 0), open_census(descriptor, 2)
-        one.begin()
-        assert other.connections() == [0, 0, 0]
-        program = (
-            "import sys; from crest.cluster.shared import open_census\n"
-            "census = open_census(int(sys.argv[1]), 1); census.begin(); census.clear(0)"
-        )
-        subprocess.run([sys.executable, "-c", program, str(descriptor)], pass_fds=[descriptor], check=True)
-        first, second, third = (os.pread(descriptor, 4, slot * Census.SLOT) for slot in range(3))
-        assert (first, second, third) == (bytes(4), (1).to_bytes(4, sys.byteorder), bytes(4))
+        assert Shared(other, 0, 1).ledger.account("seats") != Shared(descriptor, 0, 3).ledger.account("seats")
     finally:
-        os.close(descriptor)
+        os.close(other)
 
 
-def test_children_do_not_get_it_by_themselves() -> None:
-    descriptor = make_shared(64)
-    try:
-        assert not os.get_inheritable(descriptor)
-    finally:
-        os.close(descriptor)
+def test_children_do_not_get_it_by_themselves(descriptor: int) -> None:
+    assert not os.get_inheritable(descriptor)

@@ -20,6 +20,7 @@ from crest.admission.proxies import Client, key_of
 from crest.admission.seats import Full, Seat, Seats
 from crest.exceptions import HandshakeError, Reject
 from crest.http.messages import Request, Response, error_response
+from crest.io.loop.ledger import Ledger
 from crest.wire.head import RequestHead, shown
 
 RETRY_AFTER: Final = ("Retry-After", "5")
@@ -74,6 +75,12 @@ class Admission:
         self.asks = self.is_limited or self.arrivals is not None
         self._origins = Origins(origins)
         self._seats = Seats(max_connections, max_connections_per_ip)
+
+    def share(self, ledger: Ledger, name: str) -> None:
+        """Count together with other processes, by a name that is the same in all of them. Nobody has come yet."""
+        self._seats.share(ledger, f"seats of {name}")
+        if self.arrivals is not None:
+            self.arrivals.share(ledger, f"arrivals of {name}")
 
     @property
     def on_upgrade(self) -> Callable[[Request], Any] | None:

@@ -3,13 +3,21 @@
 A connection sits. When its client has gone, and its handlers run on, it stands: then it takes no seat, as the client
 may come back at once. But all that stand and sit are never more than twice the seats. Otherwise a client that comes and
 goes could start any number of handlers.
+
+Several processes may count together. Each then writes what it has where the others find it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
 from crest.admission.proxies import Client, key_of
+from crest.io.loop.ledger import Ledger
+
+STANDING: Final = 32
+SITTING: Final = (1 << STANDING) - 1
+"""What other processes are told is one number: those that sit in its lower half, those that stand in its upper one."""
 
 
 class Full(Exception):
@@ -35,10 +43,19 @@ class Seats:
     def __init__(self, most: int | None, most_per_ip: int | None) -> None:
         self._most = most
         self._most_per_ip = most_per_ip
-        self._sitting, self._standing = Tally(), Tally()
+        self._ledger: Ledger | None = None
+        self._name = ""
+        self._all = 0
+        self.sitting, self.standing = Tally(), Tally()
 
     def __len__(self) -> int:
-        return len(self._sitting) + len(self._standing)
+        return len(self.sitting) + len(self.standing)
+
+    def share(self, ledger: Ledger, name: str) -> None:
+        """Count together with other processes, by a name that is the same in all of them. Nobody is there yet."""
+        if self._most is not None or self._most_per_ip is not None:
+            self._ledger, self._name = ledger, name
+            self._all = ledger.account(name)
 
     def take(self, client: Client | None) -> Seat:
         """Count one more, until it leaves its seat.
@@ -49,20 +66,41 @@ class Seats:
         Raises:
             Full: There are too many.
         """
-        self._check(None, self._most)
-        key = None
+        self._check(None, self._all, self._most)
+        key, account = None, 0
         if self._most_per_ip is not None and client is not None:
             key = key_of(client)
-            self._check(key, self._most_per_ip)
-        seat = Seat(self._sitting, self._standing, key)
-        self._sitting.add(key)
+            if self._ledger is not None:
+                account = self._ledger.account(f"{self._name} {key}")
+            self._check(key, account, self._most_per_ip)
+        seat = Seat(self, key, account)
+        self.sitting.add(key)
+        self.tell(key, account)
         return seat
 
-    def _check(self, key: str | None, most: int | None) -> None:
+    def _check(self, key: str | None, account: int, most: int | None) -> None:
         if most is not None:
-            sitting = self._sitting.of(key)
-            if sitting >= most or sitting + self._standing.of(key) >= 2 * most:
+            sitting, standing = self.sitting.of(key), self.standing.of(key)
+            if self._ledger is not None:
+                others = self._ledger.sum_of_others(account)
+                sitting += others & SITTING
+                standing += others >> STANDING
+            if sitting >= most or sitting + standing >= 2 * most:
                 raise Full(key)
+
+    def tell(self, key: str | None, account: int) -> None:
+        """Let other processes know how many there are now of an address, and in all."""
+        if self._ledger is None:
+            return
+        try:
+            self._ledger.write(self._all, self._value(None))
+            if key is not None:
+                self._ledger.write(account, self._value(key))
+        except MemoryError:
+            pass  # the next one that comes or goes lets them know
+
+    def _value(self, key: str | None) -> int:
+        return self.sitting.of(key) | self.standing.of(key) << STANDING
 
 
 class Tally:
@@ -97,24 +135,33 @@ class Tally:
 
 
 class Seat:
-    """One connection that is counted."""
+    """One connection that is counted.
 
-    __slots__ = ("_key", "_standing", "_tally")
+    Args:
+        seats: Where.
+        key, account: Of its address, see `Seats.take`.
+    """
 
-    def __init__(self, sitting: Tally, standing: Tally, key: str | None) -> None:
-        self._tally: Tally | None = sitting
-        self._standing = standing
+    __slots__ = ("_account", "_key", "_seats", "_tally")
+
+    def __init__(self, seats: Seats, key: str | None, account: int) -> None:
+        self._seats = seats
+        self._tally: Tally | None = seats.sitting
         self._key = key
+        self._account = account
 
     def stand(self) -> None:
         """Count it as standing: its client has gone, and its handlers run on."""
         if self._tally is not None:
-            self.leave()
-            self._standing.add(self._key)
-            self._tally = self._standing
+            self._tally.remove(self._key)
+            self._tally = None
+            self._seats.standing.add(self._key)
+            self._tally = self._seats.standing
+            self._seats.tell(self._key, self._account)
 
     def leave(self) -> None:
         """Count it no longer. Leaving twice is a no-op."""
         if self._tally is not None:
             self._tally.remove(self._key)
             self._tally = None
+            self._seats.tell(self._key, self._account)

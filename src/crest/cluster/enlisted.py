@@ -23,8 +23,9 @@ class Enlisted:
         serial: Counts all workers that the supervisor has started.
         run: Which call of `App.run` with workers it is to serve, of those that the program makes; from 1.
         control: Descriptor of the socket that the supervisor is at the other end of.
-        census: Descriptor of the memory that all workers share, see `Census`.
+        shared: Descriptor of the memory that all workers share, see `Shared`.
         slot: This worker's place in it.
+        slots: How many it has.
         endpoints: Descriptors of the listening sockets, and for each endpoint if TLS is spoken there.
     """
 
@@ -32,8 +33,9 @@ class Enlisted:
     serial: int
     run: int
     control: int
-    census: int
+    shared: int
     slot: int
+    slots: int
     endpoints: tuple[tuple[tuple[int, ...], bool], ...]
 
     def open(self) -> OpenAddress:
@@ -65,11 +67,10 @@ def _read() -> Enlisted | None:
     except (KeyError, ValueError):
         return None
     endpoints = tuple((tuple(each["sockets"]), each["tls"]) for each in told["endpoints"])
-    for descriptor in (told["control"], told["census"], *(each for sockets, _ in endpoints for each in sockets)):
+    for descriptor in (told["control"], told["shared"], *(each for sockets, _ in endpoints for each in sockets)):
         os.set_inheritable(descriptor, False)
-    return Enlisted(
-        told["number"], told["serial"], told["run"], told["control"], told["census"], told["slot"], endpoints
-    )
+    names = ("number", "serial", "run", "control", "shared", "slot", "slots")
+    return Enlisted(*(told[name] for name in names), endpoints)
 
 
 _calls = 0

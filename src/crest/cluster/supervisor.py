@@ -29,9 +29,8 @@ from crest.cluster.control import Message
 from crest.cluster.enlisted import VARIABLE
 from crest.cluster.notify import notify, reloading, watchdog_interval
 from crest.cluster.place import Place, Worker
-from crest.cluster.shared import make_shared, open_census
+from crest.cluster.shared import Shared, make_shared
 from crest.exceptions import ConfigurationError
-from crest.io.loop.census import Census
 from crest.listening.endpoint import AnyAddress, Endpoint, SocketAddress
 from crest.listening.listener import announce
 from crest.listening.signals import handling
@@ -67,10 +66,10 @@ class Supervisor:
         self._rolling: asyncio.Task[None] | None = None
         self._once: Worker | None = None
         self._exchange: Child | None = None
-        slots = 4 * count + 1  # more than places: those that were replaced may still be closing connections
-        self._shared = make_shared(slots * Census.SLOT)
-        self._census = open_census(self._shared, slots - 1)
-        self._free = set(range(slots - 1))
+        self._slots = 4 * count + 1  # more than places: those that were replaced may still be closing connections
+        self._descriptor = make_shared(self._slots)
+        self._shared = Shared(self._descriptor, self._slots - 1, self._slots)
+        self._free = set(range(self._slots - 1))
 
     async def run(self) -> int:
         """Run the workers until SIGINT or SIGTERM. Returns the exit code."""
@@ -133,7 +132,7 @@ class Supervisor:
         if self._exchange is not None:
             self._connect(worker, self._exchange)
         try:
-            await worker.start(again(), self._environment(worker), [self._shared, *sockets])
+            await worker.start(again(), self._environment(worker), [self._descriptor, *sockets])
         except OSError:
             self._forget(worker)
             raise
@@ -149,8 +148,9 @@ class Supervisor:
             "serial": worker.serial,
             "run": self._run,
             "control": worker.control,
-            "census": self._shared,
+            "shared": self._descriptor,
             "slot": worker.slot,
+            "slots": self._slots,
             "endpoints": [
                 {"sockets": [each.fileno() for each in endpoint.sockets], "tls": endpoint.tls}
                 for endpoint in self._endpoints
@@ -194,7 +194,7 @@ class Supervisor:
 
     def _forget(self, worker: Worker) -> None:
         self._workers.discard(worker)
-        self._census.clear(worker.slot)
+        self._shared.clear(worker.slot)
         self._free.add(worker.slot)
 
     async def _look(self) -> None:
@@ -288,7 +288,7 @@ class Supervisor:
         if self._exchange is not None:
             self._exchange.leave()
             await self._exchange.ended.wait()
-        os.close(self._shared)
+        os.close(self._descriptor)
 
 
 async def supervise(

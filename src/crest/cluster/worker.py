@@ -14,9 +14,8 @@ from crest.cluster.bus import Bus
 from crest.cluster.child import MASKED
 from crest.cluster.control import Control, Message
 from crest.cluster.enlisted import Enlisted
-from crest.cluster.shared import open_census
+from crest.cluster.shared import Shared
 from crest.gap import Gap
-from crest.io.loop.census import Census
 from crest.lifetime import Lifetime
 from crest.listening.endpoint import Endpoint
 from crest.listening.listener import Listener
@@ -61,20 +60,24 @@ class Reporter:
         self._stopping = False
         self._part = part
         self._bus: Bus | None = None
-        self._census: Census | None = None
+        self._shared: Shared | None = None
         self._exchange = -1  # a descriptor that came before the bus was there
         self._servers: list[WebSocketServer[Any]] = []
         self._control = Control(socket.socket(fileno=part.control), self._hear, self._orphaned)
         self._beat()
 
     def bound(self, listener: Listener) -> None:
-        """Relay what the servers broadcast from now on; no client is let in yet."""
+        """Relay what the servers broadcast from now on, and have limits hold for all workers together. No client is let
+        in yet."""
+        shared = self._shared = Shared(self._part.shared, self._part.slot, self._part.slots)
         self._bus = Bus(listener.turn, self._part.serial, on_gap=self._gap)
         for path, server in listener.servers.items():
             self._attach(path, server)
         listener.mounted = self._attach
-        self._census = listener.site.census = open_census(self._part.census, self._part.slot)
-        self._census.begin()
+        listener.site.census = shared.census
+        listener.site.share(shared.ledger)
+        listener.turn.budget.share(shared.census)
+        shared.census.begin()
         if self._exchange >= 0:
             self._bus.connect(self._exchange)
             self._exchange = -1
@@ -97,10 +100,11 @@ class Reporter:
 
     def _attach(self, path: str, server: WebSocketServer[Any]) -> None:
         """Relay what a server broadcasts: it is the same one in all workers that has this path."""
-        assert self._bus is not None
+        assert self._bus is not None and self._shared is not None
         if not any(each is server for each in self._servers):
             self._servers.append(server)
             self._bus.attach(path, server._hub)
+            server._admission.share(self._shared.ledger, path)
 
     def _gap(self, gap: Gap) -> None:
         """Have the servers hear that messages of other workers were lost."""
@@ -136,8 +140,8 @@ class Reporter:
     def _stop(self, *, replaced: bool) -> None:
         if not self._stopping:
             self._stopping = True
-            if self._census is not None:
-                self._census.end()
+            if self._shared is not None:
+                self._shared.census.end()
             for endpoint in self._endpoints:  # what others accept at is closed at once
                 endpoint.passed = replaced
             self._run.stop()

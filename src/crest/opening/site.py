@@ -18,6 +18,7 @@ from crest.io.life.protocol import Protocol
 from crest.io.life.roster import Roster
 from crest.io.loop.census import Census
 from crest.io.loop.forks import end_child
+from crest.io.loop.ledger import Ledger
 from crest.opening.parting import Parting
 from crest.server import WebSocketServer
 from crest.serving import Serving
@@ -113,6 +114,11 @@ class Site:
     @census.setter
     def census(self, census: Census) -> None:
         self._roster.census = census
+
+    def share(self, ledger: Ledger) -> None:
+        """Count sockets and TLS handshakes together with the other processes that serve this app."""
+        self._sockets.share(ledger, "sockets")
+        self._handshakes.share(ledger, "TLS handshakes")
 
     # ---- What protocols tell it ----------------------------------------------------------------------------------
 

@@ -9,6 +9,9 @@ Past the limit the slowest consumers go first, until a sixteenth of the limit is
 slowness already come before those for which most waits. The loop does that at most once a turn, so never within a send
 or a broadcast. What can leave at once leaves before.
 
+The limit may be one for several processes. Those that have more than their share of it look regularly whether it has
+become too much, as others may have taken more.
+
 A consumer is an outbox or an `Intake` for which something waits. Its methods are called by name, through Python: that
 is seldom, and the consumers' types are built on the types here.
 """
@@ -20,7 +23,11 @@ from libc.stdint cimport UINT64_MAX, uint64_t, uintptr_t
 import logging
 from operator import methodcaller
 
+from crest.io.loop.census cimport Census
+
 logger = logging.getLogger("crest")
+
+cdef double INTERVAL = 0.1      # seconds
 
 
 @cython.final
@@ -42,7 +49,22 @@ cdef class Budget:
 
     cdef int take(self, uint64_t size) except -1:
         self.used += size
-        if self.used > self.limit and not self.scheduled:
+        if self.census is not None:
+            self.census.note_waiting(self.used)
+            if self.used > self.census.share(self.limit):
+                self.watch()
+        if self.used > self.limit:
+            self.shed_soon()
+        return 0
+
+    cdef int give(self, uint64_t size) except -1:
+        self.used -= size
+        if self.census is not None:
+            self.census.note_waiting(self.used)
+        return 0
+
+    cdef int shed_soon(self) except -1:
+        if not self.scheduled:
             try:
                 self.loop.call_soon(self._shed)
                 self.scheduled = True
@@ -50,9 +72,30 @@ cdef class Budget:
                 pass
         return 0
 
-    cdef int give(self, uint64_t size) except -1:
-        self.used -= size
+    # ---- A limit for several processes ---------------------------------------------------------------------------
+
+    def share(self, Census census not None):
+        """Have the limit hold for all processes of a census together. Nothing waits yet."""
+        self.census = census
+
+    cdef int watch(self) except -1:
+        """Look now, and again as long as more than the share waits here, whether it is too much."""
+        if self.used > self.census.allowed(self.limit, self.used):
+            self.shed_soon()
+        if not self.watching:
+            try:
+                self.loop.call_later(INTERVAL, self._watch)
+                self.watching = True
+            except MemoryError:  # likewise
+                pass
         return 0
+
+    def _watch(self):
+        self.watching = False
+        if self.used > self.census.share(self.limit):
+            self.watch()
+
+    # ---- Shedding ------------------------------------------------------------------------------------------------
 
     cdef int fell_behind(self, object consumer) except -1:
         """Add a consumer for which something waits from now on."""
@@ -80,10 +123,11 @@ cdef class Budget:
         return kept
 
     def _shed(self):
-        cdef uint64_t limit = self.limit, before = self.used
+        cdef uint64_t limit, before = self.used
         cdef Py_ssize_t shed, cut
         self.flush()
         self.scheduled = False
+        limit = self.limit if self.census is None else self.census.allowed(self.limit, self.used)
         if self.used <= limit:
             return
         slowest = sorted(self.behind, key=methodcaller("_precedence"), reverse=True)
@@ -91,7 +135,7 @@ cdef class Budget:
         cut = self.shed_until(limit, slowest, "_cut_off")  # their rests and close frames may be too much as well
         if shed:
             logger.warning("Messages that wait take %d bytes, max_backlog_total is %d: of %d slow connections %d are "
-                           "closed", before, limit, len(slowest), max(shed, cut))
+                           "closed", before, self.limit, len(slowest), max(shed, cut))
 
     cdef Py_ssize_t shed_until(self, uint64_t goal, list slowest, str how) except -1:
         """Have consumers give up what they hold until at most `goal` bytes are used; returns how many had to."""

@@ -1,6 +1,6 @@
 # The connections of several processes; see census.pyx.
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 cdef extern from "census.h":
     ctypedef struct crest_census_slot:
@@ -17,3 +17,6 @@ cdef class Census:
 
     cdef void note(self, uint32_t connections) noexcept
     cdef bint is_ahead(self) noexcept
+    cdef void note_waiting(self, uint64_t size) noexcept
+    cdef uint64_t share(self, uint64_t limit) noexcept
+    cdef uint64_t allowed(self, uint64_t limit, uint64_t own) noexcept
