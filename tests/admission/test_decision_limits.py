@@ -160,7 +160,7 @@ async def test_who_comes_back_while_the_handlers_run_is_let_in_once(limit: str, 
                 assert await is_refused()
                 client.reset()
             async with asyncio.timeout(GUARD):
-                while len(seats._standing) < number:
+                while len(seats.standing) < number:
                     await asyncio.sleep(0)
         assert await is_refused()
         go_on.set()

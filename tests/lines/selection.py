@@ -86,7 +86,9 @@ LEFT_OUT = {
     ),
     r"::test_a_browser": "a browser is slow beside tests, and sends nothing that other tests do not send",
     r"tests/hostile/": "it counts what is allocated, and traces by itself",
-    r"tests/(wire|cluster)/test_no_memory\.py|::test_no_memory_leaves": "without memory the tracer fails before crest does",
+    r"tests/(wire|cluster)/test_no_memory\.py|::test_no_memory_leaves": (
+        "without memory the tracer fails before crest does"
+    ),
     r"tests/system/test_(backlog_total|backpressure)\.py": "they measure memory, and send very much",
     r"^(?!tests/(listening/test_signals|system/test_forks)\.py).*\[(.*-)?asyncio\b": (
         "a twin runs with uvloop: fewer functions to trace, and the same lines of crest"

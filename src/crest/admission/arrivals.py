@@ -50,7 +50,7 @@ class Arrivals:
         return len(self._young) + len(self._old)
 
     def share(self, ledger: Ledger, name: str) -> None:
-        """Count together with other processes, by a name that is the same in all of them. Nobody has come yet."""
+        """Count together with other processes, by a name that is the same in all of them. It is empty so far."""
         self._ledger, self._name = ledger, name
 
     def wait(self, key: str) -> float:

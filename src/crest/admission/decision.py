@@ -77,7 +77,7 @@ class Admission:
         self._seats = Seats(max_connections, max_connections_per_ip)
 
     def share(self, ledger: Ledger, name: str) -> None:
-        """Count together with other processes, by a name that is the same in all of them. Nobody has come yet."""
+        """Count together with other processes, by a name that is the same in all of them. It is empty so far."""
         self._seats.share(ledger, f"seats of {name}")
         if self.arrivals is not None:
             self.arrivals.share(ledger, f"arrivals of {name}")

@@ -52,7 +52,7 @@ class Seats:
         return len(self.sitting) + len(self.standing)
 
     def share(self, ledger: Ledger, name: str) -> None:
-        """Count together with other processes, by a name that is the same in all of them. Nobody is there yet."""
+        """Count together with other processes, by a name that is the same in all of them. It is empty so far."""
         if self._most is not None or self._most_per_ip is not None:
             self._ledger, self._name = ledger, name
             self._all = ledger.account(name)

@@ -79,10 +79,12 @@ def test_a_reader_sees_no_table_that_is_half_written() -> None:
         while True:
             for account in range(64 + 5, last, 64):
                 there.write(account, 1)
+                here.sum_of_others(last)
             there.write(last, 0)  # now behind all these, which go before it does
             there.write(last, 7)
             for account in range(64 + 5, last, 64):
                 there.write(account, 0)
+                here.sum_of_others(last)
     try:
         while not here.sum_of_others(last):
             pass

@@ -86,7 +86,7 @@ cdef class Budget:
             try:
                 self.loop.call_later(INTERVAL, self._watch)
                 self.watching = True
-            except MemoryError:  # likewise
+            except MemoryError:  # whatever is taken next looks again
                 pass
         return 0
 

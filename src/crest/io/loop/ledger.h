@@ -20,13 +20,16 @@ typedef struct {
     crest_ledger_entry entries[];
 } crest_ledger_table;
 
-enum { CREST_LEDGER_TRIES = 1000 }; /* reads that met a change: the writer has been killed, or waits for a processor */
+enum { CREST_LEDGER_TRIES = 10000 }; /* reads that met a change: after so many the writer has been killed */
 
 #if defined(__GNUC__)
+#include <sched.h>
+#define CREST_LEDGER_WAIT() sched_yield() /* it may want this processor */
 #define CREST_LEDGER_READ(place) __atomic_load_n((place), __ATOMIC_RELAXED)
 #define CREST_LEDGER_WRITE(place, value) __atomic_store_n((place), (value), __ATOMIC_RELAXED)
 #define CREST_LEDGER_FENCE() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 #else /* no processes share memory there */
+#define CREST_LEDGER_WAIT() 0
 #define CREST_LEDGER_READ(place) (*(const volatile uint64_t *)(place))
 #define CREST_LEDGER_WRITE(place, value) (*(volatile uint64_t *)(place) = (value))
 #define CREST_LEDGER_FENCE() ((void)0)
@@ -52,6 +55,7 @@ static inline uint64_t crest_ledger_get(const crest_ledger_table *table, uint64_
         value = CREST_LEDGER_READ(&table->entries[i].account) == account ? CREST_LEDGER_READ(&table->entries[i].value) : 0;
         CREST_LEDGER_FENCE();
         if (!(version & 1) && CREST_LEDGER_READ(&table->version) == version) break;
+        if (tries >= 100) CREST_LEDGER_WAIT();
     }
     return value;
 }
