@@ -135,7 +135,7 @@ cdef class Outgoing(Pieces):
         cdef Header header
         begin_header(&header, MESSAGE, self.number)
         header.addresses_size = 0 if plain else HEADER
-        count(&header, NULL, self.cause, &self.loss)
+        count_message(&header, self.cause, &self.loss)
         self.lost += 1
         return 0
 
@@ -265,23 +265,30 @@ cdef class Outgoing(Pieces):
 cdef bint count(const Header* header, const char* record, Cause cause, Loss* loss) noexcept:
     """Count a record that is to be dropped; False for one that must not be."""
     cdef Loss one
-    memset(&one, 0, sizeof(one))
+    if header.kind == MESSAGE or header.kind == OPAQUE:
+        count_message(header, cause, loss)
+        return True
     if header.kind == GAP:
         memcpy(&one, record + HEADER, sizeof(one))
-    elif header.kind == MESSAGE or header.kind == OPAQUE:
-        one.since = one.until = crest_now() // 1000000
-        if header.kind == OPAQUE:
-            one.others = 1
-        elif not header.addresses_size:
-            one.plain = 1
-        elif cause == AWAY:
-            one.uncertain = 1
-        else:
-            one.addressed = 1
+        add_loss(loss, &one)
+        return True
+    return header.kind == VOID
+
+
+cdef void count_message(const Header* header, Cause cause, Loss* loss) noexcept:
+    """Count a message that is to be dropped, or was not queued."""
+    cdef Loss one
+    memset(&one, 0, sizeof(one))
+    one.since = one.until = crest_now() // 1000000
+    if header.kind == OPAQUE:
+        one.others = 1
+    elif not header.addresses_size:
+        one.plain = 1
+    elif cause == AWAY:
+        one.uncertain = 1
     else:
-        return header.kind == VOID
+        one.addressed = 1
     add_loss(loss, &one)
-    return True
 
 
 cdef int count_all(Outgoing outgoing, const char* data, size_t size) except -1:
