@@ -70,7 +70,7 @@ def _read() -> Enlisted | None:
     for descriptor in (told["control"], told["shared"], *(each for sockets, _ in endpoints for each in sockets)):
         os.set_inheritable(descriptor, False)
     names = ("number", "serial", "run", "control", "shared", "slot", "slots")
-    return Enlisted(*(told[name] for name in names), endpoints)
+    return Enlisted(**{name: told[name] for name in names}, endpoints=endpoints)
 
 
 _calls = 0
