@@ -9,6 +9,7 @@ from crest.gap import Gap
 from crest.http.messages import Request, Response
 from crest.io.life.calls import ErrorText
 from crest.io.out.address import UserRoom
+from crest.presence import Presence
 from crest.server import WebSocketServer
 from crest.totals import Totals
 from crest.wire.codes import CloseCode, Opcode
@@ -26,6 +27,7 @@ __all__ = [
     "HandshakeError",
     "ListenError",
     "Opcode",
+    "Presence",
     "Reject",
     "Request",
     "Response",

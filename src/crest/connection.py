@@ -35,14 +35,24 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_name_process)
 
 
-def number_of(connection_id: str) -> int | None:
-    """Return the number of a connection of this process; None if the id is of no such connection."""
+def process_name() -> str:
+    """Return the name of this process, which the ids of its connections begin with."""
+    return _process
+
+
+def id_of(process: str, number: int) -> str:
+    """Return the id of a connection of a process."""
+    return f"{process}-{number:x}"
+
+
+def parts_of(connection_id: str) -> tuple[str, int] | None:
+    """Return the process and the number of a connection; None if that is no id."""
     process, _, digits = connection_id.rpartition("-")
     try:
         number = int(digits, 16)
     except ValueError:
         return None
-    return number if process == _process and digits == f"{number:x}" else None
+    return (process, number) if number < 1 << 64 and digits == f"{number:x}" else None
 
 
 def name_of_user(user: object, key: str | None) -> str | None:
@@ -89,7 +99,7 @@ class WebSocketConnection(Member, Generic[User]):
 
     def get_id(self) -> str:
         """Return the connection's name: unique among all connections of all workers and all runs, and safe to log."""
-        return f"{_process}-{self._number:x}"
+        return id_of(_process, self._number)
 
     def _admit(self, user: User, key: str | None) -> None:
         """Hear the user that authentication has returned, before the connection opens."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from inspect import isawaitable
 from logging import DEBUG
 from typing import TYPE_CHECKING, Any, Final, Generic, cast, overload
@@ -12,7 +12,7 @@ from weakref import ref
 from crest.admission.acceptance import Accept
 from crest.admission.decision import Admission
 from crest.attachment import Attaching, origin_of, server_made
-from crest.connection import User, WebSocketConnection, number_of
+from crest.connection import User, WebSocketConnection, name_of_user, parts_of, process_name
 from crest.gap import Gap
 from crest.handlers import (
     BinaryHandler,
@@ -24,12 +24,14 @@ from crest.handlers import (
     registering,
 )
 from crest.http.messages import Request
-from crest.io.out.address import UserRoom
+from crest.io.out.address import UserRoom, rooms_in
 from crest.io.out.hub import Hub
 from crest.io.out.methods import Broadcaster
 from crest.limits import Limits
 from crest.log import logger
+from crest.presence import Elsewhere, Presence
 from crest.totals import Totals
+from crest.wire.codes import Opcode
 from crest.wire.extensions import Deflate
 from crest.wire.meter import Rates
 
@@ -114,6 +116,7 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
         "__weakref__",
         "_admission",
         "_deflate",
+        "_elsewhere",
         "_made_at",
         "_module",
         "_rates",
@@ -154,6 +157,7 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
         self._served_by: ref[Attaching] | None = None
         self._module, self._made_at = origin_of(self)
         self._on_gap: Callable[[Gap], object] | None = None
+        self._elsewhere: Elsewhere | None = None
         self._tellings: set[asyncio.Task[None]] = set()
         server_made(self)
 
@@ -306,28 +310,60 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
         """List the names of the rooms that connections of this process are in; a new list."""
         return self._hub.room_names()
 
+    # ---- Of all workers ------------------------------------------------------------------------------------------
+
+    async def count(self, *, to: str | UserRoom | Iterable[str | UserRoom] | None = None) -> int:
+        """Count the open connections of all workers: all of them, or those that are in a room, or in any of several.
+
+        Raises:
+            TypeError, ValueError: `to` is something else.
+        """
+        rooms = rooms_in(to)
+        if rooms is None:
+            return self._hub.connection_count() + self._hub.tally.open_elsewhere()
+        others = [] if self._elsewhere is None else await self._elsewhere.members(rooms)
+        return len(self._hub.members(*rooms)) + len(others)
+
+    async def members(self, room: str | UserRoom, /) -> list[Presence]:
+        """List the connections of all workers that are in a room, in no order; `room` is its name, or what `user`
+        returns.
+
+        Raises:
+            TypeError, ValueError: See `WebSocketConnection.join`.
+        """
+        self._hub.room_size(room)  # raises for what is no room
+        others = [] if self._elsewhere is None else await self._elsewhere.members((room,))
+        own = self._hub.members(room)
+        return [Presence(each.get_id(), name_of_user(each.user, self.user_key)) for each in own] + others
+
     # ---- Connections ---------------------------------------------------------------------------------------------
 
     def send_to(self, connection_id: str, text: str, /, *, compress: bool = True) -> bool:
-        """Send one text message to the connection that has this id (`WebSocketConnection.get_id`). May be called from
-        any thread.
+        """Send one text message to the connection that has this id (`WebSocketConnection.get_id`), in whichever worker
+        it is. May be called from any thread.
 
         Returns:
-            What `WebSocketConnection.send` returns; False if there is no such connection.
+            What `WebSocketConnection.send` returns; False if there is no such connection. For one of another worker
+            True means that the message is on its way there.
         """
-        connection = self._find(connection_id)
+        process, number = self._parts(connection_id)
+        if process != process_name():
+            return self._hub.send_elsewhere(process, number, Opcode.TEXT, text, compress)
+        connection = self._hub.find(number)
         return connection is not None and connection.send(text, compress=compress)
 
     def send_binary_to(self, connection_id: str, data: Buffer, /, *, compress: bool = True) -> bool:
         """Send one binary message to the connection that has this id; see `send_to`."""
-        connection = self._find(connection_id)
+        process, number = self._parts(connection_id)
+        if process != process_name():
+            return self._hub.send_elsewhere(process, number, Opcode.BINARY, data, compress)
+        connection = self._hub.find(number)
         return connection is not None and connection.send_binary(data, compress=compress)
 
-    def _find(self, connection_id: str) -> WebSocketConnection[User] | None:
+    def _parts(self, connection_id: str) -> tuple[str, int]:
         if not isinstance(connection_id, str):
             raise TypeError(f"a connection's id must be str, not {type(connection_id).__name__}")
-        number = number_of(connection_id)
-        return None if number is None else self._hub.find(number)
+        return parts_of(connection_id) or ("", 0)
 
     def totals(self) -> Totals:
         """Count what the server has done since it was made: connections, messages, bytes, drops, refusals.

@@ -64,6 +64,30 @@ def test_interests_go_with_the_link() -> None:
     assert router.ports == []
 
 
+def test_what_workers_tell_a_name_reaches_who_listens_to_it() -> None:
+    router = Router()
+    a, b, c = (joined(router, number) for number in range(3))
+    router.feed(b, pack(INTEREST, to=("name",)))
+    router.feed(a, pack(OPAQUE, b"1", to=("name",)) + pack(OPAQUE, b"2", to=("other",)) + pack(OPAQUE, b"3"))
+    assert [taken(port) for port in (a, b, c)] == [[], [b"1", b"3"], [b"3"]]
+
+
+def test_others_are_told_of_a_link_that_is_gone() -> None:
+    """Behind what came from there, and only if they have heard of it."""
+    router = Router()
+    a, b, silent = (joined(router, number) for number in range(3))
+    router.feed(a, pack(START, bytes(24), origin=0) + pack(MESSAGE, b"1"))
+    b.queue.take(1 << 30)
+    router.feed(a, pack(MESSAGE, b"last"))
+    router.part(a)
+    router.part(silent)
+    records, _ = unpack(b.queue.take(1 << 30))
+    assert [(record.kind, record.origin, record.payload) for record in records] == [
+        (MESSAGE, 0, b"last"),
+        (RecordKind.LEFT, 0, b""),
+    ]
+
+
 def test_kinds_that_are_unknown_are_counted() -> None:
     router = Router()
     a, b = joined(router, 1), joined(router, 2)

@@ -1,7 +1,6 @@
 """crest.cluster.worker: what the clients of several workers get from each other."""
 
 import os
-import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -150,21 +149,7 @@ def test_when_the_exchange_is_killed_another_one_takes_its_place() -> None:
         with clients(program) as (one, neighbour, other):
             one.call("all", "before")
             other.until("before")
-            exchange = exchange_of(program)
-            os.kill(exchange, signal.SIGKILL)
+            os.kill(program.exchange(), signal.SIGKILL)
             program.until(r"The exchange has ended: SIGKILL; the next one starts in \d")
             one.call("all", "between")  # waits for the next one
             assert other.until("between") == neighbour.until("between")[-1:]
-
-
-def exchange_of(program: Workers) -> int:
-    """The process of the exchange: a child of the supervisor that runs no user's code."""
-    children = f"/proc/{program.process.pid}/task/{program.process.pid}/children"
-    if not os.path.exists(children):
-        pytest.skip("this system does not list the children of a process")
-    with open(children) as listed:
-        for process in map(int, listed.read().split()):
-            with open(f"/proc/{process}/cmdline") as line:
-                if re.search(r"crest\.cluster\.exchange", line.read()):
-                    return process
-    raise AssertionError("there is no exchange")

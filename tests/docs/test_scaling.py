@@ -9,7 +9,7 @@ from support.snippets import Checks, Stage
 from support.workers import running
 from websockets.sync import client
 
-from crest import Gap
+from crest import Gap, WebSocketConnection
 
 check = Checks()
 
@@ -30,6 +30,25 @@ def four_workers(stage: Stage) -> None:
             for number, peer in enumerate(peers):
                 peer.send(f"from {number}")
                 assert [each.recv(timeout=GUARD) for each in peers] == [f"from {number}"] * 8
+
+
+@check("scaling#who-is-there")
+def who_is_there(stage: Stage) -> None:
+    names = stage.fragment()
+    users = iter(["ann", None, "bob"])
+
+    def connected(conn: WebSocketConnection) -> None:
+        conn.user = next(users)
+        conn.join("lobby")
+
+    names["ws"].on_connect(connected)
+
+    async def scenario(server: Server) -> None:
+        async with connect(server), connect(server), connect(server) as last:
+            await last.send("who is in lobby")
+            assert await last.recv() == "3 are here, and in lobby: ann, bob, somebody"
+
+    stage.serve(names["app"], scenario)
 
 
 @check("scaling#lost-messages")

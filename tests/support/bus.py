@@ -67,7 +67,7 @@ class Worker:
         self.link: Link = stage.link()
 
     def attach(self, path: str = "/") -> None:
-        self.bus.attach(path, self.stage.hub)
+        self.served = self.bus.attach(path, self.stage.hub)
 
     def connect_peer(self) -> Peer:
         """Connect an exchange that the test plays."""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
 from support.client import GUARD
 
 PROGRAM = """
@@ -88,6 +90,18 @@ class Workers:
         """The process of each worker, once all of them serve."""
         lines = self.until(*(rf"^started {number} " for number in range(1, count + 1)), f"{count} workers serve")
         return {int(line.split()[1]): int(line.split()[2]) for line in lines[:-1]}
+
+    def exchange(self) -> int:
+        """The process of the exchange: a child of the supervisor that runs no user's code."""
+        children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
+        if not os.path.exists(children):
+            pytest.skip("this system does not list the children of a process")
+        with open(children) as listed:
+            for process in map(int, listed.read().split()):
+                with open(f"/proc/{process}/cmdline") as line:
+                    if "crest.cluster.exchange" in line.read():
+                        return process
+        raise AssertionError("there is no exchange")
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)

@@ -9,7 +9,7 @@ import pytest
 from support.client import close_frame, connect, upgraded
 from support.events import KINDS, Events, of_kind, on_each_loop
 
-from crest import Accept, App, Deflate, UserRoom, WebSocketConnection, WebSocketServer
+from crest import Accept, App, Deflate, Presence, UserRoom, WebSocketConnection, WebSocketServer
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -53,6 +53,36 @@ async def test_rooms_are_counted_and_named() -> None:
     for wrong in (None, 1, b"a"):
         with pytest.raises(TypeError):
             ws.room_size(wrong)  # type: ignore[arg-type]
+
+
+@on_each_loop
+async def test_who_is_there_without_workers() -> None:
+    ws, conns = WebSocketServer(user_key="name"), Events()
+    ws.on_upgrade(lambda request: {"name": name} if (name := request.query.get("name")) else None)
+    ws.on_connect(conns.add)
+    async with App().listening() as server, connect(server, "/ws?name=ann"), connect(server), connect(server):
+        ann, one, other = await conns.reach(3)
+        for conn, rooms in ((ann, "ab"), (one, "b"), (other, "c")):
+            for room in rooms:
+                conn.join(room)
+        assert await ws.count() == 3
+        assert [await ws.count(to=to) for to in ("a", "b", "z", ["a", "b"], ["a", "c"], [])] == [1, 2, 0, 2, 2, 0]
+        names = {conn.user and conn.user["name"]: conn for conn in (ann, one)}
+        found = await ws.members("b")
+        assert sorted(found) == sorted(Presence(conn.get_id(), name) for name, conn in names.items())
+        (user,) = [conn for conn in (ann, one, other) if conn.user]
+        assert await ws.members(ws.user("ann")) == [Presence(user.get_id(), "ann")]
+        assert await ws.count(to=ws.user("ann")) == 1
+    assert await ws.count() == 0 and await ws.members("b") == []
+
+
+@pytest.mark.parametrize("wrong", [1, b"a", ""])
+@on_each_loop
+async def test_what_is_no_room_has_no_members(wrong: Any) -> None:
+    ws = WebSocketServer()
+    for call in (lambda: ws.members(wrong), lambda: ws.count(to=wrong)):
+        with pytest.raises((TypeError, ValueError)):
+            await call()
 
 
 def test_before_any_app_runs() -> None:

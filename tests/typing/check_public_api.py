@@ -21,6 +21,7 @@ from crest import (
     Deflate,
     ErrorText,
     Opcode,
+    Presence,
     Reject,
     Request,
     Response,
@@ -211,3 +212,11 @@ async def check_app() -> None:
 
 assert_type(CloseCode(1000), CloseCode)
 assert_type(Opcode.TEXT + 0, int)
+
+
+async def who_is_there(ws: WebSocketServer) -> None:
+    assert_type(await ws.count() + await ws.count(to=["room", ws.user("user")]), int)
+    assert_type(await ws.members("room") + await ws.members(ws.user("user")), list[Presence])
+    assert_type((await ws.members("room"))[0].user, str | None)
+    await ws.count("room")  # type: ignore[call-arg]
+    await ws.members()  # type: ignore[call-arg]

@@ -2,14 +2,13 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from crest.cluster.interests cimport Interests, Rooms
 from crest.cluster.link cimport Link, Owner
 from crest.cluster.losses cimport Losses
-from crest.cluster.record cimport Beginning, Kind, Record
+from crest.cluster.record cimport Beginning, Record
 from crest.cluster.sources cimport Sources
-from crest.io.loop.clock cimport Deadline
 from crest.io.loop.turn cimport Turn
 from crest.io.out.hub cimport Hub
-from crest.io.out.interest cimport Interest
 from crest.io.out.relay cimport Message, Relay
 
 
@@ -19,13 +18,22 @@ cdef class Bus(Owner):
     cdef Link link
     cdef readonly Losses losses
     cdef Sources sources
-    cdef Leaving leaving
+    cdef Interests interests
     cdef dict servers           # Served, by server_id()
     cdef Served latest          # that a message was for; None: none was
     cdef Beginning counted      # messages that were published here
     cdef uint64_t told          # of the link's `lost`
     cdef uint64_t lost_at       # milliseconds: when the exchange was lost; 0: it was not
     cdef readonly uint64_t unknown      # records that mean nothing here
+    cdef readonly str process   # the name of this one
+    cdef dict listeners         # what is called for a name, see `listen`
+    cdef readonly dict numbers  # of other workers, by process
+    cdef dict before            # other workers, as they were with the exchange before this one
+    cdef public object peers    # is told of them, see presence.py; None: nothing is
+
+    cdef int hear(self, const Record* record) except -1
+    cdef int send_here(self, const Record* record) except -1
+    cdef int receive_left(self, uint32_t number) except -1
 
     cdef int publish(self, uint32_t server, const Message* message) except -1
     cdef int queue(self, uint32_t server, const Message* message) except -1
@@ -42,16 +50,3 @@ cdef class Served(Relay):
     cdef Hub hub
     cdef uint32_t server
     cdef Rooms rooms
-
-
-cdef class Rooms(Interest):
-    cdef Bus bus
-    cdef uint32_t server
-
-
-cdef class Leaving(Deadline):
-    cdef Bus bus
-    cdef dict rooms             # when each room is to be left, by (server, name, True for a user's)
-    cdef bint due               # the deadline runs
-
-    cdef int begin(self) except -1

@@ -4,30 +4,31 @@ What is broadcast is counted and queued, whether or not there is an exchange. Wh
 this worker had come and which rooms have members here, and then gets what waits. So another worker can tell how much
 was lost with an exchange that ended: it has the numbers of the last messages that came.
 
-The first member of a room makes the worker interested in it at once. After the last one has left it stays interested
-for a second: members come back, and to tell the exchange costs more than a message in vain.
+Workers tell each other more than messages: by name, to those of them that listen to it.
 """
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.object cimport PyObject
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from crest.cluster.interests cimport Interests, Rooms
 from crest.cluster.link cimport Link, Owner
 from crest.cluster.losses cimport Losses
 from crest.cluster.record cimport (
     COMPRESS,
-    DISINTEREST,
     GAP,
     INTEREST,
+    LEFT,
     MESSAGE,
     NO_KEY,
     OPAQUE,
     SLOW,
     START,
     VOID,
+    WORKERS,
     Beginning,
     Header,
-    Kind,
     Loss,
     Record,
     addresses_of,
@@ -41,25 +42,19 @@ from crest.cluster.record cimport (
     write,
 )
 from crest.cluster.sources cimport Sources
-from crest.io.loop.clock cimport Deadline
 from crest.io.loop.turn cimport Block, Turn, begin_section, end_section
 from crest.io.out.address cimport UserRoom
 from crest.io.out.hub cimport Hub
-from crest.io.out.interest cimport Interest
 from crest.io.out.relay cimport Message, Relay
 from crest.io.syscalls cimport crest_now
+from crest.wire.rfc6455 cimport OPCODE_TEXT
 
 import logging
 import os
 
-from crest.cluster.record import server_id
+from crest.cluster.record import pack, server_id
 
 logger = logging.getLogger("crest")
-
-cdef double STAYS = 1               # seconds: interested in a room after its last member has left
-cdef double TOLERANCE = 0.1         # seconds: rooms that are left so soon after are left together
-cdef enum:
-    ROOMS_A_RECORD = 512
 
 
 @cython.final
@@ -69,21 +64,23 @@ cdef class Bus(Owner):
     Args:
         turn: of the loop that serves them, with a poller.
         number: of this worker; no other one has it at the same time.
+        process: the name of this process, 16 hexadecimal digits; None: a new one.
         on_gap: called with each `Gap`, by the loop; None: the log alone is told.
         queue: bytes that may wait for the exchange.
     """
 
-    def __cinit__(self, Turn turn not None, uint32_t number, *, on_gap=None, size_t queue=64 << 20):
+    def __cinit__(self, Turn turn not None, uint32_t number, *, str process=None, on_gap=None, size_t queue=64 << 20):
         self.turn = turn
         self.number = number
         self.link = Link(turn, queue, number, True)
         self.losses = Losses(turn.clock, on_gap)
         self.sources = Sources()
-        self.leaving = Leaving()
-        self.leaving.bus = self
-        self.leaving.rooms = {}
+        self.interests = Interests(turn.clock, self.link, number)
         self.servers = {}
-        self.counted.incarnation = int.from_bytes(os.urandom(8), "little")
+        self.process = os.urandom(8).hex() if process is None else process
+        self.counted.incarnation = int(self.process, 16)
+        self.listeners = {}
+        self.numbers, self.before = {}, {}
 
     def attach(self, str path not None, Hub hub not None):
         """Relay what a server broadcasts, and have it publish what the same server broadcasts elsewhere.
@@ -97,10 +94,8 @@ cdef class Bus(Owner):
         served.server = server_id(path)
         if served.server in self.servers:
             raise ValueError(f"the server at {path!r} can not be told from another one")
-        served.rooms = Rooms()
-        served.rooms.bus = self
-        served.rooms.server = served.server
         self.servers[served.server] = served
+        served.rooms = Rooms(self.interests, served.server)
         hub.watch_rooms(served.rooms)
         hub.relay = served
         return served
@@ -112,9 +107,11 @@ cdef class Bus(Owner):
             fd: a stream socket that does not block; the bus closes it, unless this raises.
         """
         self.disconnect()
+        self.before, self.numbers = self.numbers, {}
         self.link.complete()
         self.link.insert_first(self.introduction())
         self.link.attach(self.turn.poller, fd, self)
+        self.unsure()
 
     def disconnect(self):
         """Give up the exchange, once all that it has sent is read. What is to be sent waits for the next one."""
@@ -129,12 +126,14 @@ cdef class Bus(Owner):
         cdef Served served
         self.link.close()
         self.losses.stop()
-        self.turn.clock.cancel(self.leaving)
+        self.interests.stop()
         for served in self.servers.values():
             served.hub.relay = None
             served.hub.watch_rooms(None)
         self.servers.clear()
         self.latest = None
+        self.peers = None
+        self.listeners.clear()
 
     @property
     def connected(self):
@@ -153,7 +152,7 @@ cdef class Bus(Owner):
 
     cdef int lost(self, Link link, object reason) except -1:
         self.lost_at = crest_now() // 1000000
-        self.leaving.rooms.clear()
+        self.interests.forget()
         link.drop_begun()
         logger.warning("Other workers can not be reached%s", "" if reason is None else f": {reason}")
         return 0
@@ -220,6 +219,10 @@ cdef class Bus(Owner):
             return self.receive_gap(record)
         if kind == START:
             return self.receive_start(record)
+        if kind == LEFT:
+            return self.receive_left(record.header.origin)
+        if kind == OPAQUE and record.header.server == WORKERS:
+            return self.hear(record)
         self.unknown += kind != VOID and kind != OPAQUE
         return 0
 
@@ -227,6 +230,7 @@ cdef class Bus(Owner):
         cdef Loss loss
         read_loss(record, &loss)
         self.sources.explained += loss.plain
+        self.unsure()
         return self.losses.note("slow" if record.header.opcode == SLOW else "queue", loss.plain + loss.addressed,
                                 loss.uncertain > 0, loss.since, loss.until)
 
@@ -237,6 +241,17 @@ cdef class Bus(Owner):
         read_beginning(record, &beginning)
         missing = self.sources.begin(record.header.origin, &beginning, &uncertain)
         self.missed(missing, uncertain)
+        process = f"{beginning.incarnation:016x}"
+        if process not in self.numbers:
+            self.numbers[process] = record.header.origin
+            if self.peers is not None:
+                self.peers.began(record.header.origin, process)
+        return 0
+
+    cdef int receive_left(self, uint32_t number) except -1:
+        self.numbers = {process: other for process, other in self.numbers.items() if other != number}
+        if self.peers is not None:
+            self.peers.left(number)
         return 0
 
     def missed(self, uint64_t missing, bint uncertain):
@@ -254,6 +269,8 @@ cdef class Bus(Owner):
         cdef tuple to
         if missing:
             self.missed(missing, False)
+        if record.header.server == WORKERS:
+            return self.hear(record)
         if served is None:
             self.unknown += 1
             return 0
@@ -283,6 +300,71 @@ cdef class Bus(Owner):
             self.latest = self.servers.get(server)
         return self.latest
 
+    # ---- What workers say to each other --------------------------------------------------------------------------
+
+    def listen(self, str name not None, callback):
+        """Have a function called with the worker's number and the bytes whenever one tells something to a name."""
+        self.listeners[name] = callback
+        self.interests.began(WORKERS, name, False)
+
+    def unlisten(self, str name not None):
+        """End that."""
+        if self.listeners.pop(name, None) is not None:
+            self.interests.ended(WORKERS, name, False)
+
+    def tell(self, str name not None, bytes data not None):
+        """Tell other workers something: those that listen to a name."""
+        self.link.put(pack(OPAQUE, data, origin=self.number, server=WORKERS, to=(name,)))
+
+    def send_to(self, uint32_t server, str process not None, number, int opcode, bytes data not None, bint compress):
+        """Send a message to one connection of a server in another worker."""
+        cdef Message message
+        cdef object key = number << 32 | server
+        cdef tuple to = (process,)
+        message.opcode = <uint8_t>opcode
+        message.data = PyBytes_AS_STRING(data)
+        message.size = len(data)
+        message.key = <PyObject*>key
+        message.compress = compress
+        message.to = <PyObject*>to
+        self.publish(WORKERS, &message)
+
+    def reaches(self, process):
+        """True if there is such a worker, as far as is known."""
+        return process in self.numbers or process in self.before
+
+    cdef int hear(self, const Record* record) except -1:
+        """Have those called that listen; what is for one connection is a message of the application's."""
+        for name in addresses_of(record):
+            try:
+                if record.header.kind == MESSAGE:
+                    self.send_here(record)
+                elif name in self.listeners:  # else the exchange does not know yet that nothing listens any more
+                    self.listeners[name](record.header.origin, record.payload[:record.payload_size])
+            except Exception:
+                logger.exception("What another worker has said could not be carried out")
+        return 0
+
+    cdef int send_here(self, const Record* record) except -1:
+        """Send what has come for one connection of this process, if it is there."""
+        cdef object key = key_of(record)
+        cdef Served served = self.served(key & 0xFFFFFFFF)
+        cdef bytes data = record.payload[:record.payload_size]
+        cdef bint compress = record.header.flags & COMPRESS
+        connection = None if served is None else served.hub.find(key >> 32)
+        if connection is None:
+            return 0
+        if record.header.opcode == OPCODE_TEXT:
+            connection.send(data.decode(), compress=compress)
+        else:
+            connection.send_binary(data, compress=compress)
+        return 0
+
+    def unsure(self):
+        """Have it known that something may have been lost of what was told."""
+        if self.peers is not None:
+            self.peers.unsure()
+
     # ---- Interests -----------------------------------------------------------------------------------------------
 
     cdef bytes introduction(self):
@@ -296,41 +378,11 @@ cdef class Bus(Owner):
         beginning.addressed -= waiting.addressed + waiting.uncertain
         begin_header(&header, START, self.number)
         records = [packed(&header, &beginning, sizeof(beginning), None)]
+        records += self.interests.records(INTEREST, WORKERS, [self.process, *self.listeners])
         for served in self.servers.values():
             rooms = served.hub.room_names() + [UserRoom(name) for name in served.hub.user_names()]
-            for i in range(0, len(rooms), ROOMS_A_RECORD):
-                records.append(self.interest_record(INTEREST, served.server, tuple(rooms[i:i + ROOMS_A_RECORD])))
+            records += self.interests.records(INTEREST, served.server, rooms)
         return b"".join(records)
-
-    def interest_record(self, int kind, uint32_t server, tuple rooms):
-        """Return an INTEREST or DISINTEREST."""
-        cdef Header header
-        begin_header(&header, <Kind>kind, self.number)
-        header.server = server
-        return packed(&header, NULL, 0, rooms)
-
-    def room_began(self, server, name, of_user):
-        """Tell the exchange of a room that has its first member, unless it knows of the room."""
-        if self.link.end is not None and self.leaving.rooms.pop((server, name, of_user), None) is None:
-            self.link.put(self.interest_record(INTEREST, server, (UserRoom(name) if of_user else name,)))
-
-    def room_ended(self, server, name, of_user):
-        """Have the exchange told soon that a room has no members any more. Without memory for that it is not told."""
-        if self.link.end is not None:
-            try:
-                self.leaving.rooms[server, name, of_user] = self.turn.clock.now() + STAYS
-                self.leaving.begin()
-            except MemoryError:
-                pass
-
-    def leave_rooms(self, list rooms):
-        """Tell the exchange of rooms that have had no members for a while."""
-        by_server = {}
-        for server, name, of_user in rooms:
-            by_server.setdefault(server, []).append(UserRoom(name) if of_user else name)
-        for server, addresses in by_server.items():
-            for i in range(0, len(addresses), ROOMS_A_RECORD):
-                self.link.put(self.interest_record(DISINTEREST, server, tuple(addresses[i:i + ROOMS_A_RECORD])))
 
 
 @cython.final
@@ -340,38 +392,14 @@ cdef class Served(Relay):
     cdef int relay(self, const Message* message) except -1:
         return self.bus.publish(self.server, message)
 
+    def watch_members(self, watcher):
+        """Have the members that enter and leave rooms told to `watcher.entered` and `watcher.exited`; None: to none."""
+        self.rooms.watcher = watcher
+        self.rooms.members = watcher is not None
 
-@cython.final
-cdef class Rooms(Interest):
-    """The rooms of a server that have members here."""
+    def reaches(self, process):
+        return self.bus.reaches(process)
 
-    cpdef began(self, str name, bint of_user):
-        self.bus.room_began(self.server, name, of_user)
-
-    cpdef ended(self, str name, bint of_user):
-        self.bus.room_ended(self.server, name, of_user)
-
-
-@cython.final
-cdef class Leaving(Deadline):
-    """The rooms that the exchange is still to be told of, as they have no members any more: in order of time."""
-
-    cdef int begin(self) except -1:
-        if not self.due:
-            self.bus.turn.clock.start(self, STAYS)
-            self.due = True
-        return 0
-
-    cpdef expired(self):
-        cdef double now = self.bus.turn.clock.now() + TOLERANCE
-        self.due = False
-        left = []
-        for room, when in self.rooms.items():
-            if when > now:
-                break
-            left.append(room)
-        self.bus.leave_rooms(left)
-        for room in left:
-            self.rooms.pop(room, None)
-        if self.rooms:
-            self.begin()
+    def send_to(self, process, number, opcode, payload, compress):
+        self.bus.send_to(self.server, process, number, opcode, payload, compress)
+        return True

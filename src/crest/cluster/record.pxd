@@ -17,6 +17,10 @@ cdef enum Kind:
     GAP
     OPAQUE
     START
+    LEFT
+
+cdef enum:
+    WORKERS = 0                 # in place of a server: what workers say to each other, to those that listen to a name
 
 cdef enum Flag:
     COMPRESS = 1

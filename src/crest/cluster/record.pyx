@@ -8,8 +8,9 @@
 | INTEREST | rooms of one server in which the sender has clients from now on |
 | DISINTEREST | rooms in which it has none any more |
 | GAP | how many messages are missing at this place, and why |
-| OPAQUE | bytes that the layers below do not understand |
+| OPAQUE | what workers tell each other beside messages: bytes, to all workers or to those that listen to a name |
 | START | the worker that sends from now on, and what it had sent before |
+| LEFT | the worker that is gone |
 | VOID | nothing: a record that is not valid any more, and was queued |
 
 A record carries opcode and payload, and no frame: to write the header of a frame costs its reader nothing. Numbers are
@@ -35,7 +36,7 @@ from zlib import crc32
 
 RecordKind = IntEnum("RecordKind", {
     "VOID": VOID, "MESSAGE": MESSAGE, "INTEREST": INTEREST, "DISINTEREST": DISINTEREST, "GAP": GAP, "OPAQUE": OPAQUE,
-    "START": START})
+    "START": START, "LEFT": LEFT})
 
 
 class RecordError(ValueError):
@@ -44,7 +45,7 @@ class RecordError(ValueError):
 
 def server_id(path):
     """Return the number by which all processes know the server at a path."""
-    return crc32(path.encode())
+    return crc32(path.encode()) or 1
 
 
 # ---- Reading ---------------------------------------------------------------------------------------------------------

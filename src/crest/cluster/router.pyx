@@ -2,14 +2,15 @@
 
 | record | goes to |
 |---|---|
-| MESSAGE without addresses, OPAQUE, GAP, START | all other links |
-| MESSAGE with addresses | those of them that are interested in any of these; each gets it once |
+| MESSAGE and OPAQUE without addresses, GAP, START | all other links |
+| MESSAGE and OPAQUE with addresses | those of them that are interested in any of these; each gets it once |
 | INTEREST, DISINTEREST | none: they change to which links messages go |
 
 What comes from one link reaches each other link in the order in which it came. Records are not copied: queues share the
 block that they came in. Records to all that follow each other are one piece. No queue waits for another one.
 
-A link that joins is told of the links that have started before: of each, how far its messages have come.
+A link that joins is told of the links that have started before: of each, how far its messages have come. When one goes
+that had started, the others are told of that, too.
 """
 
 cimport cython
@@ -21,6 +22,7 @@ from crest.cluster.record cimport (
     DISINTEREST,
     GAP,
     INTEREST,
+    LEFT,
     MESSAGE,
     OPAQUE,
     START,
@@ -72,9 +74,13 @@ cdef class Router:
 
     cdef int disconnect(self, Port port) except -1:
         """Forget a link and its interests."""
+        cdef Port other
         self.ports.remove(port)
         while port.interests:
             self.forget(port, *port.interests.pop())
+        if port.started:
+            for other in self.ports:
+                other.queue.put(end_of(port))
         return 0
 
     cdef size_t receive(self, Port origin, Block block, const char* data, size_t size) except? 0:
@@ -99,7 +105,7 @@ cdef class Router:
                 kind = record.header.kind
                 if kind == MESSAGE and not record.header.addresses_size:
                     origin.beginning.plain = record.header.sequence
-                elif kind == GAP or kind == OPAQUE:
+                elif kind == GAP or (kind == OPAQUE and not record.header.addresses_size):
                     pass
                 elif kind == START:
                     read_beginning(&record, &origin.beginning)
@@ -134,10 +140,11 @@ cdef class Router:
             return self.follow(origin, record)
         if kind == DISINTEREST:
             return self.unfollow(origin, record)
-        if kind != MESSAGE:
+        if kind == MESSAGE:
+            origin.beginning.addressed = record.header.sequence
+        elif kind != OPAQUE:
             self.unknown += kind != VOID
             return 0
-        origin.beginning.addressed = record.header.sequence
         rooms = self.rooms_of(record.header.server)
         self.serial += 1
         origin.mark = self.serial
@@ -214,6 +221,13 @@ cdef class Router:
         """List the numbers of the workers that are interested in an address, as records have it."""
         cdef Port port
         return [port.number for port in self.servers.get(server, {}).get(address, [])]
+
+
+cdef bytes end_of(Port port):
+    """Return a LEFT that says that a worker is gone."""
+    cdef Header header
+    begin_header(&header, LEFT, port.number)
+    return packed(&header, NULL, 0, None)
 
 
 cdef bytes start_of(Port port):

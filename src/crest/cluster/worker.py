@@ -8,20 +8,17 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
-from crest.cluster.bus import Bus
 from crest.cluster.child import MASKED
 from crest.cluster.control import Control, Message
 from crest.cluster.enlisted import Enlisted
-from crest.cluster.shared import Shared
-from crest.gap import Gap
+from crest.cluster.sharing import Sharing
 from crest.lifetime import Lifetime
 from crest.listening.endpoint import Endpoint
 from crest.listening.listener import Listener
 from crest.log import logger
 from crest.running import Run
-from crest.server import WebSocketServer
 
 BEAT: Final = 1.0
 """Seconds between two signs of life."""
@@ -59,27 +56,16 @@ class Reporter:
         self._endpoints = endpoints
         self._stopping = False
         self._part = part
-        self._bus: Bus | None = None
-        self._shared: Shared | None = None
-        self._exchange = -1  # a descriptor that came before the bus was there
-        self._servers: list[WebSocketServer[Any]] = []
+        self._sharing: Sharing | None = None
+        self._exchange = -1  # a descriptor that came before that
         self._control = Control(socket.socket(fileno=part.control), self._hear, self._orphaned)
         self._beat()
 
     def bound(self, listener: Listener) -> None:
-        """Relay what the servers broadcast from now on, and have limits hold for all workers together. No client is let
-        in yet."""
-        shared = self._shared = Shared(self._part.shared, self._part.slot, self._part.slots)
-        self._bus = Bus(listener.turn, self._part.serial, on_gap=self._gap)
-        for path, server in listener.servers.items():
-            self._attach(path, server)
-        listener.mounted = self._attach
-        listener.site.census = shared.census
-        listener.site.share(shared.ledger)
-        listener.turn.budget.share(shared.census)
-        shared.census.begin()
+        """Share what the servers do with other workers from now on; no client is let in yet."""
+        self._sharing = Sharing(listener, self._part)
         if self._exchange >= 0:
-            self._bus.connect(self._exchange)
+            self._sharing.connect(self._exchange)
             self._exchange = -1
 
     def ready(self) -> None:
@@ -93,32 +79,17 @@ class Reporter:
     def close(self) -> None:
         self._timer.cancel()
         self._control.close()
-        if self._bus is not None:
-            self._bus.close()
+        if self._sharing is not None:
+            self._sharing.close()
         if self._exchange >= 0:
             os.close(self._exchange)
 
-    def _attach(self, path: str, server: WebSocketServer[Any]) -> None:
-        """Relay what a server broadcasts: it is the same one in all workers that has this path."""
-        assert self._bus is not None and self._shared is not None
-        if not any(each is server for each in self._servers):
-            self._servers.append(server)
-            self._bus.attach(path, server._hub)
-            server._admission.share(self._shared.ledger, path)
-
-    def _gap(self, gap: Gap) -> None:
-        """Have the servers hear that messages of other workers were lost."""
-        for server in self._servers:
-            server._heard_of_gap(gap)
-
     def _use_exchange(self, descriptor: int) -> None:
-        if self._bus is not None:
-            os.set_blocking(descriptor, False)
-            self._bus.connect(descriptor)
+        if self._sharing is not None:
+            self._sharing.connect(descriptor)
             return
         if self._exchange >= 0:  # it has ended already, and another one has begun
             os.close(self._exchange)
-        os.set_blocking(descriptor, False)
         self._exchange = descriptor
 
     def _beat(self) -> None:
@@ -140,8 +111,8 @@ class Reporter:
     def _stop(self, *, replaced: bool) -> None:
         if not self._stopping:
             self._stopping = True
-            if self._shared is not None:
-                self._shared.census.end()
+            if self._sharing is not None:
+                self._sharing.stop_accepting()
             for endpoint in self._endpoints:  # what others accept at is closed at once
                 endpoint.passed = replaced
             self._run.stop()

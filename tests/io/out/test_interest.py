@@ -56,6 +56,40 @@ def test_rooms_that_begin_and_end_are_told_once_for_both_fan_outs() -> None:
         assert noted.taken() == []
 
 
+def test_members_are_told_of_to_whom_wants_to_know() -> None:
+    class Each(Noted):
+        def entered(self, name: str, of_user: bool, number: int) -> None:
+            self.notes.append((f"entered {number}", name, of_user))
+
+        def exited(self, name: str, of_user: bool, number: int) -> None:
+            self.notes.append((f"exited {number}", name, of_user))
+
+    with scene(deflate=Deflate()) as stage:
+        plain, compressing = stage.link(), stage.link(agreed=AGREED)
+        one, other = plain.connection._number, compressing.connection._number
+        noted = Each()
+        stage.hub.watch_rooms(noted)
+        plain.connection.join("a")
+        assert noted.taken() == [("began", "a", False)], "it has not asked for members"
+        noted.members = True
+        compressing.connection.join("a")
+        plain.connection.join("a")
+        plain.connection._be_user("ann")
+        assert noted.taken() == [
+            (f"entered {other}", "a", False),
+            ("began", "ann", True),
+            (f"entered {one}", "ann", True),
+        ]
+        plain.connection.leave("a")
+        plain.connection.leave("a")
+        assert noted.taken() == [(f"exited {one}", "a", False)]
+        for link in (plain, compressing):
+            link.transport.end()
+        stage.end_turn(3)
+        exited = [note for note in noted.taken() if note[0].startswith("exited")]
+        assert sorted(exited) == sorted([(f"exited {one}", "ann", True), (f"exited {other}", "a", False)])
+
+
 def test_an_interest_that_refuses_keeps_the_member_out(stage: Scene) -> None:
     class Refusing(Interest):
         def began(self, name: str, of_user: bool) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from support.client import PING, PONG, close_frame, frame
+from support.ledgers import ledgers
 from support.link import SMALL_KERNEL, Scene, scene, text
 
 from crest.io.out.tally import Tally
@@ -92,3 +93,19 @@ def test_counts_outlive_the_loop(stage: Scene) -> None:
     stage.link()
     stage.hub.close()
     assert counts(stage)["opened"] == 1
+
+
+def test_connections_that_are_open_are_known_in_other_processes(stage: Scene) -> None:
+    one, two = ledgers(2)
+    stage.hub.tally.share(one, "connections of /")
+    other = Tally()
+    assert other.open_elsewhere() == 0
+    other.share(two, "connections of /")
+    first, second = stage.link(), stage.link()
+    assert (other.open_elsewhere(), stage.hub.tally.open_elsewhere()) == (2, 0)
+    first.receive(close_frame(1000, ""))
+    stage.end_turn(2)
+    assert other.open_elsewhere() == 1
+    second.transport.abort()
+    stage.end_turn(3)
+    assert other.open_elsewhere() == 0

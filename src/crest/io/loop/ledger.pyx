@@ -16,8 +16,6 @@ from hashlib import blake2b
 cdef extern from "ledger.h":
     ctypedef struct crest_ledger_entry:
         pass
-    ctypedef struct crest_ledger_table:
-        pass
     uint64_t crest_ledger_get(const crest_ledger_table* table, uint64_t mask, uint64_t account) noexcept
     bint crest_ledger_set(crest_ledger_table* table, uint64_t mask, uint64_t account, uint64_t value) noexcept
 
@@ -35,12 +33,6 @@ cdef class Ledger:
     Attributes:
         ENTRY: bytes of an entry. A table has a power of two of them, behind less than a page of its own.
     """
-
-    cdef Py_buffer memory
-    cdef size_t size                # bytes of a table
-    cdef uint64_t mask
-    cdef uint32_t slot, count
-    cdef bytes secret
 
     ENTRY = sizeof(crest_ledger_entry)      # which is the size of a table without any, too
 
@@ -66,6 +58,9 @@ cdef class Ledger:
     def write(self, uint64_t account, uint64_t value):
         """Set this process's value of an account; 0, as at first, takes no memory. False: there is no room for it, and
         no other process sees it."""
+        return self.put(account, value)
+
+    cdef bint put(self, uint64_t account, uint64_t value) noexcept:
         return crest_ledger_set(self.table(self.slot), self.mask, account, value)
 
     def sum_of_others(self, uint64_t account):

@@ -70,6 +70,15 @@ cdef tuple as_addresses(to):
     return tuple([as_address(room) for room in rooms])
 
 
+def rooms_in(to):
+    """Return the rooms that `to` names, as a tuple; None if it is None.
+
+    Raises:
+        TypeError, ValueError: it names something else.
+    """
+    return as_addresses(to)
+
+
 cdef tuple as_excluded(exclude):
     """Return the connections that `exclude` names; None if there are none."""
     if exclude is None:

@@ -59,7 +59,8 @@ cdef class Circles:
     cdef int exit(self, Outbox outbox, Circle circle, size_t* at) except -1
     cdef int exit_all(self, Outbox outbox, Circle current, size_t* at) except -1
     cdef bint only_here(self, Circle circle) except -1
-    cdef int forget_empty(self, Circle circle) except -1
+    cdef int vacated(self, Circle circle, Outbox outbox) except -1
+    cdef list members(self, object address)
 
 
 cdef Circle new_circle(object address)

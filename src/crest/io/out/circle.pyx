@@ -209,6 +209,8 @@ cdef class Circles:
             (self.users if circle.of_user else self.rooms)[circle.name] = circle
         outbox._follower = memberships
         memberships.add(circle, circle.enter(outbox, memberships.count))
+        if self.interest is not None and self.interest.members:
+            self.interest.entered(circle.name, circle.of_user, outbox._number)
         return circle
 
     cdef int open(self, Outbox outbox) except -1:
@@ -228,7 +230,7 @@ cdef class Circles:
         if place >= 0:
             circle.vacate(memberships.items[place].slot, at)
             memberships.remove(place)
-            self.forget_empty(circle)
+            self.vacated(circle, outbox)
             if not memberships.count:
                 outbox._follower = None
         return 0
@@ -246,11 +248,14 @@ cdef class Circles:
         for i in range(memberships.count):
             circle = <Circle>memberships.items[i].circle
             circle.vacate(memberships.items[i].slot, at if circle is current else &nowhere)
-            self.forget_empty(circle)
+            self.vacated(circle, outbox)
         return 0
 
-    cdef int forget_empty(self, Circle circle) except -1:
+    cdef int vacated(self, Circle circle, Outbox outbox) except -1:
+        """Tell that an outbox has left a circle, and forget the circle if it is empty."""
         cdef dict circles = self.users if circle.of_user else self.rooms
+        if self.interest is not None and self.interest.members:
+            self.interest.exited(circle.name, circle.of_user, outbox._number)
         if not circle.count:
             del circles[circle.name]  # which needs no memory
             if not circles:
@@ -258,6 +263,16 @@ cdef class Circles:
             if self.interest is not None and self.only_here(circle):
                 self.interest.ended(circle.name, circle.of_user)
         return 0
+
+    cdef list members(self, object address):
+        """List the members of a room."""
+        cdef Circle circle = self.find(address)
+        cdef list found = []
+        cdef uint32_t i = 0
+        while circle is not None and i < circle.count:  # which may change meanwhile: to allocate may run anything
+            found.append(<Outbox>circle.members[i])
+            i += 1
+        return found
 
     cdef bint only_here(self, Circle circle) except -1:
         """True if the server's other fan-out has no members in the room of a circle."""

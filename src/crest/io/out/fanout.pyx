@@ -79,6 +79,7 @@ cdef class Fanout(Supply):
         self.members.append(outbox)
         outbox.seen = self.end if self.circle is None else self.start - 1
         outbox.slot = len(self.members) - 1
+        self.tally.count_open(1)
         try:
             if outbox._follower is not None:
                 self.circles.open(<Outbox>outbox)
@@ -118,6 +119,7 @@ cdef class Fanout(Supply):
             free = self.fill(free, self.at)
         self.fill(free, len(self.members) - 1)
         drop_last(self.members)
+        self.tally.count_open(-1)
         if self.latest is not None and not self.members:
             self.latest.forget_all()
         return 0

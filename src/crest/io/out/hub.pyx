@@ -16,7 +16,7 @@ from crest.io.out.fanout cimport Fanout
 from crest.io.out.interest cimport Interest
 from crest.io.out.latest cimport Value
 from crest.io.out.outbox cimport Outbox
-from crest.io.out.relay cimport Message
+from crest.io.out.relay cimport Message, Relay
 from crest.io.out.tally cimport Tally
 from crest.wire.frames cimport FrameReader
 from crest.wire.meter cimport Meter, Rates
@@ -187,6 +187,15 @@ cdef class Hub:
         cdef object address = as_address(room)
         return size_in(self.fanout, address) + size_in(self.compressing, address)
 
+    def members(self, *rooms):
+        """List the members of rooms, each once."""
+        cdef dict found = {}
+        for room in rooms:
+            address = as_address(room)
+            for fanout in (self.fanout, self.compressing):
+                found.update(dict.fromkeys(members_in(fanout, address)))
+        return list(found)
+
     def room_names(self):
         """List the names of the rooms that have members."""
         return list({**rooms_of(self.fanout), **rooms_of(self.compressing)})
@@ -216,6 +225,26 @@ cdef class Hub:
         return 0
 
     # ---- Publishing ----------------------------------------------------------------------------------------------
+
+    def send_elsewhere(self, str process not None, number, int opcode, payload, bint compress):
+        """Send a message to a connection of another process. May be called from any thread.
+
+        Args:
+            process, number: Of the connection.
+            opcode: Opcode.TEXT or Opcode.BINARY.
+            payload: `str` or an object with a buffer.
+
+        Returns:
+            False if there is no such process, or no way to any.
+        """
+        cdef Relay relay = self.relay
+        cdef bytes data
+        data = as_text("send_to", payload).encode() if opcode == OPCODE_TEXT else as_bytes("send_binary_to", payload)
+        if relay is None or self.fanout is None or not relay.reaches(process):
+            return False
+        if must_wait(self.fanout.turn):
+            return bool(self.fanout.turn.call_later(relay.send_to, process, number, opcode, data, compress))
+        return relay.send_to(process, number, opcode, data, compress)
 
     cpdef broadcast(self, text, key=None, bint compress=True, to=None, exclude=None, bint local=False):
         """See `Broadcaster`."""
@@ -376,6 +405,10 @@ cdef Py_ssize_t size_in(Fanout fanout, object address) except -1:
     """Count the members that a room has in a fan-out."""
     cdef Circle circle = None if fanout is None else fanout.circles.find(address)
     return 0 if circle is None else circle.count
+
+
+cdef list members_in(Fanout fanout, object address):
+    return [] if fanout is None else fanout.circles.members(address)
 
 
 cdef dict rooms_of(Fanout fanout):

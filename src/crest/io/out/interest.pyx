@@ -1,4 +1,6 @@
-"""Which rooms of a server have members in this process: the seam for what brings messages from elsewhere."""
+"""Which rooms of a server have members in this process, and which: the seam for what brings messages from elsewhere."""
+
+from libc.stdint cimport uint64_t
 
 
 cdef class Interest:
@@ -12,3 +14,9 @@ cdef class Interest:
 
     cpdef ended(self, str name, bint of_user):
         """Note that a room has no members any more. This must not raise."""
+
+    cpdef entered(self, str name, bint of_user, uint64_t number):
+        """Note that a connection is in a room now, by its number. This must not raise."""
+
+    cpdef exited(self, str name, bint of_user, uint64_t number):
+        """Note that a connection is not in a room any more. This must not raise."""

@@ -27,6 +27,18 @@ cdef class Relay:
                      <object>message.to)
         return 0
 
+    def reaches(self, process):
+        """True if there may be such a process, whose connections `send_to` reaches. May be called from any thread."""
+        return False
+
+    def send_to(self, process, number, opcode, payload, compress):
+        """Send a message to one connection of another process, if it is there. Called by the loop.
+
+        Returns:
+            True if the message is on its way.
+        """
+        return False
+
     def relayed(self, opcode, payload, key, compress, to):
         """Relay a message.
 

@@ -1,6 +1,8 @@
 # What one server has done so far; see tally.pyx.
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
+
+from crest.io.loop.ledger cimport Ledger
 
 
 cdef class Tally:
@@ -15,4 +17,9 @@ cdef class Tally:
     cdef uint64_t dropped           # messages, by the backlog's policy
     cdef uint64_t discarded         # messages, for coming over a rate
 
+    cdef uint64_t open              # connections that are open now
+    cdef Ledger ledger              # where others read that; None: nowhere
+    cdef uint64_t account
+
     cdef void count_close(self, int code) noexcept
+    cdef void count_open(self, int64_t change) noexcept

@@ -1,5 +1,9 @@
 from typing import Any, final
 
+from crest.io.loop.ledger import Ledger
+
 @final
 class Tally:
+    def share(self, ledger: Ledger, name: str) -> None: ...
+    def open_elsewhere(self) -> int: ...
     def counts(self) -> dict[str, Any]: ...
