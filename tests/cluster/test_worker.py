@@ -3,14 +3,21 @@
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
 from support.client import GUARD
+from support.events import on_each_loop
 from support.workers import Workers, workers
 from websockets.sync.client import ClientConnection, connect
+
+from crest.cluster.enlisted import Enlisted
+from crest.cluster.worker import Reporter
+from crest.lifetime import Lifetime
+from crest.running import Run
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no workers on Windows")
 
@@ -168,3 +175,27 @@ def exchange_of(program: Workers) -> int:
                 if re.search(r"crest\.cluster\.exchange", line.read()):
                     return process
     raise AssertionError("there is no exchange")
+
+
+@on_each_loop
+async def test_an_exchange_may_come_before_the_servers_are_known() -> None:
+    """The next one takes its place; what is not used is closed."""
+    supervisor, mine = socket.socketpair()
+    lifetime = Lifetime()
+    reporter = Reporter(Enlisted(1, 1, 1, mine.detach(), -1, 0, 1, ()), Run(lifetime), lifetime, [])
+    first, second = os.pipe()
+    reporter._hear({"exchange": True}, [first])
+    assert not is_closed(first)
+    reporter._hear({"exchange": True}, [second])
+    assert is_closed(first) and not is_closed(second)
+    reporter.close()
+    assert is_closed(second)
+    supervisor.close()
+
+
+def is_closed(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return True
+    return False
