@@ -61,7 +61,6 @@ TESTED_WITH = {
     "io/syscalls.pxd": "io/net/test_flaky_kernel.py",
     "io/loop/forks.py": "system/test_forks.py",
     "io/loop/lists.pxd": "io/out/test_fanout.py",
-    "gap.py": "cluster/test_losses.py",
     "io/out/offer.pxd": "io/out/test_fanout.py",
     "cluster/child.py": "cluster/test_supervisor.py",
     "cluster/interests.pyx": "cluster/test_bus.py",

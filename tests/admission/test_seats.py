@@ -5,6 +5,7 @@ from support.ledgers import ledgers
 
 from crest.admission.proxies import Client
 from crest.admission.seats import Full, Seats
+from crest.io.loop.ledger import Ledger
 
 
 def refused(seats: Seats, client: Client | None) -> str | None:
@@ -148,3 +149,29 @@ def test_who_comes_and_goes_leaves_nothing_behind() -> None:
             seat.stand()
         seat.leave()
     assert not any(second.sum_of_others(first.account(name)) for name in ("/ws", "/ws 192.0.2.1"))
+
+
+def test_seats_are_taken_and_left_without_memory_to_tell_others() -> None:
+    """The next one that comes or goes lets them know."""
+
+    class Forgetful:
+        full = True
+
+        def __init__(self, ledger: Ledger) -> None:
+            self.account, self.sum_of_others, self._ledger = ledger.account, ledger.sum_of_others, ledger
+
+        def write(self, account: int, value: int) -> bool:
+            if self.full:
+                raise MemoryError
+            return self._ledger.write(account, value)
+
+    first, second = ledgers(2)
+    one, other = Seats(2, None), Seats(2, None)
+    forgetful = Forgetful(first)
+    one.share(forgetful, "/ws")  # type: ignore[arg-type]
+    other.share(second, "/ws")
+    one.take(None)
+    assert len(one) == 1
+    forgetful.full = False
+    one.take(None)
+    refused(other, None)

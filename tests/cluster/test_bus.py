@@ -283,6 +283,34 @@ def test_a_bus_that_is_closed_leaves_nothing_behind() -> None:
         assert made.bus.published == 0
 
 
+def test_an_exchange_that_takes_the_place_of_one_that_is_still_there() -> None:
+    """What the one before has sent is published all the same."""
+    with worker() as made:
+        first = made.connect_peer()
+        first.sock.send(message("1", 1))
+        second = made.connect_peer()
+        made.stage.end_turn(2)
+        assert made.link.taken() == ["1"]
+        made.stage.hub.broadcast("2")
+        assert [record.payload for record in sent(made, second)] == [b"2"]
+
+
+def test_records_that_mean_nothing_here_are_counted() -> None:
+    with worker() as made:
+        peer = made.connect_peer()
+        peer.sock.send(pack(200) + pack(RecordKind.VOID) + pack(RecordKind.OPAQUE, b"?") + message("1", 1))
+        made.stage.end_turn(2)
+        assert made.bus.unknown == 1 and made.link.taken() == ["1"]
+
+
+def test_a_start_that_is_too_short_cuts_the_link() -> None:
+    with worker() as made:
+        peer = made.connect_peer()
+        peer.sock.send(pack(START, bytes(23), origin=2))
+        made.stage.end_turn(2)
+        assert not made.bus.connected
+
+
 # ---- What workers say to each other ----------------------------------------------------------------------------------
 
 

@@ -109,3 +109,31 @@ async def test_closing_closes_descriptors_that_were_not_sent() -> None:
     assert os.read(read, 1) == b""  # no other end is open
     os.close(read)
     await asyncio.sleep(0)
+
+
+@on_each_loop
+async def test_what_is_sent_to_an_end_that_is_gone_ends_this_one_too() -> None:
+    ends = Ends()
+    ends.second.close()
+    ends.first.send({"number": 1}, 0)
+    assert await ends.gone.reach(1) == ["first"] and ends.first.closed
+    ends.first.send({"number": 2})
+    ends.close()
+
+
+@on_each_loop
+async def test_an_end_that_is_closed_by_a_message_hears_no_more() -> None:
+    ends = Ends()
+    heard: list[Message] = []
+
+    def hear(message: Message, descriptors: list[int]) -> None:
+        heard.append(message)
+        ends.second.close()
+        ends.heard.add(message)
+
+    ends.second._received = hear
+    for number in range(3):
+        ends.first.send({"number": number})
+    await ends.heard.reach(1)
+    assert heard == [{"number": 0}]
+    ends.close()

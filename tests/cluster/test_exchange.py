@@ -1,18 +1,23 @@
 """crest.cluster.exchange: the process, and three workers around it."""
 
 import os
+import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
-from support.bus import Exchange, Worker, exchange, until, worker
+from support.bus import Exchange, Worker, exchange, switch, until, worker
 
 from crest import UserRoom
+from crest.cluster.exchange import Loop, Orders
 from crest.cluster.record import RecordKind, pack
+from crest.io.loop.poller import Poller
 from crest.wire.extensions import Agreement, Deflate
 
 MESSAGE = RecordKind.MESSAGE
@@ -174,6 +179,54 @@ def test_lines_may_come_in_pieces() -> None:
             until(lambda: made.process.poll() is None)
             peer.sock.send(pack(MESSAGE, b"1"))
             until(lambda: bool(other.records()))
+
+
+def test_a_link_that_is_full_is_told_of_in_the_log() -> None:
+    """By a timer, of which a process without an event loop has one."""
+    with worker(1, 1 << 24) as fast, exchange() as made:
+        made.connect(fast.bus)
+        slow = made.connect_peer(2, queue=1000)
+        text = "x" * 1000
+        while not select.select([made.process.stderr], [], [], 0)[0]:
+            fast.stage.hub.broadcast(text)
+            fast.stage.end_turn()
+        assert made.process.stderr is not None
+        assert b"Worker 2 does not keep up" in made.process.stderr.readline()
+        assert slow.read(1), "it has got the first ones"
+
+
+def test_timers_of_its_loop() -> None:
+    """One at a time, as a clock has it."""
+    loop: Any = Loop()
+    poller = Poller(loop)
+    fired: list[str] = []
+    loop.call_later(0.001, lambda: fired.append("one"))
+    loop.turn(poller)
+    assert fired == ["one"] and loop.timer is None
+    loop.call_later(0, lambda: fired.append("cancelled")).cancel()
+    loop.turn(poller)
+    loop.call_soon(lambda: fired.append("soon"))
+    loop.call_later(3600, lambda: fired.append("never"))
+    loop.turn(poller)
+    assert fired == ["one", "soon"]
+    poller.close()
+
+
+def test_a_line_that_can_not_be_carried_out_closes_its_descriptor() -> None:
+    with switch() as (_, made):
+        control, other = socket.socketpair()
+        with control, other:
+            control.setblocking(False)
+            orders = Orders(control, made)
+            mine, theirs = socket.socketpair()
+            with mine, theirs:
+                socket.send_fds(other, [b'{"link": "?"}\n'], [theirs.fileno()])
+            orders.receive()
+            assert not orders.fds and not orders.ended
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            other.close()
+            orders.receive()
+            assert orders.ended
 
 
 def test_it_imports_nothing_of_a_user() -> None:

@@ -1,10 +1,12 @@
 """crest.cluster.supervisor: workers of programs that run in processes of their own."""
 
+import asyncio
 import os
 import re
 import signal
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,11 @@ from support.client import GUARD
 from support.workers import is_gone, wait_for, workers
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
+
+from crest import ConfigurationError
+from crest.cluster.child import how
+from crest.cluster.supervisor import supervise
+from crest.listening.endpoint import addresses_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no workers on Windows")
 
@@ -106,6 +113,19 @@ def test_a_program_that_ends_before_run_has_not_started() -> None:
     with workers("if 'CREST_WORKER' in os.environ:\n    sys.exit(5)\n" + TWO) as program:
         code, written = program.end()
         assert code == 3 and "The first worker could not start: exit code 5" in written
+
+
+def test_sockets_that_each_worker_would_bind_anew_are_refused() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as bound,
+        pytest.raises(ConfigurationError, match="listen takes no sock"),
+    ):
+        asyncio.run(supervise(2, 1, addresses_of(None, 0, bound, None, None), False, [], 1))
+
+
+def test_a_thread_can_not_have_workers() -> None:
+    with ThreadPoolExecutor() as pool, pytest.raises(ConfigurationError, match="in the main thread"):
+        pool.submit(lambda: asyncio.run(supervise(2, 1, [], False, [], 1))).result()
 
 
 def test_a_port_that_is_taken_is_told_of_in_one_line() -> None:
@@ -235,6 +255,33 @@ def test_usr2_replaces_all_workers_and_each_client_is_told_to_come_back() -> Non
         with client(program.port) as connection:
             connection.send("who?")
             assert int(connection.recv(timeout=GUARD)) in after.values()
+
+
+def test_a_second_usr2_begins_the_roll_anew(tmp_path: Path) -> None:
+    """The worker that was about to start ends, and none of those that serve."""
+    source = """
+@app.on_start
+async def slow():
+    if os.path.exists("hold"):
+        say("waits", app.worker, os.getpid())
+        while not os.path.exists("go"):
+            await asyncio.sleep(0.01)
+"""
+    with workers(source + TWO, tmp_path) as program:
+        before = program.serve(2)
+        (tmp_path / "hold").touch()
+        program.signal(signal.SIGUSR2)
+        first = int(program.until("^waits 1")[0].split()[2])
+        program.signal(signal.SIGUSR2)
+        second = int(program.until("^waits 1")[0].split()[2])
+        assert first != second and not any(map(is_gone, before.values()))
+        (tmp_path / "go").touch()
+        program.until("2 workers were replaced")
+        assert all(map(is_gone, [*before.values(), first])) and not is_gone(second)
+
+
+def test_ends_are_named() -> None:
+    assert [how(code) for code in (None, 3, -9, -250)] == ["exit code None", "exit code 3", "SIGKILL", "signal 250"]
 
 
 def test_a_roll_whose_worker_can_not_start_leaves_the_old_ones(tmp_path: Path) -> None:

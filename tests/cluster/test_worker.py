@@ -2,14 +2,21 @@
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
 from support.client import GUARD
+from support.events import on_each_loop
 from support.workers import Workers, workers
 from websockets.sync.client import ClientConnection, connect
+
+from crest.cluster.enlisted import Enlisted
+from crest.cluster.worker import Reporter
+from crest.lifetime import Lifetime
+from crest.running import Run
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no workers on Windows")
 
@@ -153,3 +160,27 @@ def test_when_the_exchange_is_killed_another_one_takes_its_place() -> None:
             program.until(r"The exchange has ended: SIGKILL; the next one starts in \d")
             one.call("all", "between")  # waits for the next one
             assert other.until("between") == neighbour.until("between")[-1:]
+
+
+@on_each_loop
+async def test_an_exchange_may_come_before_the_servers_are_known() -> None:
+    """The next one takes its place; what is not used is closed."""
+    supervisor, mine = socket.socketpair()
+    lifetime = Lifetime()
+    reporter = Reporter(Enlisted(1, 1, 1, mine.detach(), -1, 0, 1, ()), Run(lifetime), lifetime, [])
+    first, second = os.pipe()
+    reporter._hear({"exchange": True}, [first])
+    assert not is_closed(first)
+    reporter._hear({"exchange": True}, [second])
+    assert is_closed(first) and not is_closed(second)
+    reporter.close()
+    assert is_closed(second)
+    supervisor.close()
+
+
+def is_closed(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return True
+    return False

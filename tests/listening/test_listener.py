@@ -243,3 +243,14 @@ def test_a_loop_that_is_closed_while_messages_wait(loop_factory: LoopFactory) ->
     ws.on_message(received)
     serve()
     assert (begun.seen, ended.seen) == (["begun"], ["begun"])
+
+
+@on_each_loop
+async def test_what_is_mounted_while_it_listens_is_told() -> None:
+    app, late = App(), WebSocketServer()
+    told: list[tuple[str, object]] = []
+    app.mount("/early", WebSocketServer())
+    async with app.listening() as server:
+        server.mounted = lambda path, ws: told.append((path, ws))
+        app.mount("/late", late)
+        assert told == [("/late", late)]

@@ -144,6 +144,9 @@ def running(source: str, folder: Path | None = None, **environment: str) -> Iter
         with process:
             try:
                 yield Workers(process)
+                if process.poll() is None:  # so that what was traced is written down
+                    process.terminate()
+                    process.communicate(timeout=3 * GUARD)
             finally:
                 kill()
     finally:
