@@ -335,7 +335,7 @@ cdef class Bus(Owner):
 
     cdef int hear(self, const Record* record) except -1:
         """Have those called that listen; what is for one connection is a message of the application's."""
-        for name in addresses_of(record):
+        for name in addresses_of(record) or ():
             try:
                 if record.header.kind == MESSAGE:
                     self.send_here(record)
