@@ -257,6 +257,28 @@ def test_usr2_replaces_all_workers_and_each_client_is_told_to_come_back() -> Non
             assert int(connection.recv(timeout=GUARD)) in after.values()
 
 
+def test_a_service_manager_is_told_what_happens(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(GUARD)
+
+        def until(state: str) -> None:
+            while state not in manager.recv(1000).decode().splitlines():
+                pass
+
+        with workers(TWO, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="200000") as program:
+            until("READY=1")
+            program.serve(2)
+            until("WATCHDOG=1")
+            until("WATCHDOG=1")
+            program.signal(signal.SIGUSR2)
+            until("RELOADING=1")
+            until("READY=1")
+            program.signal(signal.SIGTERM)
+            until("STOPPING=1")
+            assert program.end()[0] == 0
+
+
 def test_a_second_usr2_begins_the_roll_anew(tmp_path: Path) -> None:
     """The worker that was about to start ends, and none of those that serve."""
     source = """

@@ -5,11 +5,12 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from support.client import GUARD
+from support.client import BINARY, GUARD, TEXT, frame, handshake
+from support.link import parse
 from support.workers import PROGRAM, Workers, running
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -53,9 +54,7 @@ class Clients:
         """One more. Returns the status of the response."""
         url, source = f"ws://127.0.0.1:{self._program.port}/ws", (address, 0)
         try:
-            connection = self._stack.enter_context(
-                connect(url, open_timeout=GUARD, source_address=source, max_size=None)
-            )
+            connection = self._stack.enter_context(connect(url, open_timeout=GUARD, source_address=source))
         except InvalidStatus as refused:
             return refused.response.status_code
         connection.send("who?")
@@ -108,16 +107,37 @@ def test_sockets_of_one_address() -> None:
             program.until("max_sockets_per_ip")
 
 
+class Silent:
+    """A client that reads only when the test says so, with little room in its kernel."""
+
+    def __init__(self, program: Workers) -> None:
+        self.sock = socket.socket()
+        self.sock.settimeout(GUARD)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.sock.connect(("127.0.0.1", program.port))
+        self.sock.sendall(handshake("/ws") + frame(TEXT, "who?"))
+        _, _, data = self.read(lambda data: parse(data.partition(b"\r\n\r\n")[2])[0]).partition(b"\r\n\r\n")
+        self.process = int(parse(data)[0][0].payload)
+
+    def read(self, whole: Callable[[bytearray], object]) -> bytearray:
+        data = bytearray()
+        while not whole(data):
+            data += self.sock.recv(1 << 20)
+        return data
+
+
 def test_what_waits() -> None:
     """A worker may have all of it while the others have nothing, and the one gives way that has more than its share."""
     options = "max_backlog=1 << 30", "max_backlog_total=30_000_000"
-    with serving(*options) as (program, processes), Clients(program) as clients:
-        while len(clients.at) < 2:
-            assert clients.come() == 101
-        one, other = (clients.at[processes[number]][0] for number in (1, 2))
-        one.send(b"28000000")
-        other.send(b"10000000")
+    with serving(*options) as (program, processes), ExitStack() as stack:
+        at: dict[int, Silent] = {}
+        while len(at) < 2:
+            silent = Silent(program)
+            stack.enter_context(silent.sock)
+            at[silent.process] = silent
+        one, other = (at[processes[number]] for number in (1, 2))
+        one.sock.sendall(frame(BINARY, "28000000"))
+        other.sock.sendall(frame(BINARY, "10000000"))
         line = program.until("slow connections")[0]
         assert re.search(r"\[worker 1\].* max_backlog_total is 30000000: of 1 slow connections 1 are closed", line)
-        while isinstance(other.recv(timeout=GUARD), str):
-            pass
+        other.read(lambda data: len(data) == 10_000_010)
