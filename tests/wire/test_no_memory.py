@@ -103,7 +103,7 @@ def blocks(work: Callable[[], object]) -> int:
     for _ in range(10):
         work()
     gc.collect()
-    return (sys.getallocatedblocks() - before) // 10
+    return max(0, (sys.getallocatedblocks() - before) // 10)  # below 0: others have let go of some
 
 
 @pytest.mark.parametrize("name", STREAMS)
