@@ -86,6 +86,7 @@ class Arrivals:
             self._old = {}
         self._young = {}
         self._born = now
-        for each in dropped:
-            for client in each:
-                self._tell(client, 0)
+        if self._ledger is not None:
+            for each in dropped:
+                for client in each:
+                    self._tell(client, 0)

@@ -17,7 +17,8 @@ from crest.io.loop.ledger import Ledger
 
 STANDING: Final = 32
 SITTING: Final = (1 << STANDING) - 1
-"""What other processes are told is one number: those that sit in its lower half, those that stand in its upper one."""
+"""A process tells the others one number for an address: connections that sit in its lower half, and those that stand in
+its upper half."""
 
 
 class Full(Exception):

@@ -49,7 +49,7 @@ class Enlisted:
 
 
 _known: list[Enlisted | None] = []
-"""What was read once: descriptors do not stay what they were."""
+"""Keeps this process's part, once it was read: its descriptors are closed later, and their numbers mean others then."""
 
 
 def enlisted() -> Enlisted | None:

@@ -135,7 +135,7 @@ class SocketAddress(NamedTuple):
 
 
 class OpenAddress(NamedTuple):
-    """What another process has opened for this one."""
+    """Listening sockets that another process has opened for this one."""
 
     endpoints: list[Endpoint]
 

@@ -4,7 +4,8 @@ Each process has a table in memory that they share. It writes its own, and reads
 and what a process had counted goes with its table when it ends, however that was. Two processes that count at the same
 time do not see each other's: a limit is exceeded by one for each other process, at most.
 
-An account is a number that stands for a name, 64 bits of a keyed hash: two names share one never.
+An account is a number that stands for a name: 64 bits of a hash, with a key that clients do not know. So no client can
+make two names share one, and by chance hardly any two do.
 """
 
 cimport cython
