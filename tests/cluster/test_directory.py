@@ -1,8 +1,10 @@
 """crest.cluster.directory: who is in which room, over all workers; and messages to one connection of another one."""
 
+import asyncio
 import json
 import os
 import signal
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,8 +13,14 @@ from typing import Any
 
 import pytest
 from support.client import GUARD
+from support.bus import worker
 from support.workers import Workers, wait_for, workers
 from websockets.sync.client import ClientConnection, connect
+
+from crest import Presence
+from crest.cluster.directory import ABSENCE, PAUSE, Directory
+from crest.cluster.record import RecordKind, pack
+from crest.connection import id_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no workers on Windows")
 
@@ -219,6 +227,33 @@ def test_an_exchange_that_is_killed_loses_no_members(program: Workers, six: list
     three.ask("join", "lobby")
     for each in six:
         each.until(sorted([other.id, None] for other in (two, three)), "members", "lobby")
+
+
+def test_members_of_a_worker_that_has_not_come_back_yet_are_believed_in_for_a_while() -> None:
+    with worker() as made:
+        peer = made.connect_peer()
+        others = Directory(made.bus, made.stage.loop).attach("/", made.stage.hub, made.served)
+        process = "00000000000000ab"
+
+        def members() -> list[Presence]:
+            return asyncio.run(others.members(("lobby",)))
+
+        assert members() == []
+        peer.sock.send(pack(RecordKind.START, struct.pack("=QQQ", int(process, 16), 0, 0), origin=2))
+        texts: list[dict[str, Any]] = [{"first": True}, {"rooms": [["lobby", False, [7]]]}, {"rooms": []}]
+        for count, text in enumerate(texts):
+            said = json.dumps({"count": count, "process": process, **text}).encode()
+            peer.sock.send(pack(RecordKind.OPAQUE, said, origin=2, to=("members of /",)))
+        made.stage.end_turn(2)
+        there = [Presence(id_of(process, 7), None)]
+        assert members() == there
+        peer = made.connect_peer()
+        made.stage.loop.advance(PAUSE)
+        assert members() == there
+        made.stage.loop.advance(ABSENCE / 2)
+        assert members() == there
+        made.stage.loop.advance(ABSENCE)
+        assert members() == []
 
 
 def test_a_worker_that_is_busy_is_waited_for_at_first_and_never_again(

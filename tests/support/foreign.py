@@ -1,12 +1,13 @@
-"""Proxies that are not crest's, for tests: HAProxy and nginx, each as a process of its own while a test needs it."""
+"""Proxies that are not crest's, for tests: HAProxy, nginx and Caddy, each as a process of its own while a test needs it."""
 
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,13 +20,15 @@ PATH = "/usr/sbin:/usr/local/sbin"
 
 HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path=PATH)
 NGINX = shutil.which("nginx") or shutil.which("nginx", path=PATH)
+CADDY = shutil.which("caddy")
 
 needs_haproxy = pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+needs_caddy = pytest.mark.skipif(CADDY is None, reason="caddy is not installed")
 
 
 def free_socket() -> socket.socket:
-    """A socket that listens, for HAProxy to take over."""
+    """A socket that listens, for HAProxy or nginx to take over."""
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     sock.listen()
@@ -84,3 +87,28 @@ def nginx(
         pass_fds=passed,
         env={**os.environ, **inherited},
     )
+
+
+@contextmanager
+def caddy(configuration: Callable[[int], str], folder: Path) -> Iterator[int]:
+    """Caddy with a configuration for a port, which it can not take over: one that is free, and that no system hands out
+    by itself. Yields the port."""
+    assert CADDY is not None
+    file = folder / "Caddyfile"
+    environment = {**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    said = ""
+    for port in random.sample(range(10000, 32000), 5):
+        file.write_text("{\nadmin off\nauto_https disable_redirects\n}\n" + configuration(port))
+        command = [CADDY, "run", "--adapter", "caddyfile", "--config", str(file)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                said += line
+                if "serving initial configuration" in line:
+                    yield port
+                    return
+        finally:
+            process.terminate()
+            process.communicate(timeout=GUARD)
+    raise AssertionError(f"Caddy does not start: {said}")

@@ -33,6 +33,9 @@ PATIENCE: Final = 1.0
 PAUSE: Final = 0.1
 """Seconds after which a worker asks again for what it has lost."""
 
+ABSENCE: Final = 2.0
+"""Seconds for which members are believed in whose worker has not come back after there was no exchange."""
+
 EVERYONE: Final = "workers"
 """The name that all of them listen to."""
 
@@ -53,6 +56,7 @@ class Others:
         self._asked = 0.0  # when members were asked for last; 0: none are
         self._timer: asyncio.TimerHandle | None = None
         self._asking: asyncio.TimerHandle | None = None
+        self._forgetting: asyncio.TimerHandle | None = None
         self._late: set[int] = set()  # workers that were waited for in vain
         self._copies: dict[int, Copy] = {}
         self._changed = asyncio.Event()
@@ -91,10 +95,10 @@ class Others:
 
     def stop(self) -> None:
         """Want to know no more."""
-        for timer in (self._timer, self._asking):
+        for timer in (self._timer, self._asking, self._forgetting):
             if timer is not None:
                 timer.cancel()
-        self._timer = self._asking = None
+        self._timer = self._asking = self._forgetting = None
         self._asked = 0.0
         self._copies.clear()
         self._late.clear()
@@ -115,9 +119,14 @@ class Others:
 
     def _ask_again(self) -> None:
         self._asking = None
+        self._bus.tell(EVERYONE, self._text("want"))
+        if self._forgetting is None:
+            self._forgetting = self._loop.call_later(ABSENCE, self._forget_absent)
+
+    def _forget_absent(self) -> None:
+        self._forgetting = None
         for number in self._copies.keys() - set(self._bus.numbers.values()):
             self.left(number)  # while there was no exchange
-        self._bus.tell(EVERYONE, self._text("want"))
 
     def _go_on(self) -> None:
         if self._loop.time() > self._asked + LEASE:

@@ -171,13 +171,6 @@ cdef class Link(Outgoing):
         return self.poller.watch(
             self.end, CREST_READABLE | (CREST_WRITABLE if self.queued and size != CREST_BROKEN else 0))
 
-    # ---- For Python ----------------------------------------------------------------------------------------------
-
-    @property
-    def connected(self):
-        """True if it has a socket."""
-        return self.end is not None
-
 
 @cython.final
 cdef class End(Pollable):
