@@ -375,6 +375,7 @@ class App(Serving):
 
     async def _end(self, listener: Listener, shutdown_timeout: float) -> None:
         async with AsyncExitStack() as stack:  # the last comes first, and each comes, even if this is cancelled
+            stack.push_async_callback(listener.close)
             stack.push_async_callback(self._lifetime.stop, shutdown_timeout)
             stack.push_async_callback(listener.stop)
             stack.push_async_callback(self._lifetime.leave_once)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.client import GUARD
 from support.bus import worker
+from support.client import GUARD
 from support.workers import Workers, wait_for, workers
 from websockets.sync.client import ClientConnection, connect
 

@@ -21,10 +21,6 @@ from crest.running import Run
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no workers on Windows")
 
 SOURCE = """
-@ws.on_gap
-async def gap(found):
-    say("gap", app.worker, found.lost, found.cause)
-
 @ws.on_binary
 def called(conn, data):
     name, *words = data.decode().split(" ")
@@ -44,9 +40,6 @@ def called(conn, data):
         except TypeError as error:
             conn.send(str(error))
         return
-    elif name == "large":
-        for _ in range(int(words[0])):
-            ws.broadcast("x" * 1_000_000, exclude=ws.get_connections())
     elif name == "count":
         for number in range(int(words[0])):
             ws.broadcast(str(number))
@@ -151,20 +144,6 @@ def test_a_key_that_can_not_travel_is_refused(program: Workers) -> None:
     with clients(program) as (one, _, _):
         one.call("key", "text")
         assert "must be str, bytes or int, not tuple" in one.next()
-
-
-def test_a_worker_that_stops_holds_up_none_and_hears_what_it_has_lost() -> None:
-    with workers(SOURCE) as program:
-        numbers = {process: number for number, process in program.serve(2).items()}
-        with clients(program) as (one, _, other):
-            os.kill(other.process, signal.SIGSTOP)
-            for _ in range(10):  # a little more than may wait for it
-                one.call("large", "7")
-                one.until("done")
-            program.until(r"Worker \d+ does not keep up: \d+ messages for it were dropped")
-            os.kill(other.process, signal.SIGCONT)
-            _, number, lost, _ = program.until(r"^gap \d+ \d+ slow")[0].split()
-            assert int(number) == numbers[other.process] and 0 < int(lost) < 70
 
 
 def test_when_the_exchange_is_killed_another_one_takes_its_place() -> None:

@@ -10,7 +10,6 @@ from support.client import GUARD, Server, connect
 from support.snippets import Checks, Names, Scenario, Stage, get
 
 import crest
-from crest import App, WebSocketServer
 
 check = Checks()
 

@@ -28,14 +28,17 @@ def members(cls: type) -> dict[str, Any]:
 
 
 def normalized(signature: str) -> str:
-    return ast.unparse(ast.parse(f"def {signature.strip()}: pass")).replace("=Ellipsis", "=...")
+    waits = "async " if signature.startswith("await ") else ""
+    defined = f"{waits}def {signature.removeprefix('await ').strip()}: pass"
+    return ast.unparse(ast.parse(defined)).replace("=Ellipsis", "=...")
 
 
 def actual(name: str, function: Callable[..., Any]) -> str:
-    """The signature as the reference writes it: without annotations, and without self."""
+    """The signature as the reference writes it: without annotations, without self, and with await if it needs it."""
+    waits = "await " if inspect.iscoroutinefunction(function) else ""
     signature = inspect.signature(function)
     bare = [each.replace(annotation=each.empty) for each in signature.parameters.values() if each.name != "self"]
-    return name + str(signature.replace(parameters=bare, return_annotation=signature.empty))
+    return waits + name + str(signature.replace(parameters=bare, return_annotation=signature.empty))
 
 
 def constructed() -> list[type]:
@@ -75,7 +78,7 @@ def test_the_reference_explains_every_argument() -> None:
     """In the section that has the signature, or else among the limits."""
     for section, code in SIGNATURES.items():
         (function,) = ast.parse(normalized(code)).body
-        assert isinstance(function, ast.FunctionDef)
+        assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
         for each in function.args.args + function.args.kwonlyargs:
             shown = f"`{each.arg}`" in REFERENCE[section] or f"`{function.name}({each.arg})`" in REFERENCE["limits"]
             assert shown or each.arg == "handler", f"{section}: {each.arg}"

@@ -1,4 +1,4 @@
-"""Proxies that are not crest's, for tests: HAProxy, nginx and Caddy, each as a process of its own while a test needs it."""
+"""Proxies that are not crest's, for tests: HAProxy, nginx and Caddy, each in a process of its own."""
 
 from __future__ import annotations
 

@@ -12,7 +12,10 @@ from support.client import connect, handshake, tcp
 from support.events import on_each_loop
 
 import crest
-from crest import App, ConfigurationError, WebSocketServer
+from crest import App, ConfigurationError, WebSocketServer, attachment
+
+COLLECT = attachment._collect
+"""As it is; tests have another one, see conftest.py."""
 
 PROGRAM = """
 from crest import App, WebSocketServer
@@ -240,7 +243,8 @@ forgotten()
 
 
 @on_each_loop
-async def test_of_servers_at_one_path_that_only_the_app_keeps_the_last_counts() -> None:
+async def test_of_servers_at_one_path_that_only_the_app_keeps_the_last_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attachment, "_collect", COLLECT)
     main = module("main", "app = App()\nfor i in range(3): ws = WebSocketServer()")
     gc.freeze()  # as App.run does
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 from crest.cluster.bus import Bus
 from crest.cluster.directory import Directory
@@ -12,7 +14,14 @@ from crest.cluster.shared import Shared
 from crest.connection import process_name
 from crest.gap import Gap
 from crest.listening.listener import Listener
+from crest.log import logger
 from crest.server import WebSocketServer
+
+PARTING: Final = 1.0
+"""Seconds for the last broadcasts to leave for other workers."""
+
+STEP: Final = 0.01
+"""Seconds after which it is looked again whether they have."""
 
 
 class Sharing:
@@ -30,7 +39,7 @@ class Sharing:
         self._servers: list[WebSocketServer[Any]] = []
         for path, server in listener.servers.items():
             self._attach(path, server)
-        listener.mounted = self._attach
+        listener.mounted, listener.parting = self._attach, self._part
         listener.site.census = self._memory.census
         listener.site.share(self._memory.ledger)
         listener.turn.budget.share(self._memory.census)
@@ -57,6 +66,14 @@ class Sharing:
             server._elsewhere = self._directory.attach(path, server._hub, served)
             server._admission.share(self._memory.ledger, path)
             server._hub.tally.share(self._memory.ledger, f"connections of {path}")
+
+    async def _part(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PARTING):
+                while self._bus.waiting:
+                    await asyncio.sleep(STEP)
+        if self._bus.waiting:
+            logger.warning("The last %d bytes for other workers could not be sent", self._bus.waiting)
 
     def _gap(self, gap: Gap) -> None:
         """Have the servers hear that messages of other workers were lost."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from crest.exceptions import ConfigurationError, ListenError
 from crest.io.life.protocol import Protocol, ServerProtocol
@@ -59,6 +59,7 @@ class Listener:
         loop: The event loop.
         turn: What its connections share.
         mounted: Is called with each server that is mounted while this listens; None: nothing is.
+        parting: Is awaited before this lets go of the servers; None: nothing is.
     """
 
     def __init__(self, serving: Serving, site: Site, shutdown_timeout: float, *, direct: bool) -> None:
@@ -68,6 +69,7 @@ class Listener:
         self._endpoints: list[Endpoint] = []
         self._certificate: Certificate | None = None
         self.mounted: Callable[[str, WebSocketServer], None] | None = None
+        self.parting: Callable[[], Awaitable[None]] | None = None
         self.turn = Turn(
             self.loop,
             max_backlog_total=serving.max_backlog_total,
@@ -219,6 +221,16 @@ class Listener:
             await self._shutdown.run()
         else:
             self.stop_accepting()  # it has never begun
+
+    async def close(self) -> None:
+        """Let go of the servers, after `stop`. Until then the app may broadcast to clients elsewhere."""
+        try:
+            if self.parting is not None:
+                await self.parting()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         for server in self.site.servers.values():
             server._hub.close()
         self.site.refusals.close()
