@@ -88,6 +88,7 @@ MODULES = [
     "cluster.router",
     "cluster.link",
     "cluster.switch",
+    "cluster.minimal",
     "cluster.interests",
     "cluster.losses",
     "cluster.sources",

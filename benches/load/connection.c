@@ -77,6 +77,12 @@ void connection_open(struct connection *c, const struct target *target) {
     struct timeval limit = {.tv_sec = CONNECT_TIMEOUT_S};
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    if (target->source) {
+        struct sockaddr_in source = {.sin_family = AF_INET, .sin_addr.s_addr = target->source};
+        setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+        if (bind(c->fd, (const struct sockaddr *)&source, sizeof source))
+            fail("connection %u: bind: %s", c->id, strerror(errno));
+    }
     if (connect(c->fd, (const struct sockaddr *)&target->address, sizeof target->address))
         fail("connection %u: connect: %s", c->id, strerror(errno));
     fcntl(c->fd, F_SETFL, O_NONBLOCK);
@@ -235,8 +241,11 @@ static void end_control(struct connection *c, const struct target *target, uint8
     if (c->control_length == 1) fail("connection %u: a Close frame with half a close code", c->id);
     if (c->state != CLOSING) {
         unsigned code = c->control_length ? (unsigned)c->control[0] << 8 | c->control[1] : 1005;
-        fail("connection %u: the server closed with %u: %.*s", c->id, code,
-             c->control_length > 2 ? c->control_length - 2 : 0, (const char *)c->control + 2);
+        if (code == target->awaited_code)
+            send_control(c, target, OPCODE_CLOSE, c->control, 2);
+        else
+            fail("connection %u: the server closed with %u: %.*s", c->id, code,
+                 c->control_length > 2 ? c->control_length - 2 : 0, (const char *)c->control + 2);
     }
     c->state = CLOSED;
 }

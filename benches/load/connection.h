@@ -56,6 +56,8 @@ struct target {
     struct connection *connections;
     struct rooms *rooms; /* NULL: each connection knows its sender */
     void (*received)(const struct connection *c); /* called for each message, with its sender and number; may be NULL */
+    in_addr_t source;       /* the clients' own address; 0: the kernel chooses */
+    unsigned awaited_code;  /* a Close frame with this code is answered, and ends the connection; any other is wrong */
 };
 
 /* Connects, sends the handshake request and registers with epoll (data.ptr is the connection). */

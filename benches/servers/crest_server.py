@@ -3,7 +3,7 @@
 MODE: echo (text and binary), bcast (each text message to every connection), rooms (each to one of the connection's
 rooms, which its request names, after the other), async (echo by `async def` handlers); with "-deflate" behind it, the
 same with every message compressed that becomes shorter, for clients that can; with "-loop", on the event loop's
-transports. With a certificate, over TLS.
+transports; with "-4", by four workers. With a certificate, over TLS.
 """
 
 import asyncio
@@ -67,4 +67,4 @@ async def serve_on_the_loop_s_transports():
 if how == "loop":
     uvloop.run(serve_on_the_loop_s_transports())
 else:
-    app.run("127.0.0.1", port, **tls)
+    app.run("127.0.0.1", port, workers=int(how) if how.isdigit() else 1, **tls)

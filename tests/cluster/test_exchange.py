@@ -9,15 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
 from support.bus import Exchange, Worker, exchange, switch, until, worker
 
 from crest import UserRoom
-from crest.cluster.exchange import Loop, Orders
+from crest.cluster.exchange import Orders
 from crest.cluster.record import RecordKind, pack
-from crest.io.loop.poller import Poller
 from crest.wire.extensions import Agreement, Deflate
 
 MESSAGE = RecordKind.MESSAGE
@@ -193,23 +191,6 @@ def test_a_link_that_is_full_is_told_of_in_the_log() -> None:
         assert made.process.stderr is not None
         assert b"Worker 2 does not keep up" in made.process.stderr.readline()
         assert slow.read(1), "it has got the first ones"
-
-
-def test_timers_of_its_loop() -> None:
-    """One at a time, as a clock has it."""
-    loop: Any = Loop()
-    poller = Poller(loop)
-    fired: list[str] = []
-    loop.call_later(0.001, lambda: fired.append("one"))
-    loop.turn(poller)
-    assert fired == ["one"] and loop.timer is None
-    loop.call_later(0, lambda: fired.append("cancelled")).cancel()
-    loop.turn(poller)
-    loop.call_soon(lambda: fired.append("soon"))
-    loop.call_later(3600, lambda: fired.append("never"))
-    loop.turn(poller)
-    assert fired == ["one", "soon"]
-    poller.close()
 
 
 def test_a_line_that_can_not_be_carried_out_closes_its_descriptor() -> None:

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Protocol, final
+from typing import Protocol, final, type_check_only
 
 from crest.cluster.link import Owner
 from crest.cluster.losses import Losses
@@ -8,6 +8,7 @@ from crest.io.loop.turn import Turn
 from crest.io.out.hub import Hub
 from crest.io.out.relay import Relay
 
+@type_check_only
 class Peers(Protocol):
     """Is told of other workers."""
 
@@ -15,6 +16,7 @@ class Peers(Protocol):
     def left(self, number: int) -> None: ...
     def unsure(self) -> None: ...
 
+@type_check_only
 class Watcher(Protocol):
     """Is told of members that enter and leave rooms."""
 

@@ -7,9 +7,6 @@ user's are.
 
 Lines that have come are carried out before anything of a worker is read. So an exchange that takes the place of another
 one loses nothing between two workers, if their lines were sent before it was started.
-
-The process has sockets of the poller's only, and one timer at most. So it needs no event loop of asyncio's: that would
-cost each message two more calls of the kernel's (decision 0022).
 """
 
 import json
@@ -17,10 +14,9 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from time import monotonic
 from typing import Any
 
+from crest.cluster.minimal import Loop
 from crest.cluster.switch import Control, Switch
 from crest.io.loop.poller import Poller
 from crest.io.loop.turn import Turn
@@ -32,62 +28,6 @@ MOST_AT_ONCE = 64
 """Descriptors that come with one call of the kernel's."""
 
 logger = logging.getLogger("crest")
-
-
-class Timer:
-    """A call that is to come."""
-
-    def __init__(self, when: float, callback: Callable[[], object]) -> None:
-        self.when = when
-        self.callback = callback
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-
-class Loop:
-    """As much of an event loop as a turn, its clock and its poller need."""
-
-    def __init__(self) -> None:
-        self.soon: list[Callable[[], object]] = []
-        self.timer: Timer | None = None
-
-    def call_soon(self, callback: Callable[[], object], **_: Any) -> None:
-        self.soon.append(callback)
-
-    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
-        """Have the clock called; it has one timer at a time."""
-        self.timer = Timer(monotonic() + delay, callback)
-        return self.timer
-
-    def add_reader(self, fd: int, callback: Callable[[], object]) -> None:
-        """Take note of the poller, which `turn` asks."""
-
-    def remove_reader(self, fd: int) -> None:
-        """Forget the poller."""
-
-    def is_closed(self) -> bool:
-        return False
-
-    def turn(self, poller: Poller) -> None:
-        """Wait until something is to be done, and do all of it."""
-        wait = -1
-        if self.soon:
-            wait = 0
-        elif self.timer is not None:
-            wait = max(0, int((self.timer.when - monotonic()) * 1000) + 1)
-        try:
-            poller.wait(wait)
-        finally:
-            soon, self.soon = self.soon, []
-            for callback in soon:
-                callback()
-        timer = self.timer
-        if timer is not None and (timer.cancelled or timer.when <= monotonic()):
-            self.timer = None
-            if not timer.cancelled:
-                timer.callback()
 
 
 class Orders:

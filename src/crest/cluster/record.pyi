@@ -11,6 +11,7 @@ class RecordKind(IntEnum):
     GAP = 4
     OPAQUE = 5
     START = 6
+    LEFT = 7
 
 class RecordError(ValueError): ...
 

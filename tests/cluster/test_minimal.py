@@ -1,0 +1,46 @@
+"""crest.cluster.minimal: the loop of an exchange."""
+
+import socket
+from typing import Any
+
+import pytest
+
+from crest.cluster.minimal import Loop
+from crest.cluster.switch import Control
+from crest.io.loop.poller import Poller
+
+
+def test_one_timer_at_a_time_as_a_clock_has_it() -> None:
+    loop: Any = Loop()
+    poller = Poller(loop)
+    fired: list[str] = []
+    loop.call_later(0.001, lambda: fired.append("one"))
+    loop.turn(poller)
+    assert fired == ["one"]
+    loop.call_later(0, lambda: fired.append("cancelled")).cancel()
+    loop.turn(poller)
+    loop.call_soon(lambda: fired.append("soon"))
+    loop.call_later(3600, lambda: fired.append("never"))
+    loop.turn(poller)
+    assert fired == ["one", "soon"]
+    poller.close()
+
+
+def test_what_is_to_be_called_soon_is_called_after_a_failure_too() -> None:
+    loop: Any = Loop()
+    poller = Poller(loop)
+    called: list[str] = []
+
+    def fail() -> None:
+        loop.call_soon(lambda: called.append("soon"))
+        raise ZeroDivisionError
+
+    one, other = socket.socketpair()
+    with one, other:
+        door = Control(poller, one.fileno(), fail)
+        other.send(b"x")
+        with pytest.raises(ZeroDivisionError):
+            loop.turn(poller)
+        assert called == ["soon"]
+        door.fd = -1
+        poller.close()
