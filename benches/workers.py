@@ -6,6 +6,8 @@ bytes of text, through `WebSocketServer.broadcast`.
 **rate**: one worker broadcasts as fast as it can, on a server that has no clients; the other one publishes what comes.
 **stream**: one worker broadcasts one message, or 16, in each turn, and its turns follow each other: a send(2) for so
 many messages. The same without a relay is subtracted. Little sleeps, so this is what the bus adds to busy processes.
+**half load**: one worker broadcasts 750,000 messages a second for a second, and each says when; the client of the other
+one takes the time of each 16th as it reads it.
 **back and forth**: one worker broadcasts so many messages in a turn. The other one has a client, a socket pair
 without TCP, which answers each message by a broadcast. So messages go back and forth, and nothing else happens. The
 same is done within one process, without the exchange. What it takes longer, and more CPU for, is the bus: `bus_cpu_us`
@@ -109,6 +111,37 @@ class Worker:
             await self.rounds(1, 1, False)
         return {"messages": count}
 
+    async def paced(self, rate: int, seconds: float) -> dict[str, Any]:
+        """Broadcast so many messages a second, each with its time."""
+        start, said = time.monotonic_ns(), 0
+        while (now := time.monotonic_ns()) < start + seconds * 1e9:
+            due = int((now - start) * rate / 1e9) - said
+            text = f"{now:064d}"
+            for _ in range(due):
+                self.out.broadcast(text)
+            said += due
+            await asyncio.sleep(0)
+        while self.bus.waiting:
+            await asyncio.sleep(0)
+        return {"messages": said}
+
+    def listen(self) -> None:
+        """Note how late each 16th message is, in worker 2."""
+        data = self.rest + self.transport.peer.recv(1 << 18)
+        now, whole = time.monotonic_ns(), len(data) - len(data) % FRAME
+        self.late += [now - int(data[at + 2 : at + FRAME]) for at in range(0, whole, 16 * FRAME)]
+        self.rest = data[whole:]
+
+    async def lateness(self, begin: bool) -> dict[str, Any]:
+        """Begin to listen, or tell what was heard."""
+        if begin:
+            self.late, self.rest = [], b""
+            self.loop.add_reader(self.transport.peer, self.listen)
+            return {"messages": 1}
+        self.loop.add_reader(self.transport.peer, self.answer)
+        late = sorted(self.late)
+        return {"messages": 1, "p50": late[len(late) // 2] / 1e3, "p99": late[len(late) * 99 // 100] / 1e3}
+
     async def rate(self, count: int) -> dict[str, Any]:
         start = time.perf_counter()
         for _ in range(count // BATCH):
@@ -157,10 +190,10 @@ class Processes:
         """Seconds that each process has had of a processor."""
         return [int(Path(f"/proc/{each.pid}/schedstat").read_text().split()[0]) / 1e9 for each in self.all]
 
-    def measure(self, *order: object) -> dict[str, Any]:
-        """Have the first worker do something; what it says, and the CPU of each process in us a message."""
+    def measure(self, *order: object, worker: int = 1) -> dict[str, Any]:
+        """Have a worker do something; what it says, and the CPU of each process in us a message."""
         before = self.spent()
-        first = self.workers[0]
+        first = self.workers[worker - 1]
         assert first.stdin is not None
         assert first.stdout is not None
         first.stdin.write(json.dumps(order) + "\n")
@@ -185,6 +218,10 @@ def report(processes: Processes, limit: list[float] | None, scale: float) -> dic
     rate = processes.measure("rate", int(2_000_000 * scale))
     found["messages_per_second"] = round(rate["messages"] / rate["seconds"])
     found["rate_cpu_us"] = [round(each, 3) for each in rate["cpu"]]
+    processes.measure("lateness", True, worker=2)
+    processes.measure("paced", 750_000, max(0.1, scale))
+    late = processes.measure("lateness", False, worker=2)
+    found["half_load"] = {"p50_us": round(late["p50"]), "p99_us": round(late["p99"])}
     for depth in (1, 16):
         count = int(200_000 * scale) * depth
         away = processes.measure("stream", count, depth, False)

@@ -39,6 +39,6 @@ cdef class Poller:
     cdef int watch(self, Pollable pollable, int events) except -1
     cdef int release(self, Pollable pollable) except -1
     cdef int poll(self) except -1
-    cdef bint serve(self, int milliseconds) except -1
+    cdef int serve(self, int milliseconds) except -1
     cdef int end(self) except -1
     cdef int disown(self) except -1

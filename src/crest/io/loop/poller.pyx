@@ -124,7 +124,7 @@ cdef class Poller:
         """Serve the pollables that the kernel finds ready. If they are too many for one call of the kernel's, go on for
         a while: what is sent to one peer within a turn leaves together."""
         cdef uint64_t enough = 0
-        while self.serve(0):
+        while self.serve(0) == CREST_EVENTS_A_CALL:
             if not enough:
                 enough = crest_now() + A_WHILE
             elif crest_now() >= enough:
@@ -139,13 +139,12 @@ cdef class Poller:
         """
         self.serve(milliseconds)
 
-    cdef bint serve(self, int milliseconds) except -1:
-        """Serve the pollables that one call of the kernel's finds ready. True if there may be more."""
-        cdef int i = 0
+    cdef int serve(self, int milliseconds) except -1:
+        """Serve the pollables that one call of the kernel's finds ready. Returns how many it found."""
+        cdef int i = 0, found
         cdef Pollable pollable
-        cdef bint more
         if self.fd < 0:
-            return False
+            return 0
         if milliseconds:
             with nogil:
                 self.told = crest_poll_ready(self.fd, self.events, milliseconds)
@@ -154,7 +153,7 @@ cdef class Poller:
         if self.told < 0:
             self.told = 0
             PyErr_SetFromErrno(OSError)
-        more = self.told == CREST_EVENTS_A_CALL
+        found = self.told
         try:
             while i < self.told:
                 if self.events[i].token != NULL:
@@ -164,7 +163,7 @@ cdef class Poller:
                 i += 1
         finally:
             self.told = 0
-        return more
+        return found
 
     cdef int end(self) except -1:
         cdef Pollable pollable
