@@ -9,6 +9,8 @@ so many ports: hence several workers, and several clients, each with an address 
 | `opening_seconds` | from the first connect(2) to the last handshake |
 | `user_bytes` | memory of the server's processes, proportional set size, that a connection has added |
 | `kernel_bytes` | the kernel's memory that a connection has added: both of its ends |
+| `idle_cores` | CPU time of the server's processes in each second of `--idle`, in which each client is pinged once |
+| `delivery_us` | CPU time of the server's processes for each delivery of a message |
 | `first_ms`, `median_ms`, `last_ms` | from the send(2) of a message to its arrivals; of several messages the median |
 | `most_to_mean` | of the workers' connections |
 | `rolled` | the same after SIGUSR2 has replaced all workers, and how long that took |
@@ -39,7 +41,7 @@ class Client:
     """A process that holds connections."""
 
     def __init__(self, number: int, connections: int, port: int) -> None:
-        command = [MANY, "--connections", str(connections), "--source", f"127.0.1.{number}", str(port)]
+        command = [MANY, "--connections", str(connections), "--source", f"127.1.0.{number}", str(port)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def say(self, command: str) -> None:
@@ -92,6 +94,11 @@ class Server:
     def spread(self) -> list[int]:
         """The connections of each worker."""
         return sorted(each - self.own for each in self.descriptors())
+
+    def spent(self) -> float:
+        """Seconds of CPU time, user and system, of all processes so far."""
+        fields = [Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in self.processes()]
+        return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> int:
         total = 0
@@ -153,7 +160,12 @@ def measure(arguments: argparse.Namespace, server: Server, clients: list[Client]
     found["user_bytes"] = round((server.memory() - memory) / opened)
     found["kernel_bytes"] = round((kernel_memory() - kernel) / opened)
     found |= spread_of(server.spread())
+    spent = server.spent()
+    time.sleep(arguments.idle)
+    found["idle_cores"] = round((server.spent() - spent) / arguments.idle, 3)
+    spent = server.spent()
     times = [broadcast(clients) for _ in range(arguments.messages)]
+    found["delivery_us"] = round((server.spent() - spent) * 1e6 / opened / arguments.messages, 2)
     for name, values in zip(("first_ms", "median_ms", "last_ms"), zip(*times, strict=True), strict=True):
         found[name] = round(statistics.median(values), 1)
     if arguments.roll:
@@ -167,6 +179,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--clients", type=int, default=8, help="processes that hold the other ends")
     parser.add_argument("--messages", type=int, default=5)
+    parser.add_argument("--idle", type=float, default=20, help="seconds")
     parser.add_argument("--roll", action="store_true", help="replace all workers in the end")
     parser.add_argument("--seconds", type=int, default=600, help="after which all is ended")
     arguments = parser.parse_args()

@@ -40,6 +40,7 @@ void connection_flush(struct connection *c, const struct target *target) {
         if (n < 0) {
             if (errno == EINTR) continue;
             if (errno == EAGAIN) break;
+            if (errno == EPIPE && c->state == CLOSED) break; /* the server did not wait for the answer */
             fail("connection %u: send: %s", c->id, strerror(errno));
         }
         c->out_begin += (size_t)n;
@@ -241,11 +242,11 @@ static void end_control(struct connection *c, const struct target *target, uint8
     if (c->control_length == 1) fail("connection %u: a Close frame with half a close code", c->id);
     if (c->state != CLOSING) {
         unsigned code = c->control_length ? (unsigned)c->control[0] << 8 | c->control[1] : 1005;
-        if (code == target->awaited_code)
-            send_control(c, target, OPCODE_CLOSE, c->control, 2);
-        else
+        if (code != target->awaited_code)
             fail("connection %u: the server closed with %u: %.*s", c->id, code,
                  c->control_length > 2 ? c->control_length - 2 : 0, (const char *)c->control + 2);
+        c->state = CLOSED;
+        send_control(c, target, OPCODE_CLOSE, c->control, 2);
     }
     c->state = CLOSED;
 }

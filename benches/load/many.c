@@ -16,7 +16,8 @@
 #include "connection.h"
 #include "fail.h"
 
-enum { EVENTS = 1024, OPENING_AT_ONCE = 64, SIZE = 64, SERVICE_RESTART = 1012 };
+/* Of an address with many ports in use, the kernel takes long to find a free one. */
+enum { EVENTS = 1024, OPENING_AT_ONCE = 64, SIZE = 64, SERVICE_RESTART = 1012, SOURCES = 4 };
 
 static struct target target = {.host = "127.0.0.1", .path = "/ws", .opcode = OPCODE_TEXT};
 static struct connection *connections;
@@ -24,6 +25,7 @@ static struct connection sender = {.sent = UINT64_MAX}; /* the first connection 
 
 static struct {
     uint32_t connections, open, opened; /* of those that are there, and ever */
+    uint32_t source;                    /* the first address of the clients' own; 0: the kernel chooses */
     uint64_t *arrivals, sent_at;        /* nanoseconds, of the last message */
     uint32_t arrived;
     bool ends;
@@ -33,6 +35,11 @@ static uint64_t now(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+static void open_one(struct connection *c) {
+    if (run.source) target.source = htonl(run.source + (c->id % SOURCES << 8));
+    connection_open(c, &target);
 }
 
 static void print_arrivals(void) {
@@ -70,7 +77,7 @@ static void serve(struct connection *c) {
         run.opened++;
     }
     if (before == OPEN && c->state == CLOSED) run.open--;
-    if (before == CLOSED && c->state == UNCONNECTED) connection_open(c, &target);
+    if (before == CLOSED && c->state == UNCONNECTED) open_one(c);
     for (; n; n--) {
         if (run.arrived == run.connections) fail("connection %u: a message more than was sent", c->id);
         run.arrivals[run.arrived++] = time;
@@ -95,7 +102,8 @@ static void pump(void) {
 
 static _Noreturn void usage(void) {
     fputs("usage: many [--connections N] [--source ADDRESS] [--host ADDRESS] PORT\n"
-          "  Opens so many connections, and says when all are open. Then it reads lines:\n"
+          "  Opens so many connections, and says when all are open. Their addresses are ADDRESS and three more, 256\n"
+          "  behind each other. Then it reads lines:\n"
           "  send   the first connection sends a message, which the server must send to all connections of all\n"
           "         processes. When all of this one have it, it says when that was sent (0: not here), and when each came\n"
           "  count  how many are open, and how many were opened since the beginning\n"
@@ -122,7 +130,7 @@ int main(int argc, char **argv) {
         }
     if (optind + 1 != argc || !run.connections) usage();
     target.port = atoi(argv[optind]);
-    target.source = source.s_addr;
+    run.source = ntohl(source.s_addr);
     target.awaited_code = SERVICE_RESTART;
     target.address = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)target.port)};
     if (inet_pton(AF_INET, target.host, &target.address.sin_addr) != 1) usage();
@@ -146,7 +154,7 @@ int main(int argc, char **argv) {
         while (started < run.connections && started - run.open < OPENING_AT_ONCE) {
             connections[started].id = started;
             connections[started].sender = &sender;
-            connection_open(connections + started++, &target);
+            open_one(connections + started++);
         }
         pump();
     }

@@ -16,7 +16,7 @@ from crest import App, Deflate, WebSocketServer
 
 port, (mode, _, how) = int(sys.argv[1]), sys.argv[2].partition("-")
 tls = dict(zip(("certfile", "keyfile"), sys.argv[3:5], strict=False))
-app = App()
+app = App(shutdown_timeout=60)  # of very many clients on the same machine
 ws = WebSocketServer(max_message_size=64 << 20, compression=Deflate(threshold=0) if how == "deflate" else None)
 
 if mode == "bcast":

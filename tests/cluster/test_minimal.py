@@ -46,21 +46,21 @@ def test_what_is_to_be_called_soon_is_called_after_a_failure_too() -> None:
         poller.close()
 
 
-def test_what_comes_often_is_waited_for_in_naps_until_nothing_comes() -> None:
-    for dense in (0, 1 << 60):
-        loop: Any = Loop(dense)
-        poller = Poller(loop)
-        one, other = socket.socketpair()
-        with one, other:
-            heard: list[bytes] = []
-            door = Control(poller, one.fileno(), lambda: heard.append(one.recv(1)))
-            for _ in range(3):
-                other.send(b"x")
-                loop.turn(poller)
-                assert loop.naps is bool(dense)
-            if dense:
-                loop.turn(poller)
-                assert not loop.naps, "nothing has come"
-            assert heard == [b"x"] * 3
-            door.fd = -1
-            poller.close()
+@pytest.mark.parametrize("dense", [0, 1 << 60])
+def test_what_comes_often_is_waited_for_in_naps_until_nothing_comes(dense: int) -> None:
+    loop: Any = Loop(dense)
+    poller = Poller(loop)
+    one, other = socket.socketpair()
+    with one, other:
+        heard: list[bytes] = []
+        door = Control(poller, one.fileno(), lambda: heard.append(one.recv(1)))
+        for _ in range(3):
+            other.send(b"x")
+            loop.turn(poller)
+            assert loop.naps is bool(dense)
+        if dense:
+            loop.turn(poller)
+            assert not loop.naps, "nothing has come"
+        assert heard == [b"x"] * 3
+        door.fd = -1
+        poller.close()
