@@ -59,7 +59,7 @@ def run(processes: str, arguments: list[str]) -> int:
     DATA.parent.mkdir(parents=True)
     environment = os.environ | {"PYTHONPATH": f"{PACKAGE}{os.pathsep}{HERE.parent}"}
     command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", "-o", f"cache_dir={CACHE}", "-n", processes]
-    command += ["--dist", "worksteal", *(arguments or ["-p", "lines.selection"])]
+    command += ["--dist", "load", *(arguments or ["-p", "lines.selection"])]
     status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
     if status == pytest.ExitCode.TESTS_FAILED:
         print("\nonce more, those that have failed: with line tracing, some may take longer than they have time")
