@@ -81,6 +81,15 @@ SCENARIOS = [
     *_rooms("rooms-10-of-1000", "In 10 of 1,000 rooms, 1,000 connections", "--connections 1000 --rooms 1000 --each 10"),
     *_rooms("rooms-1000", "One room of 1,000", "--connections 1000 --rooms 1"),
     *_rooms("rooms-15000", "Rooms of 10, 15,000 connections", "--connections 15000 --rooms 1500"),
+    *(
+        Scenario(
+            f"workers-{depth}",
+            f"Broadcast to 1000 over 2 workers, 64 B, {depth} in flight",
+            "bcast-2",
+            f"bcast --connections 1000 --depth {depth}",
+        )
+        for depth in (1, 16)
+    ),
     Scenario(
         "idle",
         "Memory of an idle connection, 15,000 open",
@@ -98,7 +107,8 @@ SCENARIOS = [
 class Server:
     """A server program: `command PORT MODE`, for all scenarios or for those whose names begin with one of `only`.
 
-    `distribution` is what its interpreter has installed; a program without one says its version itself.
+    `distribution` is what its interpreter has installed; a program without one says its version itself. `workers`: it
+    takes how many there are to be behind the mode.
     """
 
     name: str
@@ -106,11 +116,14 @@ class Server:
     distribution: str | None = None
     only: tuple[str, ...] | None = None
     echo_mode: str = "echo"
+    workers: bool = False
 
     def serves(self, scenario: Scenario) -> bool:
         return self.only is None or scenario.name.startswith(self.only)
 
     def arguments(self, port: int, mode: str) -> list[str]:
+        if not self.workers:
+            mode = mode.partition("-")[0]
         return [*self.command, str(port), self.echo_mode if mode == "echo" else mode]
 
 
@@ -122,17 +135,23 @@ def _peer(name: str, *only: str) -> Server:
     return Server(name, (str(VENV_PYTHON), _program(name)), name, only=only or None)
 
 
+def _with_redis(name: str) -> Server:
+    command = str(VENV_PYTHON), _program("asgi_redis"), name
+    return Server(f"{name}-redis", command, name, only=("workers-",), workers=True)
+
+
 WITHOUT_ROOMS = ("echo-", "broadcast-", "idle", "connect-rate")
 PEERS = [
     *(_peer(name, *WITHOUT_ROOMS) for name in ("picows", "websockets", "aiohttp")),
-    _peer("socketify"),
+    _peer("socketify", *WITHOUT_ROOMS, "rooms-"),
     *(_peer(name, *WITHOUT_ROOMS) for name in ("uvicorn", "granian")),
+    *(_with_redis(name) for name in ("uvicorn", "granian")),
     _peer("fastapi", "rooms-"),
     Server("bun", (str(BUN), str(BENCHES / "servers" / "bun_server.js")), only=("rooms-",)),
 ]
 SERVERS = [
     Server("limit", (str(BINARIES / "limit"),)),
-    Server("crest", (sys.executable, _program("crest")), "crest-ws"),
+    Server("crest", (sys.executable, _program("crest")), "crest-ws", workers=True),
     Server("crest-async", (sys.executable, _program("crest")), "crest-ws", only=("echo-",), echo_mode="async"),
     *PEERS,
 ]

@@ -13,6 +13,10 @@ without TCP, which answers each message by a broadcast. So messages go back and 
 same is done within one process, without the exchange. What it takes longer, and more CPU for, is the bus: `bus_cpu_us`
 for a message, `added_us` for one way. CPU is the time on the processor of all three, as /proc/PID/schedstat has it.
 
+**socketio_redis**: messages a second and CPU of publisher, reader and redis-server for each, of python-socketio's Redis
+manager. **together**: what two workers serve beside one. The load generator shares the processors, and takes
+`load_cores` of them.
+
 The ratio is to one delivery of `limit` in broadcast-1 and broadcast-16 of compare.py, in the same hour:
 `--limit 3.6 0.23` with these figures.
 """
@@ -29,6 +33,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from beside import aggregate, socketio
 from paths import Bench
 
 from crest import WebSocketServer
@@ -253,6 +258,7 @@ def main() -> None:
     parser.add_argument("--limit", nargs=2, type=float, help="us of a delivery of limit: broadcast-1, broadcast-16")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="fewer messages, to see that it works")
+    parser.add_argument("--beside", action="store_true", help="python-socketio, and two workers beside one, too")
     arguments = parser.parse_args()
     if arguments.worker:
         import uvloop
@@ -266,6 +272,10 @@ def main() -> None:
             print(json.dumps(report(processes, arguments.limit, arguments.scale)), flush=True)
         finally:
             processes.close()
+    if arguments.beside:
+        subprocess.run(["make", "--silent", "-C", Path(__file__).parent / "load"], check=True)
+        print(json.dumps({"socketio_redis": socketio()}), flush=True)
+        print(json.dumps({"together": aggregate(3 * arguments.scale)}), flush=True)
 
 
 if __name__ == "__main__":

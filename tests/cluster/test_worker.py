@@ -13,7 +13,10 @@ from support.events import on_each_loop
 from support.workers import Workers, workers
 from websockets.sync.client import ClientConnection, connect
 
+from crest import App
 from crest.cluster.enlisted import Enlisted
+from crest.cluster.shared import ENTRIES, make_shared
+from crest.cluster.sharing import Sharing
 from crest.cluster.worker import Reporter
 from crest.lifetime import Lifetime
 from crest.running import Run
@@ -172,6 +175,23 @@ async def test_an_exchange_may_come_before_the_servers_are_known() -> None:
     reporter.close()
     assert is_closed(second)
     supervisor.close()
+
+
+@on_each_loop
+async def test_more_addresses_than_memory_is_shared_for_are_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with App().listening() as server:
+        descriptor = make_shared(2)
+        sharing = Sharing(server, Enlisted(1, 1, 2, -1, descriptor, 0, 2, ()))
+        os.close(descriptor)
+        sharing.look()
+        assert not caplog.messages
+        for account in range(1, ENTRIES + 1):
+            sharing._memory.ledger.write(account, 1)
+        sharing.look()
+        sharing.look()
+        (message,) = caplog.messages
+        assert message.startswith(f"More clients and addresses are counted than memory is shared for ({ENTRIES})")
+        sharing.close()
 
 
 def is_closed(descriptor: int) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from crest.cluster.bus import Bus
 from crest.cluster.directory import Directory
 from crest.cluster.enlisted import Enlisted
-from crest.cluster.shared import Shared
+from crest.cluster.shared import ENTRIES, Shared
 from crest.connection import process_name
 from crest.gap import Gap
 from crest.listening.listener import Listener
@@ -44,6 +44,7 @@ class Sharing:
         listener.site.share(self._memory.ledger)
         listener.turn.budget.share(self._memory.census)
         self._memory.census.begin()
+        self._full = False
 
     def connect(self, descriptor: int) -> None:
         """Use an exchange, the first one or the next."""
@@ -53,6 +54,16 @@ class Sharing:
     def stop_accepting(self) -> None:
         """Leave connections that come to other workers."""
         self._memory.census.end()
+
+    def look(self) -> None:
+        """Tell the log, once, if more is counted than there is room for; to be called now and then."""
+        if self._memory.ledger.refused and not self._full:
+            self._full = True
+            logger.warning(
+                "More clients and addresses are counted than memory is shared for (%d): limits of further ones hold in "
+                "each worker alone",
+                ENTRIES,
+            )
 
     def close(self) -> None:
         self._directory.close()

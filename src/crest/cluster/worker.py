@@ -94,6 +94,8 @@ class Reporter:
 
     def _beat(self) -> None:
         self._control.send({})
+        if self._sharing is not None:
+            self._sharing.look()
         self._timer = self._loop.call_later(BEAT, self._beat)
 
     def _hear(self, message: Message, descriptors: list[int]) -> None:

@@ -60,6 +60,7 @@ def test_random_steps_against_a_model(spread: int) -> None:
 def test_without_room_nothing_changes() -> None:
     one, two = ledgers(2, 8)
     assert [one.write(account, 1) for account in range(1, 9)] == [True] * 7 + [False]
+    assert (one.refused, two.refused) == (1, 0)
     assert two.sum_of_others(8) == 0 and all(two.sum_of_others(account) == 1 for account in range(1, 8))
     assert one.write(3, 2) and two.sum_of_others(3) == 2
     assert one.write(3, 0) and one.write(8, 4) and two.sum_of_others(8) == 4

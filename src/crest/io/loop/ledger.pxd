@@ -13,6 +13,7 @@ cdef class Ledger:
     cdef uint64_t mask
     cdef uint32_t slot, count
     cdef bytes secret
+    cdef readonly uint64_t refused  # values that there was no room for
 
     cdef bint put(self, uint64_t account, uint64_t value) noexcept
     cdef crest_ledger_table* table(self, uint32_t slot) noexcept

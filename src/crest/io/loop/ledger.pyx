@@ -32,6 +32,7 @@ cdef class Ledger:
         secret: at most 64 bytes that all processes know and no client does.
 
     Attributes:
+        refused: values that there was no room for, so far.
         ENTRY: bytes of an entry. A table has a power of two of them, behind less than a page of its own.
     """
 
@@ -62,7 +63,9 @@ cdef class Ledger:
         return self.put(account, value)
 
     cdef bint put(self, uint64_t account, uint64_t value) noexcept:
-        return crest_ledger_set(self.table(self.slot), self.mask, account, value)
+        cdef bint there = crest_ledger_set(self.table(self.slot), self.mask, account, value)
+        self.refused += not there
+        return there
 
     def sum_of_others(self, uint64_t account):
         """Add up what the other processes have in an account. None of them has a value that is near 2 ** 64."""
