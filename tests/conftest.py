@@ -6,7 +6,8 @@ What tests import from each other is in support/ (`from support import reference
 import asyncio
 import gc
 import sys
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -98,6 +99,21 @@ def run(loop_factory: LoopFactory) -> Run[Any]:
         return result
 
     return run
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """For tests in which allocations fail, as they do in all threads: this one keeps the GIL until it waits.
+
+    The thread of pytest-xdist would lose what it is told: then tests do not run, or the processes wait for each other.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(3600)
+    time.sleep(0)  # a thread that waits for the GIL already, for a shorter time, has it now
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from crest.cluster.record import RecordKind, gap_in, pack, unpack
 from crest.cluster.router import Router
 
 _testcapi = pytest.importorskip("_testcapi", reason="this Python comes without the module that lets allocations fail")
+pytestmark = pytest.mark.usefixtures("alone")
 
 MESSAGE, GAP = RecordKind.MESSAGE, RecordKind.GAP
 MOST = 40

@@ -20,6 +20,7 @@ from crest.wire.frames import FrameReader, serialize
 from crest.wire.head import HeadReader
 
 _testcapi = pytest.importorskip("_testcapi", reason="this Python comes without the module that lets allocations fail")
+pytestmark = pytest.mark.usefixtures("alone")
 
 MOST = 2000
 """Allocations of one call."""

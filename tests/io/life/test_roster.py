@@ -44,6 +44,7 @@ def test_one_that_is_not_listed_takes_nobody_out(many: list[Protocol]) -> None:
         roster.remove(None)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("alone")
 def test_no_memory_leaves_it_as_it_was(many: list[Protocol]) -> None:
     testcapi = pytest.importorskip("_testcapi", reason="this CPython has no way to let allocations fail")
     roster = Roster()
