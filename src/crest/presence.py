@@ -26,3 +26,6 @@ class Elsewhere(Interface):
 
     async def members(self, rooms: tuple[str | UserRoom, ...]) -> list[Presence]:
         """List the connections that are in any of these rooms, each once."""
+
+    async def count(self, rooms: tuple[str | UserRoom, ...]) -> int:
+        """Count those."""

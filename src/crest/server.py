@@ -321,8 +321,8 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
         rooms = rooms_in(to)
         if rooms is None:
             return self._hub.connection_count() + self._hub.tally.open_elsewhere()
-        others = [] if self._elsewhere is None else await self._elsewhere.members(rooms)
-        return len(self._hub.members(*rooms)) + len(others)
+        others = 0 if self._elsewhere is None else await self._elsewhere.count(rooms)
+        return others + (self._hub.room_size(*rooms) if len(rooms) == 1 else len(self._hub.members(*rooms)))
 
     async def members(self, room: str | UserRoom, /) -> list[Presence]:
         """List the connections of all workers that are in a room, in no order; `room` is its name, or what `user`

@@ -18,7 +18,8 @@ from support.workers import Workers, wait_for, workers
 from websockets.sync.client import ClientConnection, connect
 
 from crest import Presence
-from crest.cluster.directory import ABSENCE, PAUSE, Directory
+from crest.cluster import directory, telling
+from crest.cluster.directory import ABSENCE, LONG_ABSENCE, PAUSE, Directory
 from crest.cluster.record import RecordKind, pack
 from crest.connection import id_of
 
@@ -26,6 +27,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no wo
 
 SOURCE = """
 import json
+from crest.cluster import telling
+
+telling.PART = 50
 
 @ws.on_binary
 async def called(conn, data):
@@ -229,7 +233,9 @@ def test_an_exchange_that_is_killed_loses_no_members(program: Workers, six: list
         each.until(sorted([other.id, None] for other in (two, three)), "members", "lobby")
 
 
-def test_members_of_a_worker_that_has_not_come_back_yet_are_believed_in_for_a_while() -> None:
+def test_members_of_a_worker_that_has_not_come_back_yet_are_believed_in_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with worker() as made:
         peer = made.connect_peer()
         others = Directory(made.bus, made.stage.loop).attach("/", made.stage.hub, made.served)
@@ -250,10 +256,66 @@ def test_members_of_a_worker_that_has_not_come_back_yet_are_believed_in_for_a_wh
         peer = made.connect_peer()
         made.stage.loop.advance(PAUSE)
         assert members() == there
-        made.stage.loop.advance(ABSENCE / 2)
+        for _ in range(3):  # while no worker has come back it may be the exchange that does not start
+            made.stage.loop.advance(ABSENCE)
+            assert members() == there
+        peer.sock.send(pack(RecordKind.START, struct.pack("=QQQ", 0xAC, 0, 0), origin=3))
+        made.stage.end_turn(2)
+        monkeypatch.setattr(directory, "PATIENCE", 0)  # for what worker 3 would tell
         assert members() == there
         made.stage.loop.advance(ABSENCE)
         assert members() == []
+
+
+def test_it_is_told_that_a_worker_wants_to_know_still_and_what_is_missing_is_asked_for() -> None:
+    with worker() as made:
+        peer = made.connect_peer()
+        others = Directory(made.bus, made.stage.loop).attach("/", made.stage.hub, made.served)
+
+        def heard() -> list[Any]:
+            made.stage.end_turn(3)
+            return [json.loads(each.payload) for each in peer.records() if each.kind == RecordKind.OPAQUE]
+
+        def tell(to: str, **text: Any) -> None:
+            peer.sock.send(pack(RecordKind.OPAQUE, json.dumps(text).encode(), origin=2, to=(to,)))
+
+        asyncio.run(others.members(("lobby",)))
+        assert heard() == [{"want": "/"}]
+        made.stage.loop.advance(telling.KEEP)
+        assert heard() == [{"keep": "/"}]
+        for count in (0, 2):
+            tell("members of /", count=count, process="00000000000000ab", first=True, rooms=[])
+            tell("members of /", count=count + 7, process="00000000000000ab", changes=[])
+        assert heard() == []
+        made.stage.loop.advance(PAUSE)
+        assert heard() == [{"want": "/"}], "once, soon"
+        tell("workers", keep="/")
+        assert [text.get("rooms", text.get("first")) for text in heard()] == [True, []]
+        while made.stage.loop.timers:
+            made.stage.loop.advance(telling.LEASE)
+        assert made.stage.loop.timers == []
+        peer.sock.close()
+
+
+def test_members_of_workers_of_which_none_comes_back_are_forgotten_at_last() -> None:
+    with worker() as made:
+        peer = made.connect_peer()
+        others = Directory(made.bus, made.stage.loop).attach("/", made.stage.hub, made.served)
+        asyncio.run(others.members(("lobby",)))
+        peer.sock.send(pack(RecordKind.START, struct.pack("=QQQ", 0xAB, 0, 0), origin=2))
+        for count, text in enumerate(({"first": True}, {"rooms": [["lobby", False, [7]]]}, {"rooms": []})):
+            said = json.dumps({"count": count, "process": "00000000000000ab", **text}).encode()
+            peer.sock.send(pack(RecordKind.OPAQUE, said, origin=2, to=("members of /",)))
+        made.stage.end_turn(2)
+        peer = made.connect_peer()
+        made.stage.loop.advance(PAUSE)
+        end = made.stage.loop.time() + LONG_ABSENCE - 2 * ABSENCE
+        while made.stage.loop.time() < end:
+            assert asyncio.run(others.count(("lobby",))) == 1
+            made.stage.loop.advance(ABSENCE)
+        for _ in range(3):
+            made.stage.loop.advance(ABSENCE)
+        assert asyncio.run(others.count(("lobby",))) == 0
 
 
 def test_a_worker_that_is_busy_is_waited_for_at_first_and_never_again(

@@ -1,6 +1,7 @@
 """crest.cluster.minimal: the loop of an exchange."""
 
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -62,5 +63,22 @@ def test_what_comes_often_is_waited_for_in_naps_until_nothing_comes(dense: int) 
             loop.turn(poller)
             assert not loop.naps, "nothing has come"
         assert heard == [b"x"] * 3
+        door.fd = -1
+        poller.close()
+
+
+def test_it_waits_for_as_long_as_it_takes() -> None:
+    loop: Any = Loop()
+    poller = Poller(loop)
+    one, other = socket.socketpair()
+    with one, other:
+        heard: list[bytes] = []
+        door = Control(poller, one.fileno(), lambda: heard.append(one.recv(10)))
+        sending = threading.Thread(target=other.send, args=(b"1",))
+        sending.start()
+        loop.turn(poller)
+        sending.join()
+        assert heard == [b"1"]
+        assert door.fd == one.fileno()
         door.fd = -1
         poller.close()

@@ -102,12 +102,20 @@ def test_many_are_told_in_parts_and_what_changes_meanwhile_after_them(
     links = [one.member(f"room {number}") for number in range(7)]
     one.telling.want()
     texts = one.heard()
-    links[0].connection.leave("room 0")
+    while not any(text.get("rooms") for text in texts):
+        texts += one.heard()
+    [first, *_] = [name for text in texts for name, *_ in text.get("rooms", ())]
+    told, untold = int(first.removeprefix("room ")), 0
+    assert told != untold
+    for number in (told, untold):
+        links[number].connection.leave(f"room {number}")
     while not any("changes" in text for text in texts):
         texts += one.heard()
     sizes = [len(text["rooms"]) for text in texts if "rooms" in text]
-    assert sum(sizes) == 7 and max(sizes) == 2 and sizes[-1] == 0
-    assert texts[-1]["changes"] == [[False, "room 0", False, links[0].connection._number]]
+    assert sum(sizes) == 6 and max(sizes) == 2 and sizes[-1] == 0
+    assert texts[-1]["changes"] == [
+        [False, f"room {number}", False, links[number].connection._number] for number in (told, untold)
+    ]
 
 
 def test_it_ends_unless_it_is_kept_on(one: Scene) -> None:
@@ -127,3 +135,47 @@ def test_it_ends_unless_it_is_kept_on(one: Scene) -> None:
     assert one.heard() == []
     one.telling.keep()
     assert one.all() == {("lobby", False): [link.connection._number]}, "somebody thinks that it goes on"
+
+
+def test_what_could_not_be_told_is_told_with_all(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = one.member("lobby")
+    one.telling.want()
+    one.all()
+
+    def fail(*change: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(one.telling, "_change", fail)
+    link.connection.join("attic")
+    monkeypatch.undo()
+    one.telling.keep()
+    assert one.all() == {("lobby", False): [link.connection._number], ("attic", False): [link.connection._number]}
+
+
+def test_without_memory_all_is_told_a_little_later(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = one.member("lobby")
+
+    def fail(**what: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(one.telling, "_say", fail)
+    one.telling.want()
+    one.heard()
+    monkeypatch.undo()
+    one.stage.loop.advance(telling.AGAIN)
+    assert one.all() == {("lobby", False): [link.connection._number]}
+
+
+def test_without_memory_for_a_change_all_is_told(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = one.member("lobby")
+    one.telling.want()
+    one.all()
+
+    def fail() -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(one.telling, "_tell_soon", fail)
+    link.connection.join("attic")
+    monkeypatch.undo()
+    link.connection.join("cellar")
+    assert set(one.all()) == {("lobby", False), ("attic", False), ("cellar", False)}

@@ -190,7 +190,9 @@ async def test_more_addresses_than_memory_is_shared_for_are_told_of_once(caplog:
         sharing.look()
         sharing.look()
         (message,) = caplog.messages
-        assert message.startswith(f"More clients and addresses are counted than memory is shared for ({ENTRIES})")
+        assert message.startswith(
+            f"More clients and addresses are counted than memory is shared for ({ENTRIES * 3 // 4})"
+        )
         sharing.close()
 
 

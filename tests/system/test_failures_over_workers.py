@@ -173,12 +173,15 @@ def test_a_worker_is_killed() -> None:
 def test_the_exchange_is_killed() -> None:
     """Each worker goes on for its own clients, and tells how many of others' messages were lost."""
     with scene() as made:
-        processes = made.crowd.processes()
-        os.kill(made.program.exchange(), signal.SIGKILL)
+        processes, sessions, exchange = made.crowd.processes(), made.crowd.sessions, made.program.exchange()
+        os.kill(exchange, signal.SIGSTOP)
+        last = {each: each.last(each.process) for each in sessions}
+        made.crowd.until(lambda: all(each.last(each.process) > last[each] + 500 for each in sessions))
+        os.kill(exchange, signal.SIGKILL)
         made.advance(processes)
         sent = made.end()
-        made.account(sent)
         assert made.causes() <= {"exchange"}
+        assert made.account(sent) > 0
 
 
 def test_the_supervisor_is_killed() -> None:

@@ -28,7 +28,8 @@ cdef class Bus(Owner):
     cdef readonly str process   # the name of this one
     cdef dict listeners         # what is called for a name, see `listen`
     cdef readonly dict numbers  # of other workers, by process
-    cdef dict before            # other workers, as they were with the exchange before this one
+    cdef dict before            # other workers, as they were with exchanges before this one
+    cdef double connected_at    # by the clock: when this exchange came
     cdef public object peers    # is told of them, see presence.py; None: nothing is
 
     cdef int hear(self, const Record* record) except -1

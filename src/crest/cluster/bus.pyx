@@ -56,6 +56,8 @@ from crest.cluster.record import pack, server_id
 
 logger = logging.getLogger("crest")
 
+cdef double RETURN = 5              # seconds in which workers come back when there is another exchange
+
 
 @cython.final
 cdef class Bus(Owner):
@@ -107,7 +109,9 @@ cdef class Bus(Owner):
             fd: a stream socket that does not block; the bus closes it, unless this raises.
         """
         self.disconnect()
-        self.before, self.numbers = self.numbers, {}
+        self.before = self.before | self.numbers
+        self.numbers = {}
+        self.connected_at = self.turn.clock.now()
         self.link.complete()
         self.link.insert_first(self.introduction())
         self.link.attach(self.turn.poller, fd, self)
@@ -230,7 +234,10 @@ cdef class Bus(Owner):
         cdef Loss loss
         read_loss(record, &loss)
         self.sources.explained += loss.plain
-        self.unsure()
+        if loss.others:
+            self.unsure()
+        if not loss.plain and not loss.addressed and not loss.uncertain:
+            return 0
         return self.losses.note("slow" if record.header.opcode == SLOW else "queue", loss.plain + loss.addressed,
                                 loss.uncertain > 0, loss.since, loss.until)
 
@@ -244,14 +251,13 @@ cdef class Bus(Owner):
         process = f"{beginning.incarnation:016x}"
         if process not in self.numbers:
             self.numbers[process] = record.header.origin
-            if self.peers is not None:
-                self.peers.began(record.header.origin, process)
+            self.tell_peers("began", record.header.origin, process)
         return 0
 
     cdef int receive_left(self, uint32_t number) except -1:
         self.numbers = {process: other for process, other in self.numbers.items() if other != number}
-        if self.peers is not None:
-            self.peers.left(number)
+        self.before = {process: other for process, other in self.before.items() if other != number}
+        self.tell_peers("left", number)
         return 0
 
     def missed(self, uint64_t missing, bint uncertain):
@@ -330,8 +336,11 @@ cdef class Bus(Owner):
         self.publish(WORKERS, &message)
 
     def reaches(self, process):
-        """True if there is such a worker, as far as is known."""
-        return process in self.numbers or process in self.before
+        """True if there is such a worker, as far as is known. One that was there with the exchange before is believed
+        in for a while."""
+        if process in self.before and self.turn.clock.now() < self.connected_at + RETURN:
+            return True
+        return process in self.numbers
 
     cdef int hear(self, const Record* record) except -1:
         """Have those called that listen; what is for one connection is a message of the application's."""
@@ -362,8 +371,15 @@ cdef class Bus(Owner):
 
     def unsure(self):
         """Have it known that something may have been lost of what was told."""
+        self.tell_peers("unsure")
+
+    def tell_peers(self, str what, *args):
+        """Tell it of other workers. What it raises must not cut the link."""
         if self.peers is not None:
-            self.peers.unsure()
+            try:
+                getattr(self.peers, what)(*args)
+            except Exception:
+                logger.exception("What is known of other workers could not be kept up")
 
     # ---- Interests -----------------------------------------------------------------------------------------------
 
@@ -378,7 +394,7 @@ cdef class Bus(Owner):
         beginning.addressed -= waiting.addressed + waiting.uncertain
         begin_header(&header, START, self.number)
         records = [packed(&header, &beginning, sizeof(beginning), None)]
-        records += self.interests.records(INTEREST, WORKERS, [self.process, *self.listeners])
+        records += self.interests.records(INTEREST, WORKERS, list({self.process: None, **self.listeners}))
         for served in self.servers.values():
             rooms = served.hub.room_names() + [UserRoom(name) for name in served.hub.user_names()]
             records += self.interests.records(INTEREST, served.server, rooms)
@@ -396,6 +412,11 @@ cdef class Served(Relay):
         """Have the members that enter and leave rooms told to `watcher.entered` and `watcher.exited`; None: to none."""
         self.rooms.watcher = watcher
         self.rooms.members = watcher is not None
+
+    def take_missed(self):
+        """True if something was not told since this was asked last."""
+        missed, self.rooms.missed = self.rooms.missed, False
+        return missed
 
     def reaches(self, process):
         return self.bus.reaches(process)

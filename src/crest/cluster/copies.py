@@ -11,64 +11,68 @@ from crest.connection import id_of
 from crest.presence import Presence
 
 
+class Members:
+    """The members of the rooms of one server."""
+
+    def __init__(self) -> None:
+        self.rooms: defaultdict[Room, set[int]] = defaultdict(set)
+        self.users: dict[int, str] = {}
+
+    def change(self, entered: bool, room: Room, number: int) -> None:
+        name, of_user = room
+        if entered:
+            self.rooms[room].add(number)
+            if of_user:
+                self.users[number] = name
+            return
+        self.rooms[room].discard(number)
+        if not self.rooms[room]:
+            del self.rooms[room]
+        if of_user and self.users.get(number) == name:
+            del self.users[number]
+
+
 class Copy:
     """The members of one server in another worker.
 
     Attributes:
         whole: True if all that it has told has come.
-        process: The worker's; None before it has told of any.
+        process: The worker's; empty before it has told of any.
     """
 
     def __init__(self) -> None:
         self.whole = False
         self.process = ""
         self._count = -1
-        self._rooms: defaultdict[Room, set[int]] = defaultdict(set)
-        self._users: dict[int, str] = {}
-        self._coming: list[Any] | None = None
+        self._members = Members()
+        self._coming: Members | None = None
 
     def hear(self, text: dict[str, Any]) -> bool:
         """Take in what the worker tells. False if something before it is missing."""
         follows = text["count"] == self._count + 1 and text["process"] == self.process
         self._count, self.process = text["count"], text["process"]
         if "first" in text:
-            self._coming = []
+            self._coming = Members()
             return True
         if not follows or not (self.whole or self._coming is not None):
             self.whole, self._coming = False, None
             return False
         for entered, name, of_user, number in text.get("changes", ()):
-            self._change(entered, (name, of_user), number)
+            self._members.change(entered, (name, of_user), number)
         if self._coming is not None and "rooms" in text:
-            self._coming += text["rooms"]
+            for name, of_user, numbers in text["rooms"]:
+                for number in numbers:
+                    self._coming.change(True, (name, of_user), number)
             if not text["rooms"]:
-                self._replace(self._coming)
-                self._coming = None
+                self._members, self._coming = self._coming, None
                 self.whole = True
         return True
 
+    def numbers(self, rooms: Iterable[Room]) -> set[int]:
+        """The connections that are in any of these rooms."""
+        found: set[int] = set()
+        return found.union(*(self._members.rooms.get(room, ()) for room in rooms))
+
     def members(self, rooms: Iterable[Room]) -> list[Presence]:
-        numbers: set[int] = set()
-        for room in rooms:
-            numbers |= self._rooms.get(room, set())
-        return [Presence(id_of(self.process, each), self._users.get(each)) for each in numbers]
-
-    def _replace(self, rooms: list[Any]) -> None:
-        self._rooms.clear()
-        self._users.clear()
-        for name, of_user, numbers in rooms:
-            for number in numbers:
-                self._change(True, (name, of_user), number)
-
-    def _change(self, entered: bool, room: Room, number: int) -> None:
-        name, of_user = room
-        if entered:
-            self._rooms[room].add(number)
-            if of_user:
-                self._users[number] = name
-            return
-        self._rooms[room].discard(number)
-        if not self._rooms[room]:
-            del self._rooms[room]
-        if of_user and self._users.get(number) == name:
-            del self._users[number]
+        users = self._members.users
+        return [Presence(id_of(self.process, each), users.get(each)) for each in self.numbers(rooms)]

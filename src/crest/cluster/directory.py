@@ -1,8 +1,8 @@
 """The members of rooms over all workers: each worker tells the others of its own, as long as one of them wants to know.
 
 A worker that is asked for members has the others tell it of theirs: first all, then each that enters or leaves. So it
-answers from copies, and waits for others at its first question only. If something was lost on the way it asks for all
-again. When it has not been asked for a while it wants to know no more.
+answers from copies, and waits for others only if it has none of theirs yet. If something was lost on the way it asks
+for all again. When it has not been asked for a while it wants to know no more.
 
 What is said is JSON, to names that workers listen to (see `Bus.listen`):
 
@@ -36,6 +36,9 @@ PAUSE: Final = 0.1
 ABSENCE: Final = 2.0
 """Seconds for which members are believed in whose worker has not come back after there was no exchange."""
 
+LONG_ABSENCE: Final = 30.0
+"""The same while no worker has come back: it may be the exchange that does not start."""
+
 EVERYONE: Final = "workers"
 """The name that all of them listen to."""
 
@@ -54,6 +57,7 @@ class Others:
         self._path = path
         self._loop = loop
         self._asked = 0.0  # when members were asked for last; 0: none are
+        self._unsure_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._asking: asyncio.TimerHandle | None = None
         self._forgetting: asyncio.TimerHandle | None = None
@@ -63,6 +67,16 @@ class Others:
 
     async def members(self, rooms: tuple[str | UserRoom, ...]) -> list[Presence]:
         """List the connections of other workers that are in any of these rooms, each once."""
+        await self._ask()
+        return [member for each in self._copies.values() for member in each.members(map(room_of, rooms))]
+
+    async def count(self, rooms: tuple[str | UserRoom, ...]) -> int:
+        """Count those."""
+        await self._ask()
+        return sum(len(each.numbers(map(room_of, rooms))) for each in self._copies.values())
+
+    async def _ask(self) -> None:
+        """Wait until other workers have told of their members, but not for long."""
         if not self._asked:
             self._bus.listen(f"members of {self._path}", self._hear)
             self._bus.tell(EVERYONE, self._text("want"))
@@ -74,12 +88,10 @@ class Others:
                     self._changed.clear()
                     await self._changed.wait()
         self._late |= missing
-        wanted = [room_of(each) for each in rooms]
-        return [member for each in self._copies.values() for member in each.members(wanted)]
 
     def began(self, number: int, process: str) -> None:
         """Note that there is one more worker."""
-        if self._asked:
+        if self._asked and self._asking is None:
             self._bus.tell(process, self._text("want"))
 
     def left(self, number: int) -> None:
@@ -91,6 +103,7 @@ class Others:
     def unsure(self) -> None:
         """Ask again, soon: something may be lost."""
         if self._asked and self._asking is None:
+            self._unsure_at = self._loop.time()
             self._asking = self._loop.call_later(PAUSE, self._ask_again)
 
     def stop(self) -> None:
@@ -125,6 +138,9 @@ class Others:
 
     def _forget_absent(self) -> None:
         self._forgetting = None
+        if not self._bus.numbers and self._loop.time() < self._unsure_at + LONG_ABSENCE:
+            self._forgetting = self._loop.call_later(ABSENCE, self._forget_absent)
+            return
         for number in self._copies.keys() - set(self._bus.numbers.values()):
             self.left(number)  # while there was no exchange
 

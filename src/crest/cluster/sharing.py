@@ -62,7 +62,7 @@ class Sharing:
             logger.warning(
                 "More clients and addresses are counted than memory is shared for (%d): limits of further ones hold in "
                 "each worker alone",
-                ENTRIES,
+                ENTRIES * 3 // 4,
             )
 
     def close(self) -> None:

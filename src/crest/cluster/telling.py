@@ -1,13 +1,15 @@
 """The members of the rooms in this worker: other workers are told of them, as long as one of these wants to know.
 
-At first all of them are told, in parts, so that the loop serves connections between two of these; then each that enters
-or leaves. Every text has its number: a worker that misses one asks for all again.
+At first all of them are told, in parts, so that the loop serves connections between two of these; then each that has
+entered or left since. Rooms are looked at as they are told: a change that came before is told once more, which changes
+nothing. Every text has its number: a worker that misses one asks for all again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any, Final
 
 from crest.cluster.bus import Bus, Served
@@ -21,7 +23,10 @@ LEASE: Final = 3 * KEEP
 """Seconds for which a worker tells of its members after such a text."""
 
 PART: Final = 5000
-"""Members that one text tells of, or few more."""
+"""Members that one text tells of; more if one room has more."""
+
+AGAIN: Final = 0.1
+"""Seconds after which is told what there was no memory for."""
 
 Room = tuple[str, bool]
 """A name, and True if it is a user's."""
@@ -50,7 +55,7 @@ class Telling:
         self._loop = loop
         self._until = 0.0
         self._all = False  # are to be told of
-        self._parts: list[list[Any]] = []  # of these, still to be told
+        self._rest: list[str | UserRoom] | None = None  # rooms that are still to be told of; None: all were
         self._changes: list[tuple[bool, str, bool, int]] = []  # since then
         self._due = False
         self._count = 0
@@ -66,6 +71,7 @@ class Telling:
         """Go on."""
         if self._until:
             self._until = self._loop.time() + LEASE
+            self._tell_soon()
         else:
             self.want()
 
@@ -93,38 +99,41 @@ class Telling:
             self._tell_next()
         except MemoryError:
             self._all = True
+            with suppress(MemoryError):
+                self._loop.call_later(AGAIN, self._tell_soon)
 
     def _tell_next(self) -> None:
         if self._loop.time() > self._until:
             self._until = 0.0
             self._served.watch_members(None)
-            self._parts, self._changes = [], []
+            self._rest, self._changes = None, []
             return
-        if self._all:
+        if self._served.take_missed() or self._all:
             self._all = False
-            self._parts = self._divide()
+            self._rest = [*map(UserRoom, self._hub.user_names()), *self._hub.room_names()]
             self._changes = []
             self._say(first=True)
-        if self._parts:
-            self._say(rooms=self._parts.pop())
+        if self._rest is not None:
+            part = self._part(self._rest)
+            self._say(rooms=part)
+            if not part:
+                self._rest = None
             self._tell_soon()  # others are served meanwhile
         elif self._changes:
             changes, self._changes = self._changes, []
             self._say(changes=changes)
 
-    def _divide(self) -> list[list[Any]]:
-        """Divide all rooms and their members into parts; the one to be told last is empty."""
-        parts: list[list[Any]] = [[]]
-        size = PART
-        rooms: list[str | UserRoom] = [*self._hub.room_names(), *map(UserRoom, self._hub.user_names())]
-        for room in rooms:
-            if size >= PART:
-                parts.append([])
-                size = 0
+    def _part(self, rest: list[str | UserRoom]) -> list[Any]:
+        """Take rooms from the rest, and list their members; empty: that was all."""
+        part: list[Any] = []
+        size = 0
+        while rest and size < PART:
+            room = rest.pop()
             numbers = [each._number for each in self._hub.members(room)]
-            parts[-1].append([*room_of(room), numbers])
-            size += len(numbers)
-        return parts
+            if numbers:
+                part.append([*room_of(room), numbers])
+                size += len(numbers)
+        return part
 
     def _say(self, **what: Any) -> None:
         self._count += 1  # without memory for the text it is missing, and is asked for

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import socket
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ from support.endings import is_open
 from support.ends import Ends, ends, settled
 from support.events import on_each_loop
 
-from crest.cluster.switch import Control
 from crest.io.loop.poller import Poller
 
 pytestmark = pytest.mark.skipif(not Poller.exists, reason="sockets are served by the loop's transports here")
@@ -212,20 +210,3 @@ async def test_a_loop_has_one_descriptor_for_any_number_of_connections() -> None
         for _ in range(10):
             await made.connect()
         assert len(made.loop.fds) == 1
-
-
-def test_waiting_without_any_other_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """As the process between workers does it."""
-    poller = Poller(loop)
-    mine, other = socket.socketpair()
-    called = []
-    with mine, other:
-        control = Control(poller, mine.fileno(), lambda: called.append(mine.recv(10)))
-        poller.wait(0)
-        poller.wait(1)
-        assert called == []
-        other.send(b"1")
-        poller.wait(-1)
-        assert called == [b"1"]
-        poller.close()
-        assert control.fd == mine.fileno()

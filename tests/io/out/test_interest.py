@@ -125,3 +125,42 @@ def test_what_begins_to_be_served_is_told_too(stage: Scene) -> None:
     stage.hub.open(stage.turn)
     stage.link().connection.join("a")
     assert noted.taken() == [("began", "a", False)]
+
+
+def test_what_fails_to_be_told_leaves_nothing_half_done() -> None:
+    class Failing(Noted):
+        def entered(self, name: str, of_user: bool, number: int) -> None:
+            raise ZeroDivisionError
+
+        def exited(self, name: str, of_user: bool, number: int) -> None:
+            raise ZeroDivisionError
+
+    with scene() as stage:
+        one, other = stage.link(), stage.link()
+        failing = Failing()
+        stage.hub.watch_rooms(failing)
+        failing.members = True
+        for name in ("a", "b", "c"):
+            assert one.connection.join(name) and other.connection.join(name)
+        assert failing.missed
+        failing.missed = False
+        one.transport.end()
+        stage.end_turn(3)
+        assert failing.missed
+        assert [stage.hub.room_size(name) for name in ("a", "b", "c")] == [1, 1, 1]
+        stage.hub.broadcast("x", to="a")
+        stage.end_turn()
+        other.connection.leave("a")
+        other.transport.end()
+        stage.end_turn(3)
+        assert stage.hub.room_names() == []
+
+
+def test_an_interest_of_its_own_does_nothing() -> None:
+    with scene() as stage:
+        link, interest = stage.link(), Interest()
+        stage.hub.watch_rooms(interest)
+        interest.members = True
+        assert link.connection.join("a")
+        link.connection.leave("a")
+        assert not interest.missed

@@ -25,6 +25,13 @@ def test_a_relay_of_no_kind_relays_nothing(stage: Scene) -> None:
         stage.hub.broadcast("x")
 
 
+def test_a_relay_of_no_kind_reaches_no_process(stage: Scene) -> None:
+    stage.hub.relay = Relay()
+    assert not stage.hub.relay.reaches("0123456789abcdef")
+    assert not stage.hub.send_elsewhere("0123456789abcdef", 1, 1, "x", True)
+    assert not stage.hub.relay.send_to("0123456789abcdef", 1, 1, b"x", True)
+
+
 def test_keys_that_cannot_travel_are_refused_at_the_call(stage: Scene) -> None:
     """From another thread too, and before any connection has the message."""
     link = stage.link()

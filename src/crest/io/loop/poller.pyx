@@ -131,16 +131,11 @@ cdef class Poller:
                 break
         return 0
 
-    def wait(self, int milliseconds):
-        """Serve what is ready, and wait for that; in a process that has no other loop.
+    cdef int serve(self, int milliseconds) except -1:
+        """Serve the pollables that one call of the kernel's finds ready. Returns how many it found.
 
         Args:
-            milliseconds: to wait at most; -1: any time.
-        """
-        self.serve(milliseconds)
-
-    cdef int serve(self, int milliseconds) except -1:
-        """Serve the pollables that one call of the kernel's finds ready. Returns how many it found."""
+            milliseconds: to wait at most; -1: any time. For a process that has no other loop."""
         cdef int i = 0, found
         cdef Pollable pollable
         if self.fd < 0:

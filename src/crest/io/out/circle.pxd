@@ -60,6 +60,8 @@ cdef class Circles:
     cdef int exit_all(self, Outbox outbox, Circle current, size_t* at) except -1
     cdef bint only_here(self, Circle circle) except -1
     cdef int vacated(self, Circle circle, Outbox outbox) except -1
+    cdef void tell_entered(self, Circle circle, Outbox outbox) noexcept
+    cdef void tell_exited(self, Circle circle, Outbox outbox, bint empty) noexcept
     cdef list members(self, object address)
 
 

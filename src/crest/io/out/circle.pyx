@@ -210,7 +210,7 @@ cdef class Circles:
         outbox._follower = memberships
         memberships.add(circle, circle.enter(outbox, memberships.count))
         if self.interest is not None and self.interest.members:
-            self.interest.entered(circle.name, circle.of_user, outbox._number)
+            self.tell_entered(circle, outbox)
         return circle
 
     cdef int open(self, Outbox outbox) except -1:
@@ -252,17 +252,32 @@ cdef class Circles:
         return 0
 
     cdef int vacated(self, Circle circle, Outbox outbox) except -1:
-        """Tell that an outbox has left a circle, and forget the circle if it is empty."""
+        """Forget a circle if it is empty, and tell that an outbox has left it."""
         cdef dict circles = self.users if circle.of_user else self.rooms
-        if self.interest is not None and self.interest.members:
-            self.interest.exited(circle.name, circle.of_user, outbox._number)
-        if not circle.count:
+        cdef bint empty = not circle.count
+        if empty:
             del circles[circle.name]  # which needs no memory
             if not circles:
                 circles.clear()  # gives back what many took
-            if self.interest is not None and self.only_here(circle):
-                self.interest.ended(circle.name, circle.of_user)
+        if self.interest is not None:
+            self.tell_exited(circle, outbox, empty)
         return 0
+
+    cdef void tell_entered(self, Circle circle, Outbox outbox) noexcept:
+        try:
+            self.interest.entered(circle.name, circle.of_user, outbox._number)
+        except Exception:
+            self.interest.missed = True
+
+    cdef void tell_exited(self, Circle circle, Outbox outbox, bint empty) noexcept:
+        """Tell it last, when nothing is half done: what is told may run Python."""
+        try:
+            if self.interest.members:
+                self.interest.exited(circle.name, circle.of_user, outbox._number)
+            if empty and self.only_here(circle):
+                self.interest.ended(circle.name, circle.of_user)
+        except Exception:
+            self.interest.missed = True
 
     cdef list members(self, object address):
         """List the members of a room."""

@@ -13,10 +13,10 @@ cdef class Interest:
         """Note that a room is about to have its first member. If this raises, the member does not enter."""
 
     cpdef ended(self, str name, bint of_user):
-        """Note that a room has no members any more. This must not raise."""
+        """Note that a room has no members any more. If this raises, it is `missed`."""
 
     cpdef entered(self, str name, bint of_user, uint64_t number):
-        """Note that a connection is in a room now, by its number. This must not raise."""
+        """Note that a connection is in a room now, by its number. If this raises, it is `missed`."""
 
     cpdef exited(self, str name, bint of_user, uint64_t number):
-        """Note that a connection is not in a room any more. This must not raise."""
+        """Note that a connection is not in a room any more. If this raises, it is `missed`."""
