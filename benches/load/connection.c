@@ -240,15 +240,14 @@ static void end_control(struct connection *c, const struct target *target, uint8
         return;
     }
     if (c->control_length == 1) fail("connection %u: a Close frame with half a close code", c->id);
-    if (c->state != CLOSING) {
-        unsigned code = c->control_length ? (unsigned)c->control[0] << 8 | c->control[1] : 1005;
-        if (code != target->awaited_code)
-            fail("connection %u: the server closed with %u: %.*s", c->id, code,
-                 c->control_length > 2 ? c->control_length - 2 : 0, (const char *)c->control + 2);
-        c->state = CLOSED;
-        send_control(c, target, OPCODE_CLOSE, c->control, 2);
-    }
+    bool answered = c->state == CLOSING;
     c->state = CLOSED;
+    if (answered) return;
+    unsigned code = c->control_length ? (unsigned)c->control[0] << 8 | c->control[1] : 1005;
+    if (code != target->awaited_code)
+        fail("connection %u: the server closed with %u: %.*s", c->id, code,
+             c->control_length > 2 ? c->control_length - 2 : 0, (const char *)c->control + 2);
+    send_control(c, target, OPCODE_CLOSE, c->control, 2);
 }
 
 /* Takes bytes of a frame's payload and, when they are its last, of the message; returns how many. */
