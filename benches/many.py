@@ -22,7 +22,6 @@ import json
 import os
 import re
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -31,8 +30,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
+from measurement import BINARIES, free_port
+
 HERE = Path(__file__).parent
-MANY = HERE.parent / "build" / "load" / "many"
+MANY = BINARIES / "many"
 SETTLE = 2.0
 """Seconds after which memory that is not used any more has been given back."""
 
@@ -62,9 +63,7 @@ class Server:
     """The program with workers."""
 
     def __init__(self, workers: int) -> None:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port = sock.getsockname()[1]
+        self.port = free_port()
         command = [sys.executable, str(HERE / "servers" / "crest_server.py"), str(self.port), f"bcast-{workers}"]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.log: TextIO = self.process.stderr  # type: ignore[assignment]
