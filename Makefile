@@ -28,7 +28,7 @@ chat: $(VENV)/installed ## Serve the chat of the docs; HOST=127.0.0.1 PORT=8000
 	@exec $(BIN)/python examples/chat.py
 
 test: $(VENV)/installed ## Run the tests
-	@echo "Running the tests: some five minutes on two cores"
+	@echo "Running the tests: less than ten minutes on two cores"
 	@$(BIN)/python -m pytest -n $(TESTERS) --dist load $(ARGS)
 
 eager: ## Run the tests with tasks that begin at once, in a venv of its own; PYTHON=one that is 3.12 or newer
