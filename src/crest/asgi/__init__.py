@@ -1,0 +1,5 @@
+"""crest's engine under other servers' ASGI applications: Starlette, FastAPI, Django, Quart, Litestar."""
+
+from crest.asgi.protocol import WebSocketProtocol
+
+__all__ = ["WebSocketProtocol"]

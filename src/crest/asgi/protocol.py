@@ -1,0 +1,167 @@
+"""The class that uvicorn takes for its WebSocket connections: `uvicorn --ws crest.asgi:WebSocketProtocol`.
+
+uvicorn's HTTP protocol makes one for a request that asks for an upgrade, and gives it the transport, the request's head
+again, and then the connection. This tells uvicorn of the connection and of the application's task, as its own classes
+do, so that its shutdown knows of both. Everything else is the `Session`'s. Nothing here imports uvicorn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+from urllib.parse import quote
+
+from crest.asgi.engine import engine_of
+from crest.asgi.scope import Scope, peer_name, scope_of
+from crest.asgi.session import ClientDisconnected, Session, Stage
+from crest.exceptions import HandshakeError
+from crest.http.messages import error_response, serialize
+from crest.io.life.protocol import Protocol
+from crest.wire.extensions import Deflate
+from crest.wire.handshake import check
+from crest.wire.head import HeadReader, RequestHead
+
+logger = logging.getLogger("uvicorn.error")  # where the lines of uvicorn's own classes are
+
+
+class WebSocketProtocol(asyncio.Protocol):
+    """One WebSocket connection under uvicorn.
+
+    Args:
+        config: uvicorn's `Config`, already loaded.
+        server_state: Its `ServerState`: connections, tasks and default headers.
+        app_state: What the application's lifespan has kept.
+
+    Attributes:
+        transport: Of the connection; crest's own once that has taken it over.
+    """
+
+    def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> None:
+        self._config = config
+        self._state = server_state
+        self._app_state = app_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._reader = HeadReader(config.h11_max_incomplete_event_size or 1 << 16, 1000)
+        self._session: Session | None = None
+        self._scope: Scope | None = None
+        self._taken = False
+        self.transport: Any = None
+
+    # ---- What uvicorn's HTTP protocol and its transport call -------------------------------------------------------
+
+    def connection_made(self, transport: Any) -> None:
+        """Count the connection."""
+        self.transport = transport
+        self._state.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Read the request, and answer it unless it is in order."""
+        if self._session is not None:
+            self._session.data_received(data)
+            return
+        try:
+            head = self._reader.feed(data)
+            if head is not None:
+                self._begin(head)
+        except HandshakeError as error:
+            self.transport.write(serialize(error_response(error), head_only=False, keep_alive=False))
+            self.transport.close()
+
+    def eof_received(self) -> None:
+        """Have the transport close: a WebSocket can not be half open."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Learn that the transport has gone: the connection with it, unless crest's has it."""
+        if not self._taken:
+            self._state.connections.discard(self)
+
+    def shutdown(self) -> None:
+        """End the connection: uvicorn does."""
+        if self._session is None or not self._taken:
+            self.transport.close()
+        else:
+            self._session.shutdown()
+
+    # ---- The connection is taken over ------------------------------------------------------------------------------
+
+    def _begin(self, head: RequestHead) -> None:
+        config = self._config
+        offer = check(head)
+        engine = engine_of(self._loop)
+        deflate = Deflate() if config.ws_per_message_deflate else None
+        self._scope = scope_of(
+            head,
+            offer.subprotocols,
+            self.transport,
+            root_path=config.root_path,
+            asgi_version=config.asgi_version,
+            state=self._app_state,
+        )
+        self._session = Session(
+            head,
+            offer,
+            engine.hub(config.ws_max_size, config.ws_ping_interval or None, config.ws_ping_timeout, deflate),
+            deflate,
+            config.ws_max_queue,
+            self._state.default_headers,
+            self._tell,
+        )
+        self._session._early = self._reader.rest
+        self.transport.pause_reading()
+        self._loop.call_soon(self._take_over)  # uvicorn has yet to give this the transport
+
+    def _take_over(self) -> None:
+        session, scope = self._session, self._scope
+        assert session is not None
+        assert scope is not None
+        if self.transport.is_closing():
+            return
+        self._taken = True
+        session.protocol = engine_of(self._loop).serve(self.transport, self)
+        self.transport = session.protocol.transport
+        task = self._loop.create_task(self._run(session, scope))
+        self._state.tasks.add(task)
+        task.add_done_callback(self._state.tasks.discard)
+
+    async def _run(self, session: Session, scope: Scope) -> None:
+        try:
+            result = await self._config.loaded_app(scope, session.receive, session.send)
+            if session.stage is Stage.CONNECTING:
+                logger.error("ASGI callable returned without completing handshake.")
+            elif result is not None:
+                logger.error("ASGI callable should return None, but returned '%s'.", result)
+        except ClientDisconnected:
+            pass
+        except asyncio.CancelledError:
+            session.cut()
+            raise
+        except BaseException:
+            logger.exception("Exception in ASGI application\n")
+        await session.finish()
+
+    def _tell(self, what: str) -> None:
+        """Log what has become of the request, as uvicorn does."""
+        scope = self._scope
+        assert scope is not None
+        query = scope["query_string"].decode("latin-1")
+        path = quote(scope["path"]) + (f"?{query}" if query else "")
+        logger.info('%s - "WebSocket %s" %s', peer_name(scope), path, what)
+
+    # ---- What the connection's protocol tells its site -----------------------------------------------------------
+
+    def opened(self, protocol: Protocol) -> Session:
+        """Return what reads the connection until it is accepted."""
+        assert self._session is not None
+        return self._session
+
+    def left(self, protocol: Protocol) -> None:
+        """Its handlers are plain functions, which have ended."""
+
+    def ended(self, protocol: Protocol) -> None:
+        """Count the connection no longer."""
+        self._state.connections.discard(self)
+
+    def farewell(self) -> tuple[int, str] | None:
+        """Tell nothing: uvicorn's shutdown is heard of by `shutdown`."""
+        return None
