@@ -145,7 +145,7 @@ $(VENV)/built: $(VENV)/tools setup.py $(SOURCES)
 
 $(VENV)/installed: $(VENV)/tools | $(VENV)/built
 	@echo "Installing crest into $(VENV), editable"
-	@CREST_BUILT=1 $(PIP) --no-build-isolation --editable . --group test --group loops
+	@CREST_BUILT=1 $(PIP) --no-build-isolation --editable . --group test --group loops --group asgi
 	@touch $@
 
 $(VENV)/group-%: $(VENV)/tools | $(VENV)/installed

@@ -105,9 +105,9 @@ class WebSocketProtocol(asyncio.Protocol):
             deflate,
             config.ws_max_queue,
             self._state.default_headers,
+            self._reader.rest,
             self._tell,
         )
-        self._session._early = self._reader.rest
         self.transport.pause_reading()
         self._loop.call_soon(self._take_over)  # uvicorn has yet to give this the transport
 
@@ -118,7 +118,12 @@ class WebSocketProtocol(asyncio.Protocol):
         if self.transport.is_closing():
             return
         self._taken = True
-        session.protocol = engine_of(self._loop).serve(self.transport, self)
+        try:
+            session.protocol = engine_of(self._loop).serve(self.transport, self)
+        except BaseException:
+            self._state.connections.discard(self)
+            self.transport.abort()
+            raise
         self.transport = session.protocol.transport
         task = self._loop.create_task(self._run(session, scope))
         self._state.tasks.add(task)
@@ -161,6 +166,8 @@ class WebSocketProtocol(asyncio.Protocol):
     def ended(self, protocol: Protocol) -> None:
         """Count the connection no longer."""
         self._state.connections.discard(self)
+        if self._session is not None:
+            self._session.protocol = None  # which refers to this, and is not seen by the garbage collector
 
     def farewell(self) -> tuple[int, str] | None:
         """Tell nothing: uvicorn's shutdown is heard of by `shutdown`."""

@@ -66,11 +66,12 @@ class Session:
         deflate: How it compresses; None: not at all.
         max_queue: Messages that may wait for the application; with more, no more is read.
         headers: Of each response that accepts.
+        early: What the client has sent behind its request.
         tell: Is called with what has become of the request, for the log: "[accepted]", "403".
 
     Attributes:
         stage: How far it is.
-        protocol: Of its connection; set before anything else is called.
+        protocol: Of its connection: set before the application is called, and None once that has gone.
     """
 
     __slots__ = (
@@ -84,8 +85,8 @@ class Session:
         "_hub",
         "_max_queue",
         "_offer",
-        "_paused",
         "_queue",
+        "_room",
         "_tell",
         "protocol",
         "stage",
@@ -99,6 +100,7 @@ class Session:
         deflate: Deflate | None,
         max_queue: int,
         headers: Iterable[Field],
+        early: bytes,
         tell: Callable[[str], None],
     ) -> None:
         self._head = head
@@ -111,11 +113,11 @@ class Session:
         self._connection: Connection | None = None
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
         self._queue.put_nowait({"type": "websocket.connect"})
-        self._early = b""  # what the client has sent behind its request
-        self._paused = False
+        self._early = early
+        self._room: asyncio.Future[None] | None = None  # done once the application has received enough
         self._drained: asyncio.Event | None = None  # set once the client has taken what waited for it
         self._denial: tuple[int, list[tuple[str, str]], bytearray] | None = None
-        self.protocol: Protocol
+        self.protocol: Protocol | None = None
         self.stage = Stage.CONNECTING
 
     # ---- What the application calls ------------------------------------------------------------------------------
@@ -125,9 +127,10 @@ class Session:
         event = await self._queue.get()
         if event["type"] == "websocket.disconnect":
             self._queue.put_nowait(event)
-        elif self._paused and self._queue.qsize() <= self._max_queue // 2:
-            self._paused = False
-            self.protocol.resume_reading()
+        if self._room is not None and self._queue.qsize() <= self._max_queue // 2:
+            room, self._room = self._room, None
+            if not room.done():  # cancelled, if the client has left long ago
+                room.set_result(None)
         return event
 
     async def send(self, event: Event) -> None:
@@ -218,7 +221,9 @@ class Session:
                 subprotocol = subprotocol or value
         more = [each for each in own if each[0].lower() != "sec-websocket-protocol"]
         response, agreed = self._offer.accept(subprotocol or None, [*self._headers, *more], self._deflate)
-        transport = self.protocol.transport
+        protocol = self.protocol
+        assert protocol is not None
+        transport = protocol.transport
         secure = transport.get_extra_info("sslcontext") is not None
         connection = Connection(self._head.raw, transport, "https" if secure else "http", subprotocol or None)
         connection.session = self
@@ -228,8 +233,8 @@ class Session:
         early, self._early = self._early, b""
         self._tell("[accepted]")
         if len(early) > MOST_EARLY:
-            self.protocol.resume_reading()
-        self.protocol.upgrade(connection, self._hub, response, early, agreed)
+            protocol.resume_reading()
+        protocol.upgrade(connection, self._hub, response, early, agreed)
 
     def _deny(self) -> None:
         """Send the denial response, as it is."""
@@ -240,6 +245,7 @@ class Session:
     def _refuse(self, response: Response) -> None:
         """Answer with a response that opens nothing."""
         protocol = self.protocol
+        assert protocol is not None
         self._end(Stage.CLOSED, {"code": 1006})
         protocol.transport.write(serialize(response, head_only=False, keep_alive=False))
         protocol.close_opening()
@@ -266,16 +272,19 @@ class Session:
             assert self._connection is not None
             await asyncio.sleep(0)  # what was sent leaves with the turn
             await self._taken(self._connection, 0)
-            if self.protocol.transport is not None:
+            if self.protocol is not None and self.protocol.transport is not None:
                 self.protocol.transport.close()
 
     def cut(self) -> None:
         """End it at once: its application was cancelled."""
         self._end(Stage.GONE, {"code": 1006})
-        self.protocol.end_now()
+        if self.protocol is not None:
+            self.protocol.end_now()
 
     def shutdown(self) -> None:
         """End it: the server is about to."""
+        if self.protocol is None:
+            return
         if self.stage is Stage.OPEN:
             self._end(Stage.GONE, {"code": 1012})
             self.protocol.stop(1012, "")
@@ -284,13 +293,13 @@ class Session:
 
     # ---- What the connection tells, once it is open --------------------------------------------------------------
 
-    def _heard(self, event: Event) -> None:
-        if self.stage is not Stage.OPEN:
-            return
-        self._queue.put_nowait(event)
-        if self._queue.qsize() >= self._max_queue and not self._paused:
-            self._paused = True
-            self.protocol.pause_reading()
+    def _heard(self, event: Event) -> asyncio.Future[None] | None:
+        """Queue a message. Returns what has to be awaited before the next one, if too many wait."""
+        if self.stage is Stage.OPEN:
+            self._queue.put_nowait(event)
+            if self._queue.qsize() > self._max_queue:
+                self._room = asyncio.get_running_loop().create_future()
+        return self._room
 
     def _closed(self, code: int, reason: str) -> None:
         self._connection = None
@@ -300,6 +309,7 @@ class Session:
 
     def data_received(self, data: bytes) -> None:
         """Keep bytes behind the request: frames that can not be read before it is accepted."""
+        assert self.protocol is not None
         self._early += data
         if len(self._early) > MOST_EARLY:
             self.protocol.pause_reading()
@@ -346,12 +356,12 @@ def _not_due(kind: str, expected: str) -> RuntimeError:
 # ---- The handlers of a hub -------------------------------------------------------------------------------------------
 
 
-def _on_message(connection: Connection, text: str) -> None:
-    connection.session._heard({"type": "websocket.receive", "text": text})
+def _on_message(connection: Connection, text: str) -> asyncio.Future[None] | None:
+    return connection.session._heard({"type": "websocket.receive", "text": text})
 
 
-def _on_binary(connection: Connection, data: bytes) -> None:
-    connection.session._heard({"type": "websocket.receive", "bytes": data})
+def _on_binary(connection: Connection, data: bytes) -> asyncio.Future[None] | None:
+    return connection.session._heard({"type": "websocket.receive", "bytes": data})
 
 
 def _on_close(connection: Connection, code: int, reason: str) -> None:
