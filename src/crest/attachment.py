@@ -27,13 +27,18 @@ class Attachable(Protocol):
     def path(self) -> str: ...
 
 
-class Attaching(Protocol):
+class Running(Protocol):
+    """What may serve a server, and no other at the same time."""
+
+    def _is_running(self) -> bool: ...
+
+
+class Attaching(Running, Protocol):
     """The part of an App that decides which servers it serves."""
 
     _module: str | None
     _kept: list[Attachable]
 
-    def _is_running(self) -> bool: ...
     def _has_ended(self) -> bool: ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping
 from inspect import isawaitable
 from logging import DEBUG
 from typing import TYPE_CHECKING, Any, Final, Generic, cast, overload
@@ -11,7 +11,7 @@ from weakref import ref
 
 from crest.admission.acceptance import Accept
 from crest.admission.decision import Admission
-from crest.attachment import Attaching, origin_of, server_made
+from crest.attachment import Running, origin_of, server_made
 from crest.connection import User, WebSocketConnection, name_of_user, parts_of, process_name
 from crest.gap import Gap
 from crest.handlers import (
@@ -37,6 +37,10 @@ from crest.wire.meter import Rates
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+"""What an ASGI application is called with."""
 
 RATES: Final = "max_message_rate", "max_byte_rate", "count_inflated", "on_rate"
 """Options that become the hub's `Rates`."""
@@ -153,8 +157,8 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
             fanout_threads=self.fanout_threads,
             rates=_rates_of(**self._rates),
         )
-        # The app that serves it now. Weak: an app whose loop was closed under it can go, and its sockets with it.
-        self._served_by: ref[Attaching] | None = None
+        # What serves it now. Weak: an app whose loop was closed under it can go, and its sockets with it.
+        self._served_by: ref[Running] | None = None
         self._module, self._made_at = origin_of(self)
         self._on_gap: Callable[[Gap], object] | None = None
         self._elsewhere: Elsewhere | None = None
@@ -163,6 +167,23 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r} made at {self._made_at}>"
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Be an ASGI application, for one connection that a framework has routed here: take it over from there.
+
+        This returns at once, and the framework has done its part. Everything else is as documented of this class.
+
+        Raises:
+            RuntimeError: The ASGI server is not uvicorn with `--ws crest.asgi:WebSocketProtocol`; or an app serves
+                this; or another event loop does.
+        """
+        if scope["type"] != "websocket":
+            await _refuse_request(scope, send)
+            return
+        extension = (scope.get("extensions") or {}).get("crest")
+        if extension is None:
+            raise RuntimeError(f"{self!r} needs crest's transport: uvicorn --ws crest.asgi:WebSocketProtocol")
+        extension["take_over"](self, scope)
 
     # ---- Handlers ------------------------------------------------------------------------------------------------
 
@@ -379,6 +400,15 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
     def get_connections(self) -> list[WebSocketConnection[User]]:
         """List the open connections; a new list."""
         return self._hub.connections()
+
+
+async def _refuse_request(scope: Mapping[str, Any], send: Send) -> None:
+    """Answer a request that is none for a WebSocket. Lifespan is the framework's business."""
+    if scope["type"] != "http":
+        raise RuntimeError(f"a WebSocketServer serves connections, and has no {scope['type']}")
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"upgrade", b"websocket")]
+    await send({"type": "http.response.start", "status": 426, "headers": headers})
+    await send({"type": "http.response.body", "body": b"this is a WebSocket: the request must upgrade to it\n"})
 
 
 async def _tell(handler: Callable[[Gap], object], gap: Gap) -> None:

@@ -1,5 +1,7 @@
 """crest's engine on one event loop, for connections that another server has accepted.
 
+Applications get them as ASGI events (session.py), or a `WebSocketServer` that a framework routes to (mounted.py).
+
 Plain connections change to crest's own transport: the descriptor is duplicated, and the loop's transport let go of.
 With TLS the loop's transport stays, and gets another protocol.
 """
@@ -9,14 +11,22 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections import Counter
 from typing import Any, Final
+from weakref import ref
 
 from crest.asgi.session import hub_of
+from crest.attachment import mounted
+from crest.http.pages import Pages
 from crest.io.life.protocol import Protocol, ServerProtocol
 from crest.io.loop.poller import Poller
 from crest.io.loop.turn import Turn
 from crest.io.net.stream import StreamTransport
 from crest.io.out.hub import Hub
+from crest.opening.opening import Opening
+from crest.opening.site import Site
+from crest.server import WebSocketServer
+from crest.serving import Serving
 from crest.wire.extensions import Deflate
 
 ANY_NUMBER: Final = 1 << 62
@@ -30,9 +40,30 @@ class Engine:
     """What the connections of one event loop share. There is one for each loop: see `engine_of`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.turn = Turn(loop)
+        serving = Serving()
+        self.site = Site(serving, {}, Pages(), Counter(), serving.open_timeout, Opening)
+        self.turn = Turn(loop, max_backlog_total=serving.max_backlog_total)
         self._poller: Poller | None = None
         self._hubs: dict[tuple[object, ...], Hub] = {}
+
+    def _is_running(self) -> bool:
+        return not self.turn.loop.is_closed()
+
+    def mount(self, server: WebSocketServer) -> None:
+        """Serve a server on this loop, if nothing else does.
+
+        Raises:
+            RuntimeError: An app serves it, or another loop.
+        """
+        serves = None if server._served_by is None else server._served_by()
+        if serves is self:
+            return
+        if serves is not None and serves._is_running():
+            raise RuntimeError(f"{server!r} is served already: by {serves!r}")
+        server._hub.close()  # if the loop that served it was closed
+        server._hub.open(self.turn)
+        server._served_by = ref(self)
+        mounted(server)
 
     def hub(
         self, max_size: int, ping_interval: float | None, ping_timeout: float | None, deflate: Deflate | None

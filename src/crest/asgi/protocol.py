@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from crest.asgi.engine import engine_of
 from crest.asgi.scope import Scope, peer_name, scope_of
+from crest.asgi.mounted import MountedOpening
 from crest.asgi.session import ClientDisconnected, Session, Stage
 from crest.exceptions import HandshakeError
 from crest.http.messages import error_response, serialize
 from crest.io.life.protocol import Protocol
+from crest.server import WebSocketServer
+from crest.wire.codes import CloseCode
 from crest.wire.extensions import Deflate
 from crest.wire.handshake import check
 from crest.wire.head import HeadReader, RequestHead
@@ -44,8 +48,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self._reader = HeadReader(config.h11_max_incomplete_event_size or 1 << 16, 1000)
         self._session: Session | None = None
-        self._scope: Scope | None = None
-        self._taken = False
+        self._protocol: Protocol | None = None  # once the connection was taken over
         self.transport: Any = None
 
     # ---- What uvicorn's HTTP protocol and its transport call -------------------------------------------------------
@@ -73,15 +76,20 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Learn that the transport has gone: the connection with it, unless crest's has it."""
-        if not self._taken:
+        if self._protocol is None:
             self._state.connections.discard(self)
 
     def shutdown(self) -> None:
         """End the connection: uvicorn does."""
-        if self._session is None or not self._taken:
+        protocol = self._protocol
+        if protocol is None:
             self.transport.close()
-        else:
+        elif self._session is not None:
             self._session.shutdown()
+        elif protocol.opening is not None:
+            protocol.opening.stop()
+        else:
+            protocol.stop(CloseCode.SERVICE_RESTART, "")
 
     # ---- The connection is taken over ------------------------------------------------------------------------------
 
@@ -90,7 +98,7 @@ class WebSocketProtocol(asyncio.Protocol):
         offer = check(head)
         engine = engine_of(self._loop)
         deflate = Deflate() if config.ws_per_message_deflate else None
-        self._scope = scope_of(
+        scope = scope_of(
             head,
             offer.subprotocols,
             self.transport,
@@ -98,7 +106,7 @@ class WebSocketProtocol(asyncio.Protocol):
             asgi_version=config.asgi_version,
             state=self._app_state,
         )
-        self._session = Session(
+        session = self._session = Session(
             head,
             offer,
             engine.hub(config.ws_max_size, config.ws_ping_interval or None, config.ws_ping_timeout, deflate),
@@ -106,25 +114,23 @@ class WebSocketProtocol(asyncio.Protocol):
             config.ws_max_queue,
             self._state.default_headers,
             self._reader.rest,
-            self._tell,
+            partial(_tell, scope),
         )
+        scope["extensions"]["crest"] = {"take_over": partial(self._mount, session)}
         self.transport.pause_reading()
-        self._loop.call_soon(self._take_over)  # uvicorn has yet to give this the transport
+        self._loop.call_soon(self._take_over, session, scope)  # uvicorn has yet to give this the transport
 
-    def _take_over(self) -> None:
-        session, scope = self._session, self._scope
-        assert session is not None
-        assert scope is not None
+    def _take_over(self, session: Session, scope: Scope) -> None:
         if self.transport.is_closing():
             return
-        self._taken = True
+        transport = self.transport
         try:
-            session.protocol = engine_of(self._loop).serve(self.transport, self)
+            self._protocol = session.protocol = engine_of(self._loop).serve(transport, self)
         except BaseException:
             self._state.connections.discard(self)
-            self.transport.abort()
+            transport.abort()
             raise
-        self.transport = session.protocol.transport
+        self.transport = self._protocol.transport
         task = self._loop.create_task(self._run(session, scope))
         self._state.tasks.add(task)
         task.add_done_callback(self._state.tasks.discard)
@@ -145,13 +151,16 @@ class WebSocketProtocol(asyncio.Protocol):
             logger.exception("Exception in ASGI application\n")
         await session.finish()
 
-    def _tell(self, what: str) -> None:
-        """Log what has become of the request, as uvicorn does."""
-        scope = self._scope
-        assert scope is not None
-        query = scope["query_string"].decode("latin-1")
-        path = quote(scope["path"]) + (f"?{query}" if query else "")
-        logger.info('%s - "WebSocket %s" %s', peer_name(scope), path, what)
+    def _mount(self, session: Session, server: WebSocketServer, scope: Scope) -> None:
+        """Have a server take the connection over, to which the application has routed it."""
+        engine, protocol = engine_of(self._loop), self._protocol
+        assert protocol is not None
+        engine.mount(server)
+        head, early = session.give()
+        opening = MountedOpening(engine.site, protocol, scope, partial(_tell, scope))
+        protocol.reopen(opening)
+        self._session = None
+        opening.begin(server, head, "https" if scope["scheme"] in ("wss", "https") else "http", early)
 
     # ---- What the connection's protocol tells its site -----------------------------------------------------------
 
@@ -161,14 +170,24 @@ class WebSocketProtocol(asyncio.Protocol):
         return self._session
 
     def left(self, protocol: Protocol) -> None:
-        """Its handlers are plain functions, which have ended."""
+        """Count a mounted server's connection as one that is gone, and whose handlers run on."""
+        engine_of(self._loop).site.left(protocol)
 
     def ended(self, protocol: Protocol) -> None:
         """Count the connection no longer."""
         self._state.connections.discard(self)
+        engine_of(self._loop).site.leave_seat(protocol)
+        self._protocol = None
         if self._session is not None:
             self._session.protocol = None  # which refers to this, and is not seen by the garbage collector
 
     def farewell(self) -> tuple[int, str] | None:
         """Tell nothing: uvicorn's shutdown is heard of by `shutdown`."""
         return None
+
+
+def _tell(scope: Scope, what: str) -> None:
+    """Log what has become of a request, as uvicorn does."""
+    query = scope["query_string"].decode("latin-1")
+    path = quote(scope["path"]) + (f"?{query}" if query else "")
+    logger.info('%s - "WebSocket %s" %s', peer_name(scope), path, what)

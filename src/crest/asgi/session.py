@@ -47,6 +47,7 @@ class Stage(Enum):
     OPEN = 2
     CLOSED = 3  # by the application, with a close frame or a response
     GONE = 4  # the client has closed, or the connection is lost, or the server ends
+    MOUNTED = 5  # a WebSocketServer has the connection: there are no more events
 
 
 class Connection(WebSocketConnection):
@@ -154,6 +155,8 @@ class Session:
             self._go_on_answering(kind, event)
         elif self.stage is Stage.GONE:
             raise ClientDisconnected("the client has gone")
+        elif self.stage is Stage.MOUNTED:
+            raise RuntimeError(f"Unexpected ASGI message '{kind}': a WebSocketServer has the connection.")
         else:
             raise RuntimeError(f"Unexpected ASGI message '{kind}', after sending 'websocket.close'.")
 
@@ -250,11 +253,25 @@ class Session:
         protocol.transport.write(serialize(response, head_only=False, keep_alive=False))
         protocol.close_opening()
 
+    def give(self) -> tuple[RequestHead, bytes]:
+        """Give the connection away, to a WebSocketServer that answers the request: its head, and what is behind it.
+
+        Raises:
+            RuntimeError: The application has answered already.
+            ClientDisconnected: There is no client any more.
+        """
+        if self.stage is Stage.GONE:
+            raise ClientDisconnected("the client has gone")
+        if self.stage is not Stage.CONNECTING:
+            raise RuntimeError("the request is answered already, and no WebSocketServer can take it over")
+        self.stage = Stage.MOUNTED
+        return self._head, self._early
+
     # ---- The end ---------------------------------------------------------------------------------------------------
 
     def _end(self, stage: Stage, disconnect: Event) -> None:
         """Have the application hear of the end, unless it has."""
-        if self.stage in (Stage.CLOSED, Stage.GONE):
+        if self.stage in (Stage.CLOSED, Stage.GONE, Stage.MOUNTED):
             return
         self.stage = stage
         self._queue.put_nowait({"type": "websocket.disconnect", **disconnect})

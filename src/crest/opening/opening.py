@@ -19,6 +19,7 @@ from crest.exceptions import HandshakeError
 from crest.http.errand import in_thread
 from crest.http.messages import FileResponse, Request, Response, error_response, keeps_alive, serialize
 from crest.io.life.protocol import Protocol
+from crest.io.out.hub import Hub
 from crest.io.net.peer import client_address, scheme_of
 from crest.log import logger
 from crest.opening.answer import Answer
@@ -251,7 +252,7 @@ class Opening:
             self._deciding = server
             self._begin(self._upgrade_later(server, (connection, response, agreed), user), user)
             return self._protocol.opening is None
-        self._protocol.upgrade(connection, server._accepted(connection, user), response, self._pending, agreed)
+        self._protocol.upgrade(connection, self._admit(server, connection, user), response, self._pending, agreed)
         return True
 
     async def _upgrade_later(self, server: WebSocketServer, welcome: Welcome, answer: Awaitable[Any]) -> None:
@@ -270,7 +271,11 @@ class Opening:
             return
         self._go_on_reading()
         connection, response, agreed = welcome
-        self._protocol.upgrade(connection, server._accepted(connection, user), response, self._pending, agreed)
+        self._protocol.upgrade(connection, self._admit(server, connection, user), response, self._pending, agreed)
+
+    def _admit(self, server: WebSocketServer, connection: WebSocketConnection, answer: Any) -> Hub:
+        """Tell a connection the answer of `on_upgrade`, and return the hub that serves it."""
+        return server._accepted(connection, answer)
 
     def _give_up(self, server: WebSocketServer, error: HandshakeError) -> None:
         """Refuse the request that is being decided about."""

@@ -391,6 +391,12 @@ cdef class Protocol(Writing):
         self.unread = None
         return self.count()
 
+    def reopen(self, opening not None):
+        """Have another opening read the connection from now on. The one before must not have ended."""
+        if self.opening is None:
+            raise RuntimeError("the opening of this connection is over")
+        self.opening = opening
+
     def close_opening(self):
         """Let go of the opening: it has sent its last response, and no upgrade will follow."""
         self.opening = None

@@ -1,0 +1,78 @@
+"""The opening of a connection that an ASGI framework has routed to a `WebSocketServer`.
+
+Another server has read its request, and the framework's middleware has seen it. What is left is what the WebSocketServer
+itself decides: origins, limits, `on_upgrade`. So this is an `Opening` that begins with that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from crest.admission.proxies import Client
+from crest.connection import WebSocketConnection
+from crest.exceptions import HandshakeError
+from crest.io.life.protocol import Protocol
+from crest.io.net.peer import client_address
+from crest.io.out.hub import Hub
+from crest.opening.opening import Opening
+from crest.opening.site import Site
+from crest.server import WebSocketServer
+from crest.wire.head import RequestHead
+
+
+class MountedOpening(Opening):
+    """Decides about one request that has been routed.
+
+    Args:
+        site: What the mounted servers of this loop share.
+        protocol: The connection's.
+        scope: As the framework has left it: it says who the client is, and who the user.
+        tell: Is called with what has become of the request, for the ASGI server's log.
+    """
+
+    __slots__ = ("_params", "_state", "_tell", "_user")
+
+    def __init__(self, site: Site, protocol: Protocol, scope: Mapping[str, Any], tell: Callable[[str], None]) -> None:
+        super().__init__(site, protocol, _client_of(scope, client_address(protocol.transport)))
+        self._user = scope.get("user")
+        self._state = scope.get("state")
+        self._params = scope.get("path_params")
+        self._tell = tell
+
+    def begin(self, server: WebSocketServer, head: RequestHead, scheme: str, early: bytes) -> None:
+        """Decide; or begin to, if that takes time.
+
+        Args:
+            server: To which the request was routed.
+            head: Of the request.
+            scheme: How the client has addressed the server: "http" or "https".
+            early: What the client has sent behind the request.
+        """
+        self._pending = early
+        try:
+            self._upgrade(server, head, scheme)
+        except HandshakeError as error:
+            self._refuse(error)
+
+    def _admit(self, server: WebSocketServer, connection: WebSocketConnection, answer: Any) -> Hub:
+        """Tell the connection what the framework knows, too. What `on_upgrade` says of the user comes first."""
+        hub = super()._admit(server, connection, answer)
+        if connection.user is None and getattr(self._user, "is_authenticated", self._user is not None):
+            connection._admit(self._user, server.user_key)
+        if self._state:
+            vars(connection.state).update(self._state)
+        if self._params:
+            connection.state.path_params = self._params
+        self._tell("[accepted]")
+        return hub
+
+    def _refuse(self, error: HandshakeError) -> None:
+        self._tell(str(error.status))
+        super()._refuse(error)
+
+
+def _client_of(scope: Mapping[str, Any], peer: Client | None) -> Client | None:
+    """Find the client, if it is not the peer: a proxy's, as the ASGI server or a middleware has found out."""
+    client = scope.get("client")
+    return None if not client or tuple(client) == peer else (client[0], client[1])
