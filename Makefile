@@ -16,7 +16,7 @@ LIBASAN = $(shell $(CC) -print-file-name=libasan.so)
 SANITIZED = LD_PRELOAD="$(LIBASAN)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 	PYTHONPATH="$$(echo build/sanitize/lib.*)"
 
-.PHONY: help chat test eager coverage hostile bench compare bench-guard lint types sanitize sanitize-extensions sanitized \
+.PHONY: help chat test mounted uvicorn eager coverage hostile bench compare bench-guard lint types sanitize sanitize-extensions sanitized \
 	fuzz soak autobahn dist clean
 .DELETE_ON_ERROR:
 
@@ -30,6 +30,14 @@ chat: $(VENV)/installed ## Serve the chat of the docs; HOST=127.0.0.1 PORT=8000
 test: $(VENV)/installed ## Run the tests
 	@echo "Running the tests: less than ten minutes on two cores"
 	@$(BIN)/python -m pytest -n $(TESTERS) --dist load $(ARGS)
+
+mounted: $(VENV)/installed ## Run the tests of servers once more, mounted in an ASGI application under uvicorn
+	@CREST_TESTS_MOUNTED=1 $(BIN)/python -m pytest -n $(TESTERS) --dist load $(ARGS) \
+		$$(PYTHONPATH=tests $(BIN)/python tests/support/mounting.py)
+
+uvicorn: $(VENV)/installed ## Run uvicorn's own WebSocket tests with crest's class: its oldest release that takes it, and the newest
+	@echo "Running uvicorn's own tests"
+	@$(BIN)/python tests/asgi/own_tests.py
 
 eager: ## Run the tests with tasks that begin at once, in a venv of its own; PYTHON=one that is 3.12 or newer
 	@$(PYTHON) -c "import sys; sys.version_info >= (3, 12) or sys.exit('eager tasks need CPython 3.12 or newer: set PYTHON')"
@@ -118,7 +126,7 @@ dist: $(VENV)/group-package $(VENV)/group-wheels ## Build sdist and wheel, and t
 	@PYTHON=$(abspath $(BIN)/python) .ci/test-wheel dist/*.whl
 
 clean: ## Remove everything that was built, the venv included
-	rm -rf $(VENV) .venv-eager .bench-venv build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .benchmarks
+	rm -rf $(VENV) .venv-eager .venv-uvicorn .bench-venv build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .benchmarks
 	find src \( -name '*.so' -o -name __pycache__ \) -prune -exec rm -rf {} +
 
 # ---- The venv: each file says that a step has been done since what it depends on changed -------------------------

@@ -5,6 +5,7 @@ What tests import from each other is in support/ (`from support import reference
 
 import asyncio
 import gc
+import os
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -33,11 +34,24 @@ from support.eager import EVERYWHERE, make_every_loop_eager  # noqa: E402
 if EVERYWHERE:
     make_every_loop_eager()
 
+MOUNTED = os.environ.get("CREST_TESTS_MOUNTED") == "1"
+if MOUNTED:
+    from support.mounting import EXCEPTIONS, mount_every_app
+
+    mount_every_app()
+
 UVLOOP = pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is not installed (there is none for Windows)")
 
 
 def pytest_report_header() -> str:
     return f"tasks: {'eager' if EVERYWHERE else 'as asyncio makes them'}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for each in items if MOUNTED else ():
+        reason = EXCEPTIONS.get(getattr(each, "originalname", each.name))
+        if reason is not None:
+            each.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -49,7 +49,7 @@ ORDER = (
 "io" is what lies in none of them."""
 
 LEAVES = ("cpython", "_version", "exceptions", "options")
-TO_COME = {"asgi", "client", "cli", "metrics", "testing"}
+TO_COME = {"client", "cli", "metrics", "testing"}
 
 INPUT_OUTPUT = {"asyncio", "logging", "os", "selectors", "select", "socket", "ssl", "threading", "time", "uvloop"}
 """What kernels and wire must not know: no loop, socket, clock or logger."""
@@ -62,6 +62,8 @@ TESTED_WITH = {
     "io/loop/forks.py": "system/test_forks.py",
     "io/loop/lists.pxd": "io/out/test_fanout.py",
     "io/out/offer.pxd": "io/out/test_fanout.py",
+    "asgi/engine.py": "asgi/test_mounted.py",
+    "asgi/scope.py": "asgi/test_uvicorn.py",
     "cluster/child.py": "cluster/test_supervisor.py",
     "cluster/interests.pyx": "cluster/test_bus.py",
     "cluster/sharing.py": "cluster/test_worker.py",

@@ -154,8 +154,10 @@ def test_python_versions_agree() -> None:
 
 def test_users_get_no_packages_of_developers() -> None:
     """What developers need are dependency groups, which are no part of what is distributed."""
-    assert WHEEL.metadata.get_all("Provides-Extra") is None
-    assert {re.split(r"[^\w-]", each)[0] for each in WHEEL.requires or ()} == {"httptools", "multidict", "uvloop"}
+    assert WHEEL.metadata.get_all("Provides-Extra") == ["asgi"]
+    names = [(re.split(r"[^\w-]", each)[0], "extra ==" in each) for each in WHEEL.requires or ()]
+    assert {name for name, extra in names if not extra} == {"httptools", "multidict", "uvloop"}
+    assert {name for name, extra in names if extra} == {"uvicorn"}
 
 
 # ---- What is checked before a release ------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ class Served:
     """A server that runs.
 
     Attributes:
-        host, port: Where it listens.
+        host, port: Where it listens, on `sockets`.
         state: uvicorn's: connections and tasks.
         server: uvicorn's.
     """
@@ -27,6 +27,7 @@ class Served:
     def __init__(self, server: uvicorn.Server, sock: socket.socket) -> None:
         self.server = server
         self.state = server.server_state
+        self.sockets = [sock]
         self.host, self.port = sock.getsockname()[:2] if sock.family == socket.AF_INET else ("", 0)
 
 
@@ -46,3 +47,11 @@ async def under_uvicorn(app: Any, path: str | None = None, **options: Any) -> As
         finally:
             server.should_exit = True
             await server.shutdown(sockets=[sock])
+
+
+async def echo(scope: Any, receive: Receive, send: Send) -> None:
+    """Sends back what comes."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        await send({**event, "type": "websocket.send"})

@@ -1,5 +1,5 @@
 """crest's engine under other servers' ASGI applications: Starlette, FastAPI, Django, Quart, Litestar."""
 
-from crest.asgi.protocol import WebSocketProtocol
+from crest.asgi.uvicorn import WebSocketProtocol
 
 __all__ = ["WebSocketProtocol"]

@@ -1,21 +1,21 @@
 """The opening of a connection that an ASGI framework has routed to a `WebSocketServer`.
 
-Another server has read its request, and the framework's middleware has seen it. What is left is what the WebSocketServer
-itself decides: origins, limits, `on_upgrade`. So this is an `Opening` that begins with that.
+Another server has read its request, and the framework's middleware has seen it. What is left are the WebSocketServer's
+own decisions: origins, limits, `on_upgrade`. So this is an `Opening` that begins with those.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from typing import Any
 
+from crest.admission.acceptance import Accept
 from crest.admission.proxies import Client
-from crest.connection import WebSocketConnection
 from crest.exceptions import HandshakeError
 from crest.io.life.protocol import Protocol
 from crest.io.net.peer import client_address
-from crest.io.out.hub import Hub
-from crest.opening.opening import Opening
+from crest.opening.opening import Opening, Welcome
 from crest.opening.site import Site
 from crest.server import WebSocketServer
 from crest.wire.head import RequestHead
@@ -27,7 +27,7 @@ class MountedOpening(Opening):
     Args:
         site: What the mounted servers of this loop share.
         protocol: The connection's.
-        scope: As the framework has left it: it says who the client is, and who the user.
+        scope: As the framework has left it, which may know the client and the user better.
         tell: Is called with what has become of the request, for the ASGI server's log.
     """
 
@@ -55,17 +55,20 @@ class MountedOpening(Opening):
         except HandshakeError as error:
             self._refuse(error)
 
-    def _admit(self, server: WebSocketServer, connection: WebSocketConnection, answer: Any) -> Hub:
+    def _let_in(self, server: WebSocketServer, welcome: Welcome, answer: Any) -> None:
         """Tell the connection what the framework knows, too. What `on_upgrade` says of the user comes first."""
-        hub = super()._admit(server, connection, answer)
-        if connection.user is None and getattr(self._user, "is_authenticated", self._user is not None):
-            connection._admit(self._user, server.user_key)
+        connection = welcome[0]
+        if getattr(self._user, "is_authenticated", self._user is not None):
+            if answer is None:
+                answer = self._user
+            elif isinstance(answer, Accept) and answer.user is None:
+                answer = Accept(self._user, **answer.limits)
         if self._state:
             vars(connection.state).update(self._state)
         if self._params:
             connection.state.path_params = self._params
         self._tell("[accepted]")
-        return hub
+        super()._let_in(server, welcome, answer)
 
     def _refuse(self, error: HandshakeError) -> None:
         self._tell(str(error.status))
@@ -76,3 +79,15 @@ def _client_of(scope: Mapping[str, Any], peer: Client | None) -> Client | None:
     """Find the client, if it is not the peer: a proxy's, as the ASGI server or a middleware has found out."""
     client = scope.get("client")
     return None if not client or tuple(client) == peer else (client[0], client[1])
+
+
+def run_beside(transport: Any, function: Callable[..., object], *arguments: object) -> None:
+    """Call a function in the context of a connection's callbacks, with the variables of this one: what a middleware has
+    set is seen by all handlers. Only crest's own transports have such a context."""
+    context = transport.get_extra_info("context")
+    if context is None:
+        function(*arguments)
+        return
+    for variable, value in copy_context().items():
+        context.run(variable.set, value)
+    context.run(function, *arguments)

@@ -46,9 +46,7 @@ def scope_of(
         "path": root_path + unquote(path),
         "raw_path": (root_path + path).encode("latin-1"),
         "query_string": query.encode("latin-1"),
-        "headers": [
-            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in head.headers.items()
-        ],
+        "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in head.headers.items()],
         "subprotocols": list(subprotocols),
         "state": state.copy(),
         "extensions": {"websocket.http.response": {}},
@@ -59,4 +57,3 @@ def peer_name(scope: Scope) -> str:
     """Return the client's address and port, for the log."""
     client = scope["client"]
     return f"{client[0]}:{client[1]}" if client else ""
-

@@ -4,7 +4,7 @@ Source: the ASGI specification, "WebSocket", spec_version 2.4; and its extension
 leaves a choice, this does as uvicorn's own classes do, whose tests it passes.
 
 Until the application accepts, a `Session` is the opening of its connection (`AnyOpening` in io/life/protocol.pyi). From
-then on the handlers of the hub, at the end of this file, tell it what comes. What is sent goes to the connection itself.
+then on the handlers of the hub, at the end of this file, tell it what comes. What is sent goes to the connection.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Session:
         """Take an event of the application's, and wait while its client is behind.
 
         Raises:
-            ClientDisconnected: Nobody is there to get it.
+            ClientDisconnected: There is no client any more.
             RuntimeError: It is not due. TypeError, ValueError: it is malformed.
         """
         kind = event["type"]
@@ -264,7 +264,7 @@ class Session:
             raise ClientDisconnected("the client has gone")
         if self.stage is not Stage.CONNECTING:
             raise RuntimeError("the request is answered already, and no WebSocketServer can take it over")
-        self.stage = Stage.MOUNTED
+        self.stage, self.protocol = Stage.MOUNTED, None
         return self._head, self._early
 
     # ---- The end ---------------------------------------------------------------------------------------------------

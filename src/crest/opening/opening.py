@@ -19,7 +19,6 @@ from crest.exceptions import HandshakeError
 from crest.http.errand import in_thread
 from crest.http.messages import FileResponse, Request, Response, error_response, keeps_alive, serialize
 from crest.io.life.protocol import Protocol
-from crest.io.out.hub import Hub
 from crest.io.net.peer import client_address, scheme_of
 from crest.log import logger
 from crest.opening.answer import Answer
@@ -245,14 +244,14 @@ class Opening:
             admission.refused[kind_of(error)] += 1
             raise
         subprotocol = offer.choose(server.subprotocols)
-        response, agreed = offer.accept(subprotocol, (), server._deflate)
         connection = WebSocketConnection(head.raw, self._client or transport, scheme, subprotocol)
+        welcome = connection, *offer.accept(subprotocol, (), server._deflate)
         if later:
             self._begin_request()
             self._deciding = server
-            self._begin(self._upgrade_later(server, (connection, response, agreed), user), user)
+            self._begin(self._upgrade_later(server, welcome, user), user)
             return self._protocol.opening is None
-        self._protocol.upgrade(connection, self._admit(server, connection, user), response, self._pending, agreed)
+        self._let_in(server, welcome, user)
         return True
 
     async def _upgrade_later(self, server: WebSocketServer, welcome: Welcome, answer: Awaitable[Any]) -> None:
@@ -270,12 +269,11 @@ class Opening:
             self._give_up(server, refusal)
             return
         self._go_on_reading()
-        connection, response, agreed = welcome
-        self._protocol.upgrade(connection, self._admit(server, connection, user), response, self._pending, agreed)
+        self._let_in(server, welcome, user)
 
-    def _admit(self, server: WebSocketServer, connection: WebSocketConnection, answer: Any) -> Hub:
-        """Tell a connection the answer of `on_upgrade`, and return the hub that serves it."""
-        return server._accepted(connection, answer)
+    def _let_in(self, server: WebSocketServer, welcome: Welcome, answer: Any) -> None:
+        connection, response, agreed = welcome
+        self._protocol.upgrade(connection, server._accepted(connection, answer), response, self._pending, agreed)
 
     def _give_up(self, server: WebSocketServer, error: HandshakeError) -> None:
         """Refuse the request that is being decided about."""

@@ -1,8 +1,8 @@
 """The class that uvicorn takes for its WebSocket connections: `uvicorn --ws crest.asgi:WebSocketProtocol`.
 
-uvicorn's HTTP protocol makes one for a request that asks for an upgrade, and gives it the transport, the request's head
-again, and then the connection. This tells uvicorn of the connection and of the application's task, as its own classes
-do, so that its shutdown knows of both. Everything else is the `Session`'s. Nothing here imports uvicorn.
+uvicorn's HTTP protocol makes one for a request that asks for an upgrade. It gives that the transport, the head of the
+request once more, and then the connection. This tells uvicorn of the connection and of the application's task, as its
+own classes do: its shutdown knows of both. Everything else is the `Session`'s. Nothing here imports uvicorn.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import quote
 
 from crest.asgi.engine import engine_of
+from crest.asgi.mounted import MountedOpening, run_beside
 from crest.asgi.scope import Scope, peer_name, scope_of
-from crest.asgi.mounted import MountedOpening
 from crest.asgi.session import ClientDisconnected, Session, Stage
 from crest.exceptions import HandshakeError
 from crest.http.messages import error_response, serialize
@@ -46,7 +46,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._state = server_state
         self._app_state = app_state
         self._loop = _loop or asyncio.get_running_loop()
-        self._reader = HeadReader(config.h11_max_incomplete_event_size or 1 << 16, 1000)
+        self._reader: HeadReader | None = HeadReader(config.h11_max_incomplete_event_size or 1 << 16, 1000)
         self._session: Session | None = None
         self._protocol: Protocol | None = None  # once the connection was taken over
         self.transport: Any = None
@@ -60,13 +60,15 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read the request, and answer it unless it is in order."""
-        if self._session is not None:
-            self._session.data_received(data)
+        if self._reader is None:
+            if self._session is not None:  # the transport had that underway
+                self._session.data_received(data)
             return
         try:
             head = self._reader.feed(data)
             if head is not None:
-                self._begin(head)
+                early, self._reader = self._reader.rest, None
+                self._begin(head, early)
         except HandshakeError as error:
             self.transport.write(serialize(error_response(error), head_only=False, keep_alive=False))
             self.transport.close()
@@ -93,7 +95,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     # ---- The connection is taken over ------------------------------------------------------------------------------
 
-    def _begin(self, head: RequestHead) -> None:
+    def _begin(self, head: RequestHead, early: bytes) -> None:
         config = self._config
         offer = check(head)
         engine = engine_of(self._loop)
@@ -113,10 +115,10 @@ class WebSocketProtocol(asyncio.Protocol):
             deflate,
             config.ws_max_queue,
             self._state.default_headers,
-            self._reader.rest,
+            early,
             partial(_tell, scope),
         )
-        scope["extensions"]["crest"] = {"take_over": partial(self._mount, session)}
+        scope["extensions"]["crest"] = {"take_over": self._mount}
         self.transport.pause_reading()
         self._loop.call_soon(self._take_over, session, scope)  # uvicorn has yet to give this the transport
 
@@ -151,16 +153,18 @@ class WebSocketProtocol(asyncio.Protocol):
             logger.exception("Exception in ASGI application\n")
         await session.finish()
 
-    def _mount(self, session: Session, server: WebSocketServer, scope: Scope) -> None:
+    def _mount(self, server: WebSocketServer, scope: Scope) -> None:
         """Have a server take the connection over, to which the application has routed it."""
-        engine, protocol = engine_of(self._loop), self._protocol
-        assert protocol is not None
+        engine, session, protocol = engine_of(self._loop), self._session, self._protocol
+        if session is None or protocol is None:
+            raise ClientDisconnected("the client has gone")
         engine.mount(server)
         head, early = session.give()
         opening = MountedOpening(engine.site, protocol, scope, partial(_tell, scope))
         protocol.reopen(opening)
         self._session = None
-        opening.begin(server, head, "https" if scope["scheme"] in ("wss", "https") else "http", early)
+        secure = scope["scheme"] in ("wss", "https")
+        run_beside(self.transport, opening.begin, server, head, "https" if secure else "http", early)
 
     # ---- What the connection's protocol tells its site -----------------------------------------------------------
 
@@ -180,6 +184,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._protocol = None
         if self._session is not None:
             self._session.protocol = None  # which refers to this, and is not seen by the garbage collector
+            self._session = None
 
     def farewell(self) -> tuple[int, str] | None:
         """Tell nothing: uvicorn's shutdown is heard of by `shutdown`."""
