@@ -145,14 +145,18 @@ PEERS = [
     *(_peer(name, *WITHOUT_ROOMS) for name in ("picows", "websockets", "aiohttp")),
     _peer("socketify", *WITHOUT_ROOMS, "rooms-"),
     *(_peer(name, *WITHOUT_ROOMS) for name in ("uvicorn", "granian")),
+    Server("uvicorn-wsproto", (str(VENV_PYTHON), _program("uvicorn"), "wsproto"), "uvicorn", only=WITHOUT_ROOMS),
     *(_with_redis(name) for name in ("uvicorn", "granian")),
     _peer("fastapi", "rooms-"),
     Server("bun", (str(BUN), str(BENCHES / "servers" / "bun_server.js")), only=("rooms-",)),
 ]
+UNDER_UVICORN = sys.executable, _program("uvicorn"), "crest.asgi:WebSocketProtocol"
 SERVERS = [
     Server("limit", (str(BINARIES / "limit"),)),
     Server("crest", (sys.executable, _program("crest")), "crest-ws", workers=True),
     Server("crest-async", (sys.executable, _program("crest")), "crest-ws", only=("echo-",), echo_mode="async"),
+    Server("crest-dropped-in", UNDER_UVICORN, "crest-ws", only=WITHOUT_ROOMS),
+    Server("crest-mounted", (sys.executable, _program("mounted")), "crest-ws", only=WITHOUT_ROOMS),
     *PEERS,
 ]
 

@@ -1,13 +1,14 @@
-"""A uvicorn server for `load`: `uvicorn_server.py PORT MODE`.
+"""A uvicorn server for `load`: `uvicorn_server.py [WS] PORT MODE`.
 
-Plain ASGI, without a framework, on uvloop and httptools; WebSockets by the sans-I/O core of websockets.
+Plain ASGI, without a framework, on uvloop and httptools; WebSockets by what uvicorn's `--ws` may name, by default by the
+sans-I/O core of websockets.
 """
 
 import sys
 
 import uvicorn
 
-port, mode = int(sys.argv[1]), sys.argv[2]
+*ws, port, mode = sys.argv[1:]
 senders = set()
 
 
@@ -41,10 +42,10 @@ async def send_to_all(scope, receive, send):
 uvicorn.run(
     send_to_all if mode == "bcast" else echo,
     host="127.0.0.1",
-    port=port,
+    port=int(port),
     loop="uvloop",
     http="httptools",
-    ws="websockets-sansio",
+    ws=ws[0] if ws else "websockets-sansio",
     ws_max_size=1 << 40,
     ws_per_message_deflate=False,
     lifespan="off",
