@@ -1,7 +1,7 @@
 """A uvicorn server for `load`: `uvicorn_server.py [WS] PORT MODE`.
 
-Plain ASGI, without a framework, on uvloop and httptools; WebSockets by what uvicorn's `--ws` may name, by default by the
-sans-I/O core of websockets.
+Plain ASGI, without a framework, on uvloop and httptools. WebSockets are served by what uvicorn's `--ws` may name, by
+default by the sans-I/O core of websockets.
 """
 
 import sys
