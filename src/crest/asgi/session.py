@@ -30,7 +30,7 @@ BEHIND: Final = 1 << 16
 """Bytes: with more that wait for the client, `send` waits, too. An outbox with as many has asked the kernel already."""
 
 MOST_EARLY: Final = 1 << 16
-"""Bytes that a client may send ahead of its response until no more is read; and of TLS records that have nothing."""
+"""Bytes that a client may send ahead of its response until no more is read."""
 
 INTERNAL_ERROR: Final = Response("Internal Server Error", 500, content_type="text/plain")
 
@@ -264,6 +264,8 @@ class Session:
             raise ClientDisconnected("the client has gone")
         if self.stage is not Stage.CONNECTING:
             raise RuntimeError("the request is answered already, and no WebSocketServer can take it over")
+        if len(self._early) > MOST_EARLY and self.protocol is not None:
+            self.protocol.resume_reading()
         self.stage, self.protocol = Stage.MOUNTED, None
         return self._head, self._early
 
@@ -326,11 +328,11 @@ class Session:
 
     def data_received(self, data: bytes) -> None:
         """Keep bytes behind the request: frames that can not be read before it is accepted."""
-        assert self.protocol is not None
         self._early += data
-        if len(self._early) > MOST_EARLY:
-            self.protocol.pause_reading()
-        self.protocol.holds(len(self._early))
+        if self.protocol is not None:  # else the connection is yet to be taken over, and is not read
+            self.protocol.holds(len(self._early))
+            if len(self._early) > MOST_EARLY:
+                self.protocol.pause_reading()
 
     def eof_received(self) -> bool:
         """A WebSocket can not be half open: the client has left."""
@@ -347,9 +349,7 @@ class Session:
         """Nothing is awaited for a time: the application may take as long as it likes."""
 
     def overhead(self, size: int) -> None:
-        """Cut off a client that sends TLS records without data."""
-        if size > MOST_EARLY:
-            self.cut()
+        """Nothing: crest's own TLS, which tells of this, is not used here."""
 
     def shed(self, reason: str) -> None:
         """Refuse the request: others need the memory."""

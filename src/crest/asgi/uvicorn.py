@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import Any
+from string import punctuation
+from typing import Any, Final
 from urllib.parse import quote
 
 from crest.asgi.engine import engine_of
@@ -27,6 +28,9 @@ from crest.wire.handshake import check
 from crest.wire.head import HeadReader, RequestHead
 
 logger = logging.getLogger("uvicorn.error")  # where the lines of uvicorn's own classes are
+
+QUERY: Final = punctuation
+"""Characters of a query that the log shows as they are, besides letters and digits."""
 
 
 class WebSocketProtocol(asyncio.Protocol):
@@ -193,6 +197,6 @@ class WebSocketProtocol(asyncio.Protocol):
 
 def _tell(scope: Scope, what: str) -> None:
     """Log what has become of a request, as uvicorn does."""
-    query = scope["query_string"].decode("latin-1")
+    query = quote(scope["query_string"], safe=QUERY)
     path = quote(scope["path"]) + (f"?{query}" if query else "")
     logger.info('%s - "WebSocket %s" %s', peer_name(scope), path, what)
