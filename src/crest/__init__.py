@@ -3,6 +3,7 @@
 from crest._version import __version__
 from crest.admission.acceptance import Accept
 from crest.app import App
+from crest.asgi.bridge import over_events
 from crest.connection import WebSocketConnection
 from crest.exceptions import ConfigurationError, CrestError, HandshakeError, ListenError, Reject
 from crest.gap import Gap
@@ -14,6 +15,8 @@ from crest.server import WebSocketServer
 from crest.totals import Totals
 from crest.wire.codes import CloseCode, Opcode
 from crest.wire.extensions import Deflate
+
+WebSocketServer._over_events = over_events
 
 __all__ = [
     "Accept",

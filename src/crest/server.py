@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping
 from inspect import isawaitable
 from logging import DEBUG
-from typing import TYPE_CHECKING, Any, Final, Generic, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, cast, overload
 from weakref import ref
 
 from crest.admission.acceptance import Accept
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 """What an ASGI application is called with."""
+
+OverEvents = Callable[["WebSocketServer[Any]", MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 RATES: Final = "max_message_rate", "max_byte_rate", "count_inflated", "on_rate"
 """Options that become the hub's `Rates`."""
@@ -129,6 +131,9 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
         "subprotocols",
     )
 
+    _over_events: ClassVar[OverEvents]
+    """Serves a connection of which there are ASGI events only; `crest/__init__.py` says what does that."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._deflate = cast(Deflate | None, self.compression)  # it is checked
@@ -169,21 +174,23 @@ class WebSocketServer(Broadcaster, Limits, Generic[User]):
         return f"<{type(self).__name__} {self.path!r} made at {self._made_at}>"
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Be an ASGI application, for one connection that a framework has routed here: take it over from there.
+        """Be an ASGI application, for one connection that a framework has routed here. Everything is as documented of
+        this class.
 
-        This returns at once, and the framework has done its part. Everything else is as documented of this class.
+        Under uvicorn with `--ws crest.asgi:WebSocketProtocol` this takes the connection over, and returns at once.
+        Under other servers it passes events on until the connection has ended.
 
         Raises:
-            RuntimeError: The ASGI server is not uvicorn with `--ws crest.asgi:WebSocketProtocol`; or an app serves
-                this; or another event loop does.
+            RuntimeError: An app serves this, or another event loop does.
         """
         if scope["type"] != "websocket":
             await _refuse_request(scope, send)
             return
         extension = (scope.get("extensions") or {}).get("crest")
-        if extension is None:
-            raise RuntimeError(f"{self!r} needs crest's transport: uvicorn --ws crest.asgi:WebSocketProtocol")
-        extension["take_over"](self, scope)
+        if extension is not None:
+            extension["take_over"](self, scope)
+        else:
+            await self._over_events(scope, receive, send)
 
     # ---- Handlers ------------------------------------------------------------------------------------------------
 

@@ -292,8 +292,6 @@ def test_other_requests_and_servers(run: Any) -> None:
     assert sent[0]["status"] == 426
     with pytest.raises(RuntimeError, match="no lifespan"):
         run(ws({"type": "lifespan"}, receive, send))
-    with pytest.raises(RuntimeError, match=r"--ws crest\.asgi:WebSocketProtocol"):
-        run(ws({"type": "websocket"}, receive, send))
 
 
 def test_one_loop_after_the_other(run: Any) -> None:

@@ -90,4 +90,10 @@ def notifications(stage: Stage) -> None:
     serve(names["main"], scenario)
 
 
+@check("fastapi#other-servers-and-tests")
+def with_the_test_client(stage: Stage) -> None:
+    pytest.importorskip("httpx2", reason="needs the group `asgi`")
+    needs(stage)["test_everyone_is_told"]()
+
+
 test_snippet = check.test()

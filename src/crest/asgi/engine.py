@@ -98,6 +98,16 @@ class Engine:
             transport.resume_reading()
         return protocol
 
+    async def adopt(self, sock: socket.socket, site: Any) -> Protocol:
+        """Serve a connected socket, which this takes, and return its protocol."""
+        protocol = ServerProtocol(self.turn, site)
+        if Poller.exists:
+            poller = self._polling()
+            StreamTransport(poller, protocol, sock.detach()).start()
+        else:
+            await self.turn.loop.connect_accepted_socket(lambda: protocol, sock)
+        return protocol
+
     def _take(self, transport: Any, protocol: ServerProtocol) -> bool:
         """Have a transport of crest's own serve a plain connection. False: that is not possible."""
         sock = transport.get_extra_info("socket")
@@ -106,14 +116,18 @@ class Engine:
         if sock.type != socket.SOCK_STREAM or sock.family not in STREAMS or transport.get_write_buffer_size():
             return False
         try:
-            if self._poller is None:
-                self._poller = self.turn.poller = Poller(self.turn.loop)
+            poller = self._polling()
             fd = os.dup(sock.fileno())
         except OSError:  # there are no descriptors left
             return False
-        StreamTransport(self._poller, protocol, fd).start()
+        StreamTransport(poller, protocol, fd).start()
         transport.abort()
         return True
+
+    def _polling(self) -> Poller:
+        if self._poller is None:
+            self._poller = self.turn.poller = Poller(self.turn.loop)
+        return self._poller
 
 
 _engines: dict[asyncio.AbstractEventLoop, Engine] = {}

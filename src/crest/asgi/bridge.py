@@ -1,0 +1,233 @@
+"""A `WebSocketServer` under an ASGI server that knows events only: hypercorn, granian, daphne, Starlette's TestClient.
+
+crest's engine serves one end of a socket pair, as it serves any connection. At the other end this is its client: an
+event becomes a frame, and a frame becomes an event. So all holds that holds elsewhere, and costs more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from http import HTTPStatus
+from struct import pack
+from typing import Any, Final
+
+from crest.asgi.engine import Engine, engine_of
+from crest.asgi.mounted import MountedOpening, run_beside
+from crest.io.life.protocol import Protocol
+from crest.server import Receive, Send, WebSocketServer
+from crest.wire.codes import CloseCode, Opcode, is_wire_close_code
+from crest.wire.frames import FrameReader
+from crest.wire.head import parse_head
+from crest.wire.masking import Masker
+from crest.wire.response import ResponseHead, ResponseReader
+from crest.wire.role import Role
+
+KEY: Final = b"AAAAAAAAAAAAAAAAAAAAAA=="
+
+OWN: Final = frozenset(
+    {
+        *(b"connection", b"host", b"sec-websocket-extensions", b"sec-websocket-key", b"sec-websocket-protocol"),
+        *(b"sec-websocket-version", b"upgrade"),
+    }
+)
+"""Header fields that this end writes itself. Its client has shaken hands with the ASGI server."""
+
+ANY_SIZE: Final = 1 << 62
+
+
+class Site:
+    """What crest's end of one socket pair reports to."""
+
+    def __init__(self, engine: Engine, scope: Mapping[str, Any]) -> None:
+        self._engine = engine
+        self._scope = scope
+
+    def opened(self, protocol: Protocol) -> MountedOpening:
+        """Return what decides about the request."""
+        return MountedOpening(self._engine.site, protocol, self._scope, _tell_nothing)
+
+    def left(self, protocol: Protocol) -> None:
+        """Count the connection as one that is gone, and whose handlers run on."""
+        self._engine.site.left(protocol)
+
+    def ended(self, protocol: Protocol) -> None:
+        """Count the connection no longer."""
+        self._engine.site.leave_seat(protocol)
+
+    def farewell(self) -> tuple[int, str] | None:
+        """Tell nothing: the ASGI server's end is its clients', and they come here as events."""
+        return None
+
+
+class Bridge:
+    """The other end of one socket pair: the client of crest's engine.
+
+    Args:
+        reader, writer: Of that end.
+        receive, send: The ASGI server's.
+    """
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, receive: Receive, send: Send
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._receive = receive
+        self._send = send
+        self._masker = Masker(bytes)  # a key of zeros: nothing but the engine reads it
+        self._client_left = False
+        self._accepted = False
+
+    async def run(self, denies: bool) -> None:
+        """Pass on everything, both ways, until the connection has ended.
+
+        Args:
+            denies: The ASGI server takes responses that do not accept ("websocket.http.response").
+        """
+        outward = asyncio.create_task(self._outward(denies))
+        inward = asyncio.create_task(self._inward())
+        try:
+            await asyncio.wait({outward, inward}, return_when=asyncio.FIRST_COMPLETED)
+            if inward.done():
+                inward.result()
+            await outward
+        finally:
+            for each in (outward, inward):
+                each.cancel()
+            await asyncio.wait({outward, inward})
+
+    async def _outward(self, denies: bool) -> None:
+        """Pass on what the engine sends: its response, and then messages."""
+        frames, data = FrameReader(role=Role.CLIENT, max_message_size=ANY_SIZE), await self._answer(denies)
+        payload: list[Any]
+        while self._accepted:
+            for kind, *payload in frames.feed(data):
+                if kind == Opcode.TEXT:
+                    await self._pass_on({"type": "websocket.send", "text": payload[0]})
+                elif kind == Opcode.BINARY:
+                    await self._pass_on({"type": "websocket.send", "bytes": payload[0]})
+                elif kind == Opcode.PING:
+                    self._writer.write(self._masker.serialize(Opcode.PONG, payload[0]))
+                elif kind == Opcode.CLOSE:
+                    await self._close(*payload)
+                    return
+            data = await self._read()
+            if not data:
+                await self._pass_on({"type": "websocket.close", "code": CloseCode.INTERNAL_ERROR})
+                return
+
+    async def _answer(self, denies: bool) -> bytes:
+        """Pass the engine's response on. Returns what has come behind it."""
+        read = ResponseReader(max_body=ANY_SIZE)
+        head: ResponseHead | None = None
+        while head is None:
+            data = await self._read()
+            if not data and self._client_left:
+                return b""
+            head = read.feed(data) if data else read.feed_eof()
+        if head.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            self._accepted = True
+            subprotocol = head.joined(b"Sec-WebSocket-Protocol")
+            await self._pass_on({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+        elif denies:
+            headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in head.headers.items()]
+            await self._pass_on({"type": "websocket.http.response.start", "status": head.status, "headers": headers})
+            await self._pass_on({"type": "websocket.http.response.body", "body": read.body})
+        else:
+            await self._pass_on({"type": "websocket.close"})
+        return read.rest
+
+    async def _read(self) -> bytes:
+        """Read what the engine has sent; nothing: it has ended."""
+        try:
+            return await self._reader.read(1 << 16)
+        except ConnectionError:
+            return b""
+
+    async def _close(self, code: int, reason: str) -> None:
+        self._writer.write(_close_frame(self._masker, code, ""))
+        if code == CloseCode.NO_STATUS_RECEIVED:
+            code = CloseCode.NORMAL_CLOSURE
+        await self._pass_on({"type": "websocket.close", "code": code, "reason": reason})
+
+    async def _pass_on(self, event: dict[str, Any]) -> None:
+        if self._client_left:
+            return
+        try:
+            await self._send(event)
+        except OSError:  # the client has gone: the next event says so
+            self._client_left = True
+
+    async def _inward(self) -> None:
+        """Pass on what the client sends, as fast as the engine takes it."""
+        while True:
+            event = await self._receive()
+            if event["type"] == "websocket.disconnect":
+                self._client_left = True
+                self._leave(event.get("code", CloseCode.NO_STATUS_RECEIVED), event.get("reason") or "")
+                return
+            if event["type"] == "websocket.receive":
+                text = event.get("text")
+                kind, data = (Opcode.BINARY, event["bytes"]) if text is None else (Opcode.TEXT, text.encode())
+                self._writer.write(self._masker.serialize(kind, data))
+                with suppress(ConnectionError):  # the engine has closed: what it sent last says so
+                    await self._writer.drain()
+
+    def _leave(self, code: int, reason: str) -> None:
+        """Leave the engine as the client has left the ASGI server."""
+        if self._accepted and (code == CloseCode.NO_STATUS_RECEIVED or is_wire_close_code(code)):
+            self._writer.write(_close_frame(self._masker, code, reason))
+        else:
+            self._writer.transport.abort()
+
+
+async def over_events(server: WebSocketServer, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    """Serve one connection of which there are events only. Returns when it has ended."""
+    loop = asyncio.get_running_loop()
+    engine = engine_of(loop)
+    engine.mount(server)
+    await receive()  # that it wants to connect
+    ours, theirs = socket.socketpair()
+    try:
+        ours.setblocking(False)
+        protocol = await engine.adopt(ours, Site(engine, scope))
+        reader, writer = await asyncio.open_connection(sock=theirs)
+    except BaseException:
+        ours.close()
+        theirs.close()
+        raise
+    bridge = Bridge(reader, writer, receive, send)
+    try:
+        scheme = "https" if scope.get("scheme") in ("wss", "https") else "http"
+        head = parse_head(_head_of(scope))
+        run_beside(protocol.transport, protocol.opening.begin, server, head, scheme, b"")
+        await bridge.run("websocket.http.response" in (scope.get("extensions") or {}))
+    finally:
+        writer.close()
+
+
+def _head_of(scope: Mapping[str, Any]) -> bytes:
+    """Write the request again."""
+    path = scope.get("raw_path") or scope["path"].encode()
+    query = scope.get("query_string") or b""
+    lines = [b"GET " + path.partition(b"?")[0] + (b"?" + query if query else b"") + b" HTTP/1.1"]
+    fields = [(name.lower(), value) for name, value in scope["headers"]]
+    hosts = [value for name, value in fields if name == b"host"] or [b"localhost"]
+    lines += [b"Host: " + hosts[0], b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Key: " + KEY]
+    lines.append(b"Sec-WebSocket-Version: 13")
+    if scope.get("subprotocols"):
+        lines.append(b"Sec-WebSocket-Protocol: " + ", ".join(scope["subprotocols"]).encode("latin-1"))
+    lines += [name + b": " + value for name, value in fields if name not in OWN]
+    return b"\r\n".join([*lines, b"", b""])
+
+
+def _close_frame(masker: Masker, code: int, reason: str) -> bytes:
+    payload = pack("!H", code) + reason.encode() if is_wire_close_code(code) else b""
+    return masker.serialize(Opcode.CLOSE, payload)
+
+
+def _tell_nothing(_: str) -> None:
+    """The ASGI server's own log says what has become of its requests."""
