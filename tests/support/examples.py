@@ -29,8 +29,8 @@ class Example:
 
 
 @asynccontextmanager
-async def running(name: str, port: int = 0) -> AsyncIterator[Example]:
-    """Start an example; at the end terminate it, and see that it ends well."""
+async def running(name: str, port: int = 0, code: int = 0) -> AsyncIterator[Example]:
+    """Start an example; at the end terminate it, and see that it ends well, with this code."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(EXAMPLES / f"{name}.py"),
@@ -41,17 +41,20 @@ async def running(name: str, port: int = 0) -> AsyncIterator[Example]:
     )
     assert process.stderr is not None
     try:
+        listening, text = None, ""
         async with asyncio.timeout(GUARD):
-            line = (await process.stderr.readline()).decode()
-        listening = re.search(r"Listening on http://([\d.]+):(\d+) ", line)
-        assert listening is not None, line + (await process.stderr.read()).decode()
+            while listening is None:
+                line = (await process.stderr.readline()).decode()
+                assert line, text
+                text += line
+                listening = re.search(r"(?:Listening|running) on http://([\d.]+):(\d+) ", line)
         example = Example(listening[1], int(listening[2]))
         yield example
         process.terminate()
         async with asyncio.timeout(GUARD):
             stdout, stderr = await process.communicate()
         example.stdout, example.stderr = stdout.decode(), stderr.decode()
-        assert process.returncode == 0, example.stderr
+        assert process.returncode == code, example.stderr
         assert "Traceback" not in example.stderr and "ERROR" not in example.stderr
     finally:
         if process.returncode is None:

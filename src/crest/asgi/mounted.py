@@ -77,8 +77,9 @@ class MountedOpening(Opening):
 
 def _client_of(scope: Mapping[str, Any], peer: Client | None) -> Client | None:
     """Find the client, if it is not the peer: a proxy's, as the ASGI server or a middleware has found out."""
-    client = scope.get("client")
-    return None if not client or tuple(client) == peer else (client[0], client[1])
+    host, port = scope.get("client") or ("", 0)
+    client = host, int(port or 0)  # granian's port is a text
+    return None if not host or client == peer else client
 
 
 def run_beside(transport: Any, function: Callable[..., object], *arguments: object) -> None:
