@@ -1,12 +1,15 @@
 """A handler forks: the child is no server, whatever it does, and the parent serves on."""
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 from support.certificates import Pair
 from support.client import GUARD
+from support.crowd import Crowd
+from support.workers import running
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 
@@ -161,3 +164,46 @@ def test_a_child_of_a_server_that_speaks_tls(direct: bool, pair: Pair) -> None:
     command += [str(pair.certfile), str(pair.keyfile)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=3 * GUARD, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "served to the end\n", "")
+
+
+IN_A_WORKER = """
+import os, sys
+from crest import App, WebSocketServer
+
+app, ws = App(), WebSocketServer()
+
+@ws.on_message
+def message(conn, text):
+    if text == "who":
+        conn.send(f"at {os.getpid()}:0")
+        return
+    child = os.fork()
+    if not child:
+        HOW
+    ws.broadcast(f"{os.getpid()}:{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}")
+
+app.run(port=0, workers=2)
+"""
+
+
+@pytest.mark.parametrize("how", ["sys.exit(7)", "os.execvp('sh', ['sh', '-c', 'exit 7'])"])
+def test_a_worker_forks(how: str) -> None:
+    """The child leaves alone what the workers share: links, counts and sockets."""
+    with running(IN_A_WORKER.replace("HOW", how)) as program:
+        program.until("2 workers serve")
+        with Crowd(program.port) as crowd:
+            while len(crowd.processes()) < 2:
+                crowd.join()
+            for each in crowd.processes():
+                for expected in ([7], [7, 7]):
+                    crowd.at(each)[0].say("fork")
+                    crowd.until(lambda each=each, expected=expected: heard(crowd, each) == expected)
+        program.signal(signal.SIGTERM)
+        code, written = program.end()
+        assert code == 0 and "Traceback" not in written and "has ended" not in written
+
+
+def heard(crowd: Crowd, publisher: int) -> list[int]:
+    """What each of the clients has heard of one publisher; nothing while they have not heard the same."""
+    found = [each.heard.get(publisher, []) for each in crowd.sessions]
+    return found[0] if found.count(found[0]) == len(found) else []
