@@ -27,7 +27,15 @@ BUILD = ROOT / "build" / "fuzz"
 KERNELS = sorted(path.stem for path in (HERE / "kernels").glob("*.c"))
 PYTHON = sorted(path.stem for path in (HERE / "targets").glob("[a-z]*.py"))
 
-MAX_LEN = {"connection": 1024, "head": 512, "handshake": 512, "mask": 300, "utf8": 300, "decoder": 300}
+MAX_LEN = {
+    "connection": 1024,
+    "decoder": 300,
+    "handshake": 512,
+    "head": 512,
+    "mask": 300,
+    "records": 1500,
+    "utf8": 300,
+}
 """Bytes of an input; of other targets, USUAL_LEN."""
 USUAL_LEN = 400
 

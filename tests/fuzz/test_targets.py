@@ -85,6 +85,12 @@ def test_proxy_headers_of_both_versions() -> None:
     assert any("checksum" in each for each in found if isinstance(each, str))
 
 
+def test_records_of_every_kind_and_links_that_are_cut_off() -> None:
+    found = {each for seen in outcomes("records") for each in seen}  # type: ignore[attr-defined]
+    assert {"MESSAGE", "GAP", "OPAQUE", "START", "LEFT"} <= found
+    assert any("has version" in each for each in found) and any("no room for its parts" in each for each in found)
+
+
 def test_connections_open_close_and_are_refused() -> None:
     found = [each for each in outcomes("connection") if isinstance(each, connection.Outcome)]
     names = {event[0] for each in found for event in each.events}
