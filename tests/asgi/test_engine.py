@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import socket
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from support.uvicorns import Receive, Send, echo, under_uvicorn
 from crest.asgi import engine
 from crest.asgi.engine import Engine, engine_of
 from crest.asgi.uvicorn import WebSocketProtocol
+from crest.io.life.protocol import ServerProtocol
 from crest.io.net.stream import StreamTransport
 
 
@@ -40,6 +42,17 @@ async def test_the_loops_transport_serves_what_can_not_be_taken(why: str, monkey
         assert not isinstance(served.transport, StreamTransport)
         await client.send(frame(TEXT, "x"))
         assert await client.frame() == Frame(TEXT, b"x")
+
+
+@on_each_loop
+async def test_a_transport_that_has_something_queued_is_left_alone() -> None:
+    class Queued(asyncio.Transport):
+        def get_write_buffer_size(self) -> int:
+            return 1
+
+    with socket.socket() as sock:
+        found = engine_of(asyncio.get_running_loop())
+        assert not found._take(Queued({"socket": sock}), ServerProtocol(found.turn, None))  # type: ignore[arg-type]
 
 
 def test_a_loop_has_one_engine() -> None:
@@ -137,8 +150,9 @@ async def test_what_a_connection_asks_before_it_is_accepted() -> None:
         assert await ends.reach(1) == [{"type": "websocket.disconnect", "code": 1006}]
 
 
+@pytest.mark.parametrize("way", ["reset", "eof"])
 @on_each_loop
-async def test_the_client_leaves_while_it_is_not_read() -> None:
+async def test_the_client_leaves_while_it_is_not_read(way: str) -> None:
     """It has sent much before it was accepted."""
     asked, ends = asyncio.Event(), Events()
 
@@ -152,8 +166,13 @@ async def test_the_client_leaves_while_it_is_not_read() -> None:
             await client.send(handshake())
             await until(asked)
             (served,) = server.state.connections
-            client.writer.write(bytes(1 << 20))
+            client.writer.write(bytes(70_000))
             while len(served._session._early) <= 1 << 16:
                 await asyncio.sleep(0)
-            client.reset()
+            if way == "reset":
+                client.reset()
+            else:
+                client.writer.write(bytes(100))
+                client.writer.write_eof()
+            assert await ends.reach(1)
         assert await ends.reach(1) == [{"type": "websocket.disconnect", "code": 1006}]

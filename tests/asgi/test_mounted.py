@@ -229,6 +229,31 @@ async def test_shutdown(deciding: bool) -> None:
 
 
 @on_each_loop
+async def test_a_client_leaves_while_its_handler_runs() -> None:
+    ws, begun, go, closed = WebSocketServer(max_connections=1), asyncio.Event(), asyncio.Event(), Events()
+
+    @ws.on_message
+    async def message(conn: Any, text: str) -> None:
+        begun.set()
+        await go.wait()
+
+    ws.on_close(lambda conn, code, reason: closed.add(code))
+    async with under_uvicorn(ws) as server:
+        async with upgraded(server) as client:
+            (served,) = server.state.connections
+            with pytest.raises(RuntimeError, match="the opening of this connection is over"):
+                served._protocol.reopen(served)
+            await client.send(frame(TEXT, "x"))
+            await until(begun)
+            client.reset()
+        async with upgraded(server):
+            assert not closed.seen, "its handler runs, and leaves room for others"
+            go.set()
+            assert (await closed.reach(1))[0] == 1006
+    assert not engine_of(asyncio.get_running_loop()).site.seats
+
+
+@on_each_loop
 async def test_two_can_not_serve_it() -> None:
     ws, raised = WebSocketServer(), Events()
 

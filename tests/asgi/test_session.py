@@ -1,6 +1,7 @@
 """Events of ASGI applications: messages, both ends, and backpressure both ways."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,46 @@ async def test_events_that_are_wrong(event: Any, error: type[Exception]) -> None
 
     async with under_uvicorn(app) as server, upgraded(server) as client:
         assert await client.frame() == Frame(TEXT, b"open still")
+
+
+@on_each_loop
+async def test_an_application_that_does_not_look_whether_its_client_is_there(caplog: pytest.LogCaptureFixture) -> None:
+    """It is not told of as an error of its own, as under uvicorn's classes."""
+    go = asyncio.Event()
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        await go.wait()
+        await send({"type": "websocket.send", "text": "x"})
+        raise AssertionError("there is no client")
+
+    async with under_uvicorn(app) as server:
+        async with upgraded(server):
+            pass
+        await spin(lambda: not server.state.connections)
+        go.set()
+        await spin(lambda: not server.state.tasks)
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+
+
+@on_each_loop
+async def test_sending_while_the_connection_fails() -> None:
+    """Its close frame is on its way, and the client has not answered."""
+    go, raised = asyncio.Event(), Events()
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        await go.wait()
+        try:
+            await send({"type": "websocket.send", "text": "x"})
+        except OSError as error:
+            raised.add(str(error))
+
+    async with under_uvicorn(app, ws_max_size=100) as server, upgraded(server) as client:
+        await client.send(frame(BINARY, bytes(101)))
+        assert (await client.frame()).code == 1009
+        go.set()
+        assert await raised.reach(1) == ["the client has gone"]
 
 
 @on_each_loop

@@ -171,6 +171,17 @@ async def test_what_an_application_may_not_answer(event: Any, caplog: pytest.Log
     assert any(line.startswith(expected) for line in log)
 
 
+@on_each_loop
+async def test_an_application_that_returns_something(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> int:
+        await send({"type": "websocket.accept"})
+        return 123
+
+    async with under_uvicorn(app) as server, upgraded(server) as client:
+        assert await client.eof() == b""
+    assert "ASGI callable should return None, but returned '123'." in caplog.messages
+
+
 # ---- What uvicorn knows ----------------------------------------------------------------------------------------------
 
 

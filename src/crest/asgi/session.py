@@ -258,10 +258,7 @@ class Session:
 
         Raises:
             RuntimeError: The application has answered already.
-            ClientDisconnected: There is no client any more.
         """
-        if self.stage is Stage.GONE:
-            raise ClientDisconnected("the client has gone")
         if self.stage is not Stage.CONNECTING:
             raise RuntimeError("the request is answered already, and no WebSocketServer can take it over")
         if len(self._early) > MOST_EARLY and self.protocol is not None:
@@ -302,9 +299,8 @@ class Session:
 
     def shutdown(self) -> None:
         """End it: the server is about to."""
-        if self.protocol is None:
-            return
         if self.stage is Stage.OPEN:
+            assert self.protocol is not None
             self._end(Stage.GONE, {"code": 1012})
             self.protocol.stop(1012, "")
         elif self.stage in (Stage.CONNECTING, Stage.ANSWERING):
