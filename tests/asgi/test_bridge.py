@@ -116,15 +116,38 @@ async def test_broadcasts_reach_both_kinds() -> None:
 
 
 @on_each_loop
-async def test_pings_are_answered() -> None:
-    ws, drained = WebSocketServer(ping_interval=0.01, ping_timeout=20), Events()
-    ws.on_message(lambda conn, text: drained.add(conn.latency))
+async def test_pings_are_the_applications_own() -> None:
+    """Whether the client is there is found out by the ASGI server: its send may take any time."""
+    ws, heard = WebSocketServer(ping_interval=0.001, ping_timeout=20), Events()
+    ws.on_message(lambda conn, text: heard.add(conn.latency is not None or conn.ping()))
     async with with_its_own_class(ws) as server, upgraded(server) as client:
         (conn,) = ws.get_connections()
-        while conn.latency is None:
-            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+        assert conn.latency is None
         await client.send(frame(TEXT, "x"))
-        assert (await drained.reach(1))[0] is not None
+        while conn.latency is None:
+            await asyncio.sleep(0)
+        assert await heard.reach(1) == [True]
+
+
+@on_each_loop
+async def test_the_client_leaves_while_the_engine_reads_nothing() -> None:
+    """Its handler is busy, and much waits for it."""
+    ws, begun, closed = WebSocketServer(max_queue=1, close_timeout=0.05), asyncio.Event(), Events()
+
+    @ws.on_binary
+    async def message(conn: Any, data: bytes) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    ws.on_close(lambda conn, code, reason: closed.add(code))
+    async with with_its_own_class(ws) as server:
+        async with upgraded(server) as client:
+            await client.send(*[frame(BINARY, bytes(100_000))] * 8)
+            await until(begun)
+            await client.send(close_frame(3001))
+            assert (await client.frame()).code == 3001
+        assert await closed.reach(1) == [1006], "the close frame is behind what was not read in time"
 
 
 def play(ws: WebSocketServer, script: list[dict[str, Any]], **scope: Any) -> Callable[[], Any]:
@@ -165,6 +188,36 @@ async def test_a_server_without_denial_responses() -> None:
         raise Reject(401)
 
     assert await play(ws, [])() == [{"type": "websocket.close"}]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/a b", "/\u00e9", "/x HTTP/1.1\r\nCookie: a=1\r\nX: y"],
+    ids=["space", "letter", "lines"],
+)
+@on_each_loop
+async def test_a_path_that_is_decoded_stays_a_path(path: str) -> None:
+    ws = WebSocketServer()
+    ws.on_connect(lambda conn: conn.send(f"{conn.request.path} {conn.request.cookies}"))
+    sent = await play(ws, [{"type": "websocket.disconnect", "code": 1000}], path=path)()
+    assert sent[1]["text"] == f"{path} {{}}"
+
+
+@on_each_loop
+async def test_headers_that_are_none_are_refused() -> None:
+    with pytest.raises(ValueError, match="a value that HTTP does not allow"):
+        await play(WebSocketServer(), [], headers=[(b"x", b"1\r\ny: 2")])()
+
+
+@on_each_loop
+async def test_the_client_has_left_before_anything() -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.disconnect", "code": 1006}
+
+    async def send(event: Any) -> None:
+        raise AssertionError("there is no client")
+
+    await WebSocketServer()({"type": "websocket", "path": "/", "headers": []}, receive, send)
 
 
 @on_each_loop

@@ -294,13 +294,14 @@ async def test_an_application_has_no_events_of_it() -> None:
 
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         await ws(scope, receive, send)
-        try:
-            await send({"type": "websocket.send", "text": "x"})
-        except RuntimeError as error:
-            raised.add(str(error))
+        for again in (lambda: send({"type": "websocket.send", "text": "x"}), lambda: ws(scope, receive, send)):
+            with pytest.raises(RuntimeError, match="a WebSocketServer has the connection"):
+                await again()
+        await receive()
+        raised.add(await receive())
 
     async with under_uvicorn(app) as server, upgraded(server):
-        assert "a WebSocketServer has the connection" in (await raised.reach(1))[0]
+        assert await raised.reach(1) == [{"type": "websocket.disconnect", "code": 1006}]
 
 
 def test_other_requests_and_servers(run: Any) -> None:
@@ -332,13 +333,16 @@ def test_one_loop_after_the_other(run: Any) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 @on_each_loop
-async def test_nothing_is_left_over() -> None:
+async def test_nothing_is_left_over(secure: bool, pair: Pair) -> None:
     ws, gone = WebSocketServer(), []
+    options = {"ssl_certfile": str(pair.certfile), "ssl_keyfile": str(pair.keyfile)} if secure else {}
+    tls = pair.client() if secure else None
     ws.on_connect(lambda conn: gone.append(weakref.ref(conn)))
-    async with under_uvicorn(ws) as server:
+    async with under_uvicorn(ws, **options) as server:
         for _ in range(3):
-            async with upgraded(server):
+            async with upgraded(server, tls=tls):
                 pass
         while server.state.connections or server.state.tasks:
             await asyncio.sleep(0)

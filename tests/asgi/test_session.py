@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,10 @@ import pytest
 pytest.importorskip("uvicorn", reason="needs the group `asgi`")
 
 from support.certificates import Pair
-from support.client import BINARY, CLOSE, GUARD, TEXT, Frame, close_frame, frame, handshake, tcp, upgraded
+from support.client import BINARY, CLOSE, TEXT, Frame, close_frame, frame, handshake, tcp, upgraded
 from support.events import Events, on_each_loop, turns, until
-from support.uvicorns import Receive, Send, echo, under_uvicorn
+from support.uvicorns import Receive, Send, echo, spin, under_uvicorn
 
-from crest.asgi import uvicorn
 from crest.io.net.stream import StreamTransport
 
 # ---- Messages and the end --------------------------------------------------------------------------------------------
@@ -111,6 +109,7 @@ async def test_the_client_leaves(way: str) -> None:
         events.add(await receive())
         with pytest.raises(OSError):
             await send({"type": "websocket.send", "text": "x"})
+        await send({"type": "websocket.close"})
         left.set()
 
     async with under_uvicorn(app) as server, upgraded(server) as client:
@@ -241,107 +240,3 @@ async def test_a_message_that_is_too_large() -> None:
         await client.send(frame(BINARY, bytes(101)))
         assert (await client.frame()).code == 1009
         assert [event["code"] for event in await events.reach(1)] == [1009]
-
-
-# ---- Backpressure ----------------------------------------------------------------------------------------------------
-
-
-async def spin(condition: Callable[[], object]) -> None:
-    """Let the loop turn until something has come about."""
-    async with asyncio.timeout(GUARD):
-        while not condition():
-            await asyncio.sleep(0)
-
-
-@pytest.mark.parametrize("leaves", [False, True], ids=["reads", "leaves"])
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-@on_each_loop
-async def test_send_waits_for_the_client(leaves: bool, secure: bool, pair: Pair) -> None:
-    sent, count, over = Events(), 1000, asyncio.Event()
-
-    async def app(scope: Any, receive: Receive, send: Send) -> None:
-        await send({"type": "websocket.accept"})
-        try:
-            for _ in range(count):
-                sent.add(None)
-                await send({"type": "websocket.send", "bytes": bytes(1 << 16)})
-            await send({"type": "websocket.close"})
-        except OSError:
-            sent.add("left")
-        over.set()
-
-    options = {"ssl_certfile": str(pair.certfile), "ssl_keyfile": str(pair.keyfile)} if secure else {}
-    tls = pair.client() if secure else None
-    async with under_uvicorn(app, **options) as server, tcp(server, receive_buffer=2048, tls=tls) as client:
-        client.stop_reading()
-        await client.send(handshake())
-        await spin(lambda: any(map(is_behind, server.state.connections)))
-        (served,) = server.state.connections
-        assert served._session._connection.buffered < 1 << 18
-        waiting = len(sent.seen)
-        await turns(20)
-        assert len(sent.seen) == waiting < count
-        if leaves:
-            client.reset()
-            await until(over)
-            assert sent.seen[-1] == "left"
-        else:
-            client.read_on()
-            await client.answer()
-            assert len(await client.until_close()) == count + 1
-            await until(over)
-
-
-def is_behind(served: object) -> bool:
-    """True while an application waits for its client."""
-    if not isinstance(served, uvicorn.WebSocketProtocol) or served._session is None:
-        return False
-    drained = served._session._drained
-    return drained is not None and not drained.is_set()
-
-
-@on_each_loop
-async def test_a_client_waits_for_the_application() -> None:
-    """With more messages than `ws_max_queue` no more is read."""
-    go, got = asyncio.Event(), Events()
-
-    async def app(scope: Any, receive: Receive, send: Send) -> None:
-        await receive()
-        await send({"type": "websocket.accept"})
-        await go.wait()
-        while (event := await receive())["type"] == "websocket.receive":
-            got.add(int(event["text"]))
-        got.add(event["code"])
-
-    async with under_uvicorn(app, ws_max_queue=5) as server, upgraded(server) as client:
-        await client.send(*[frame(TEXT, str(i)) for i in range(1000)])
-        (served,) = server.state.connections
-        await spin(lambda: served._session._room is not None)
-        assert served._session._queue.qsize() == 6, "those that may wait, and one more"
-        await client.send(close_frame(1000))
-        await turns(20)
-        assert served._session._queue.qsize() == 6
-        go.set()
-        assert await got.reach(1001) == [*range(1000), 1000]
-
-
-@on_each_loop
-async def test_a_client_waits_that_sends_before_it_is_accepted() -> None:
-    asked, go = asyncio.Event(), asyncio.Event()
-
-    async def app(scope: Any, receive: Receive, send: Send) -> None:
-        asked.set()
-        await go.wait()
-        await echo(scope, receive, send)
-
-    async with under_uvicorn(app) as server, tcp(server) as client:
-        await client.send(handshake())
-        await until(asked)
-        (served,) = server.state.connections
-        client.writer.write(frame(BINARY, bytes(1 << 24)))
-        await spin(lambda: len(served._session._early) > 1 << 16)
-        await turns(20)
-        assert len(served._session._early) < 1 << 20
-        go.set()
-        assert (await client.answer()).status == 101
-        assert await client.frame() == Frame(BINARY, bytes(1 << 24))

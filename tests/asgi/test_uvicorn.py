@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="needs the group `asgi`")
 
+from support.certificates import Pair
 from support.client import GUARD, TEXT, close_frame, connect, frame, handshake, tcp, upgraded
 from support.events import Events, on_each_loop, turns, until
 from support.uvicorns import Receive, Send, echo, under_uvicorn
@@ -135,16 +136,21 @@ async def test_a_denial_response(caplog: pytest.LogCaptureFixture) -> None:
     assert any(line.endswith("401") for line in log)
 
 
+@pytest.mark.parametrize(("content", "expected"), [(b"", (404, b"")), (b"some", (500, b"Internal Server Error"))])
 @on_each_loop
-async def test_a_denial_response_that_is_not_complete(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_denial_response_that_is_not_complete(
+    content: bytes, expected: tuple[int, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A part of the content is not sent as if it were all."""
+
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.http.response.start", "status": 404})
-        await send({"type": "websocket.http.response.body", "body": b"some", "more_body": True})
+        await send({"type": "websocket.http.response.body", "body": content, "more_body": True})
         with pytest.raises(RuntimeError, match=r"Expected ASGI message 'websocket\.http\.response\.body'"):
             await send({"type": "websocket.accept"})
 
     status, _, body, _ = await answer_to(app, caplog)
-    assert (status, body) == (404, b"some")
+    assert (status, body) == expected
 
 
 @pytest.mark.parametrize(
@@ -152,12 +158,13 @@ async def test_a_denial_response_that_is_not_complete(caplog: pytest.LogCaptureF
     [
         {"type": "websocket.http.response.start", "status": 700},
         {"type": "websocket.http.response.start", "status": 101},
+        {"type": "websocket.http.response.start", "status": 401, "headers": [(b"x y", b"1")]},
         {"type": "websocket.send", "text": "too early"},
         {"type": "websocket.accept", "subprotocol": "not offered"},
         {"type": "websocket.accept", "headers": [(b"upgrade", b"mine")]},
         None,
     ],
-    ids=["status-700", "status-101", "send", "subprotocol", "header", "none"],
+    ids=["status-700", "status-101", "denial", "send", "subprotocol", "header", "none"],
 )
 @on_each_loop
 async def test_what_an_application_may_not_answer(event: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -169,6 +176,19 @@ async def test_what_an_application_may_not_answer(event: Any, caplog: pytest.Log
     assert (status, body) == (500, b"Internal Server Error")
     expected = "Exception in ASGI" if event else "ASGI callable returned without completing handshake."
     assert any(line.startswith(expected) for line in log)
+
+
+@on_each_loop
+async def test_an_application_that_lets_a_cancellation_out(caplog: pytest.LogCaptureFixture) -> None:
+    """Of something that it has awaited: nothing has cancelled the application."""
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        waited = asyncio.get_running_loop().create_future()
+        waited.cancel()
+        await waited
+
+    status, _, _, log = await answer_to(app, caplog)
+    assert status == 500 and any(line.startswith("Exception in ASGI") for line in log)
 
 
 @on_each_loop
@@ -185,9 +205,12 @@ async def test_an_application_that_returns_something(caplog: pytest.LogCaptureFi
 # ---- What uvicorn knows ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 @on_each_loop
-async def test_nothing_is_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_left_over(secure: bool, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     sessions: list[Any] = []
+    options = {"ssl_certfile": str(pair.certfile), "ssl_keyfile": str(pair.keyfile)} if secure else {}
+    tls = pair.client() if secure else None
 
     class Session(uvicorn.Session):
         __slots__ = ("__weakref__",)
@@ -197,9 +220,9 @@ async def test_nothing_is_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
             sessions.append(weakref.ref(self))
 
     monkeypatch.setattr(uvicorn, "Session", Session)
-    async with under_uvicorn(echo) as server:
+    async with under_uvicorn(echo, **options) as server:
         for _ in range(3):
-            async with upgraded(server) as client:
+            async with upgraded(server, tls=tls) as client:
                 await client.send(frame(TEXT, "x"))
                 await client.frame()
         while server.state.connections or server.state.tasks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from crest.asgi import WebSocketProtocol
+from support.client import GUARD
 
 Receive = Callable[[], Any]
 Send = Callable[[dict[str, Any]], Any]
@@ -55,3 +57,10 @@ async def echo(scope: Any, receive: Receive, send: Send) -> None:
     await send({"type": "websocket.accept"})
     while (event := await receive())["type"] == "websocket.receive":
         await send({**event, "type": "websocket.send"})
+
+
+async def spin(condition: Callable[[], object]) -> None:
+    """Let the loop turn until something has come about."""
+    async with asyncio.timeout(GUARD):
+        while not condition():
+            await asyncio.sleep(0)

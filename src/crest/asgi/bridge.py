@@ -11,29 +11,41 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
+from string import punctuation
 from struct import pack
 from typing import Any, Final
+from urllib.parse import quote
 
 from crest.asgi.engine import Engine, engine_of
 from crest.asgi.mounted import MountedOpening, run_beside
 from crest.io.life.protocol import Protocol
 from crest.server import Receive, Send, WebSocketServer
 from crest.wire.codes import CloseCode, Opcode, is_wire_close_code
+from crest.wire.fields import extra_fields
 from crest.wire.frames import FrameReader
 from crest.wire.head import parse_head
 from crest.wire.masking import Masker
 from crest.wire.response import ResponseHead, ResponseReader
 from crest.wire.role import Role
 
-KEY: Final = b"AAAAAAAAAAAAAAAAAAAAAA=="
+KEY: Final = "AAAAAAAAAAAAAAAAAAAAAA=="
+
+TARGET: Final = punctuation
+"""Characters of a request's target that are as they should be, besides letters and digits."""
 
 OWN: Final = frozenset(
     {
-        *(b"connection", b"host", b"sec-websocket-extensions", b"sec-websocket-key", b"sec-websocket-protocol"),
-        *(b"sec-websocket-version", b"upgrade"),
+        *(b"connection", b"content-length", b"host", b"sec-websocket-accept", b"sec-websocket-extensions"),
+        *(b"sec-websocket-key", b"sec-websocket-protocol", b"sec-websocket-version", b"transfer-encoding", b"upgrade"),
     }
 )
-"""Header fields that this end writes itself. Its client has shaken hands with the ASGI server."""
+"""Header fields that this end writes itself, or has no use for. Its client has shaken hands with the ASGI server."""
+
+WITHOUT_PINGS: Final = {"ping_interval": None}
+"""They would ask this end: to find clients that have vanished is the ASGI server's business."""
+
+AHEAD: Final = 16
+"""Messages that wait for the engine while the next event is awaited, which may be that the client has left."""
 
 ANY_SIZE: Final = 1 << 62
 
@@ -47,7 +59,7 @@ class Site:
 
     def opened(self, protocol: Protocol) -> MountedOpening:
         """Return what decides about the request."""
-        return MountedOpening(self._engine.site, protocol, self._scope, _tell_nothing)
+        return MountedOpening(self._engine.site, protocol, self._scope, _tell_nothing, WITHOUT_PINGS)
 
     def left(self, protocol: Protocol) -> None:
         """Count the connection as one that is gone, and whose handlers run on."""
@@ -68,15 +80,24 @@ class Bridge:
     Args:
         reader, writer: Of that end.
         receive, send: The ASGI server's.
+        patience: Seconds for the engine to take what a client that has left had sent.
     """
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, receive: Receive, send: Send
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        receive: Receive,
+        send: Send,
+        patience: float,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._receive = receive
         self._send = send
+        self._patience = patience
+        writer.transport.set_write_buffer_limits(0)  # drain() waits until the engine's end has everything
+        self._ahead: asyncio.Queue[bytes] = asyncio.Queue(AHEAD)
         self._masker = Masker(bytes)  # a key of zeros: nothing but the engine reads it
         self._client_left = False
         self._accepted = False
@@ -89,15 +110,16 @@ class Bridge:
         """
         outward = asyncio.create_task(self._outward(denies))
         inward = asyncio.create_task(self._inward())
+        feeding = asyncio.create_task(self._feed())
         try:
             await asyncio.wait({outward, inward}, return_when=asyncio.FIRST_COMPLETED)
             if inward.done():
                 inward.result()
             await outward
         finally:
-            for each in (outward, inward):
+            for each in (outward, inward, feeding):
                 each.cancel()
-            await asyncio.wait({outward, inward})
+            await asyncio.wait({outward, inward, feeding})
 
     async def _outward(self, denies: bool) -> None:
         """Pass on what the engine sends: its response, and then messages."""
@@ -109,8 +131,8 @@ class Bridge:
                     await self._pass_on({"type": "websocket.send", "text": payload[0]})
                 elif kind == Opcode.BINARY:
                     await self._pass_on({"type": "websocket.send", "bytes": payload[0]})
-                elif kind == Opcode.PING:
-                    self._writer.write(self._masker.serialize(Opcode.PONG, payload[0]))
+                elif kind == Opcode.PING:  # of the application's own
+                    self._answer_frame(self._masker.serialize(Opcode.PONG, payload[0]))
                 elif kind == Opcode.CLOSE:
                     await self._close(*payload)
                     return
@@ -148,10 +170,14 @@ class Bridge:
             return b""
 
     async def _close(self, code: int, reason: str) -> None:
-        self._writer.write(_close_frame(self._masker, code, ""))
+        self._answer_frame(_close_frame(self._masker, code, ""))
         if code == CloseCode.NO_STATUS_RECEIVED:
             code = CloseCode.NORMAL_CLOSURE
         await self._pass_on({"type": "websocket.close", "code": code, "reason": reason})
+
+    def _answer_frame(self, data: bytes) -> None:
+        if not self._client_left:  # else this end has closed its half
+            self._writer.write(data)
 
     async def _pass_on(self, event: dict[str, Any]) -> None:
         if self._client_left:
@@ -162,26 +188,40 @@ class Bridge:
             self._client_left = True
 
     async def _inward(self) -> None:
-        """Pass on what the client sends, as fast as the engine takes it."""
-        while True:
-            event = await self._receive()
-            if event["type"] == "websocket.disconnect":
-                self._client_left = True
-                self._leave(event.get("code", CloseCode.NO_STATUS_RECEIVED), event.get("reason") or "")
-                return
+        """Take what the client sends, and that it has left."""
+        while (event := await self._receive())["type"] != "websocket.disconnect":
             if event["type"] == "websocket.receive":
                 text = event.get("text")
                 kind, data = (Opcode.BINARY, event["bytes"]) if text is None else (Opcode.TEXT, text.encode())
-                self._writer.write(self._masker.serialize(kind, data))
-                with suppress(ConnectionError):  # the engine has closed: what it sent last says so
-                    await self._writer.drain()
-
-    def _leave(self, code: int, reason: str) -> None:
-        """Leave the engine as the client has left the ASGI server."""
-        if self._accepted and (code == CloseCode.NO_STATUS_RECEIVED or is_wire_close_code(code)):
-            self._writer.write(_close_frame(self._masker, code, reason))
-        else:
+                await self._ahead.put(self._masker.serialize(kind, data))
+        self._client_left = True
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._leave(event.get("code", CloseCode.NO_STATUS_RECEIVED), event.get("reason") or "")
+        except TimeoutError:  # handlers are busy, and the engine takes no more: now it hears of the end
             self._writer.transport.abort()
+
+    async def _feed(self) -> None:
+        """Give the engine what has come, as fast as it takes it."""
+        while True:
+            self._writer.write(await self._ahead.get())
+            await self._drain()
+            self._ahead.task_done()
+
+    async def _drain(self) -> None:
+        with suppress(ConnectionError):  # the engine has closed: what it sent last says so
+            await self._writer.drain()
+
+    async def _leave(self, code: int, reason: str) -> None:
+        """Leave the engine as the client has left the ASGI server, behind what it had sent."""
+        if not self._accepted or not (code == CloseCode.NO_STATUS_RECEIVED or is_wire_close_code(code)):
+            self._writer.transport.abort()
+            return
+        await self._ahead.join()
+        if not self._writer.transport.is_closing():
+            self._writer.write(_close_frame(self._masker, code, reason))
+            self._writer.write_eof()
+            await self._drain()
 
 
 async def over_events(server: WebSocketServer, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -189,7 +229,8 @@ async def over_events(server: WebSocketServer, scope: Mapping[str, Any], receive
     loop = asyncio.get_running_loop()
     engine = engine_of(loop)
     engine.mount(server)
-    await receive()  # that it wants to connect
+    if (await receive())["type"] != "websocket.connect":
+        return  # the client has left already
     ours, theirs = socket.socketpair()
     try:
         ours.setblocking(False)
@@ -199,7 +240,7 @@ async def over_events(server: WebSocketServer, scope: Mapping[str, Any], receive
         ours.close()
         theirs.close()
         raise
-    bridge = Bridge(reader, writer, receive, send)
+    bridge = Bridge(reader, writer, receive, send, server.close_timeout)
     try:
         scheme = "https" if scope.get("scheme") in ("wss", "https") else "http"
         head = parse_head(_head_of(scope))
@@ -210,18 +251,18 @@ async def over_events(server: WebSocketServer, scope: Mapping[str, Any], receive
 
 
 def _head_of(scope: Mapping[str, Any]) -> bytes:
-    """Write the request again."""
-    path = scope.get("raw_path") or scope["path"].encode()
-    query = scope.get("query_string") or b""
-    lines = [b"GET " + path.partition(b"?")[0] + (b"?" + query if query else b"") + b" HTTP/1.1"]
-    fields = [(name.lower(), value) for name, value in scope["headers"]]
-    hosts = [value for name, value in fields if name == b"host"] or [b"localhost"]
-    lines += [b"Host: " + hosts[0], b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Key: " + KEY]
-    lines.append(b"Sec-WebSocket-Version: 13")
+    """Write the request again. Characters that no request has are percent-encoded: a scope may have them decoded."""
+    path = scope.get("raw_path") or quote(scope["path"]).encode()
+    target = quote(path.partition(b"?")[0], safe=TARGET)
+    if query := scope.get("query_string"):
+        target += "?" + quote(query, safe=TARGET)
+    fields = [(name, value) for name, value in scope["headers"] if name.lower() not in OWN]
+    hosts = [value for name, value in scope["headers"] if name.lower() == b"host"]
+    lines = [f"GET {target} HTTP/1.1", f"Host: {hosts[0].decode('latin-1') if hosts else 'localhost'}"]
+    lines += ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {KEY}", "Sec-WebSocket-Version: 13"]
     if scope.get("subprotocols"):
-        lines.append(b"Sec-WebSocket-Protocol: " + ", ".join(scope["subprotocols"]).encode("latin-1"))
-    lines += [name + b": " + value for name, value in fields if name not in OWN]
-    return b"\r\n".join([*lines, b"", b""])
+        lines.append(f"Sec-WebSocket-Protocol: {', '.join(scope['subprotocols'])}")
+    return "".join(f"{line}\r\n" for line in lines).encode("latin-1") + extra_fields(fields) + b"\r\n"
 
 
 def _close_frame(masker: Masker, code: int, reason: str) -> bytes:

@@ -29,16 +29,25 @@ class MountedOpening(Opening):
         protocol: The connection's.
         scope: As the framework has left it, which may know the client and the user better.
         tell: Is called with what has become of the request, for the ASGI server's log.
+        limits: In place of those of the server, and of `on_upgrade`; by the names that `Accept` has for them.
     """
 
-    __slots__ = ("_params", "_state", "_tell", "_user")
+    __slots__ = ("_limits", "_params", "_state", "_tell", "_user")
 
-    def __init__(self, site: Site, protocol: Protocol, scope: Mapping[str, Any], tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        site: Site,
+        protocol: Protocol,
+        scope: Mapping[str, Any],
+        tell: Callable[[str], None],
+        limits: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(site, protocol, _client_of(scope, client_address(protocol.transport)))
         self._user = scope.get("user")
         self._state = scope.get("state")
         self._params = scope.get("path_params")
         self._tell = tell
+        self._limits = limits or {}
 
     def begin(self, server: WebSocketServer, head: RequestHead, scheme: str, early: bytes) -> None:
         """Decide; or begin to, if that takes time.
@@ -57,18 +66,17 @@ class MountedOpening(Opening):
 
     def _let_in(self, server: WebSocketServer, welcome: Welcome, answer: Any) -> None:
         """Tell the connection what the framework knows, too. What `on_upgrade` says of the user comes first."""
-        connection = welcome[0]
-        if getattr(self._user, "is_authenticated", self._user is not None):
-            if answer is None:
-                answer = self._user
-            elif isinstance(answer, Accept) and answer.user is None:
-                answer = Accept(self._user, **answer.limits)
+        connection, user, limits = welcome[0], answer, dict(self._limits)
+        if isinstance(answer, Accept):
+            user, limits = answer.user, {**answer.limits, **limits}
+        if user is None and getattr(self._user, "is_authenticated", self._user is not None):
+            user = self._user
         if self._state:
             vars(connection.state).update(self._state)
         if self._params:
             connection.state.path_params = self._params
         self._tell("[accepted]")
-        super()._let_in(server, welcome, answer)
+        super()._let_in(server, welcome, Accept(user, **limits) if limits else user)
 
     def _refuse(self, error: HandshakeError) -> None:
         self._tell(str(error.status))

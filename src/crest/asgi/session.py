@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from enum import Enum
+from sys import getsizeof
 from typing import Any, Final
 
 from crest.connection import WebSocketConnection
@@ -29,8 +30,17 @@ Event = dict[str, Any]
 BEHIND: Final = 1 << 16
 """Bytes: with more that wait for the client, `send` waits, too. An outbox with as many has asked the kernel already."""
 
+FRAMING: Final = frozenset({"connection", "content-length", "transfer-encoding"})
+"""Header fields of a denial response that are written here, whatever the application says."""
+
 MOST_EARLY: Final = 1 << 16
 """Bytes that a client may send ahead of its response until no more is read."""
+
+MUCH: Final = 1 << 20
+"""Bytes: if messages that wait for the application take more, or if they are too many, no more are read."""
+
+LAST_WAIT: Final = 1.0
+"""Seconds for a client to answer the close frame of a shutdown."""
 
 INTERNAL_ERROR: Final = Response("Internal Server Error", 500, content_type="text/plain")
 
@@ -88,6 +98,7 @@ class Session:
         "_offer",
         "_queue",
         "_room",
+        "_size",
         "_tell",
         "protocol",
         "stage",
@@ -118,6 +129,7 @@ class Session:
         self._room: asyncio.Future[None] | None = None  # done once the application has received enough
         self._drained: asyncio.Event | None = None  # set once the client has taken what waited for it
         self._denial: tuple[int, list[tuple[str, str]], bytearray] | None = None
+        self._size = 0  # bytes of memory that the messages in the queue take
         self.protocol: Protocol | None = None
         self.stage = Stage.CONNECTING
 
@@ -128,10 +140,10 @@ class Session:
         event = await self._queue.get()
         if event["type"] == "websocket.disconnect":
             self._queue.put_nowait(event)
-        if self._room is not None and self._queue.qsize() <= self._max_queue // 2:
-            room, self._room = self._room, None
-            if not room.done():  # cancelled, if the client has left long ago
-                room.set_result(None)
+        elif event["type"] == "websocket.receive":
+            self._size -= _size_of(event)
+            if self._queue.qsize() <= self._max_queue // 2 and self._size <= MUCH // 2:
+                self._make_room()
         return event
 
     async def send(self, event: Event) -> None:
@@ -154,7 +166,8 @@ class Session:
         elif self.stage is Stage.ANSWERING:
             self._go_on_answering(kind, event)
         elif self.stage is Stage.GONE:
-            raise ClientDisconnected("the client has gone")
+            if kind != "websocket.close":  # which comes about, as the application wants
+                raise ClientDisconnected("the client has gone")
         elif self.stage is Stage.MOUNTED:
             raise RuntimeError(f"Unexpected ASGI message '{kind}': a WebSocketServer has the connection.")
         else:
@@ -177,7 +190,7 @@ class Session:
 
     async def _taken(self, connection: Connection, most: int) -> None:
         """Wait until no more than so many bytes wait for the client."""
-        while connection.buffered > most and self.stage is Stage.OPEN:
+        while connection.buffered > most and self._connection is not None:
             if self._drained is None:
                 self._drained = asyncio.Event()
             self._drained.clear()
@@ -202,8 +215,9 @@ class Session:
             if not 200 <= status < 600:
                 raise RuntimeError(f"Invalid HTTP status code '{status}' in response.")
             headers = [(_text(name), _text(value)) for name, value in event.get("headers") or ()]
-            own = {"connection", "content-length", "transfer-encoding"}  # those of the response that will be sent
-            self._denial = status, [each for each in headers if each[0].lower() not in own], bytearray()
+            headers = [each for each in headers if each[0].lower() not in FRAMING]
+            Response(b"", status, headers)  # raises for what can not be sent
+            self._denial = status, headers, bytearray()
             self.stage = Stage.ANSWERING
             self._tell(str(status))
         else:
@@ -264,6 +278,7 @@ class Session:
         if len(self._early) > MOST_EARLY and self.protocol is not None:
             self.protocol.resume_reading()
         self.stage, self.protocol = Stage.MOUNTED, None
+        self._queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
         return self._head, self._early
 
     # ---- The end ---------------------------------------------------------------------------------------------------
@@ -274,20 +289,27 @@ class Session:
             return
         self.stage = stage
         self._queue.put_nowait({"type": "websocket.disconnect", **disconnect})
+        self._make_room()
         if self._drained is not None:
             self._drained.set()
 
     async def finish(self) -> None:
         """End what the application has left open, when it has returned or raised. An open connection is closed without
-        a close frame, but not before the client has got what was sent."""
+        a close frame, but not before the system has taken what was sent."""
         if self.stage is Stage.CONNECTING:
             self._refuse(INTERNAL_ERROR)
         elif self.stage is Stage.ANSWERING:
-            self._deny()
+            assert self._denial is not None
+            if self._denial[2]:  # what has come of the content is not all of it
+                self._refuse(INTERNAL_ERROR)
+            else:
+                self._deny()
         elif self.stage is Stage.OPEN:
-            assert self._connection is not None
+            connection = self._connection
+            assert connection is not None
+            self._end(Stage.CLOSED, {"code": 1006})
             await asyncio.sleep(0)  # what was sent leaves with the turn
-            await self._taken(self._connection, 0)
+            await self._taken(connection, 0)
             if self.protocol is not None and self.protocol.transport is not None:
                 self.protocol.transport.close()
 
@@ -298,23 +320,43 @@ class Session:
             self.protocol.end_now()
 
     def shutdown(self) -> None:
-        """End it: the server is about to."""
+        """End it: the server is about to. A client that does not answer is not waited for."""
+        protocol = self.protocol
+        if protocol is None:
+            return
         if self.stage is Stage.OPEN:
-            assert self.protocol is not None
             self._end(Stage.GONE, {"code": 1012})
-            self.protocol.stop(1012, "")
+            protocol.stop(1012, "")
+            asyncio.get_running_loop().call_later(LAST_WAIT, self.cut)
         elif self.stage in (Stage.CONNECTING, Stage.ANSWERING):
             self._refuse(INTERNAL_ERROR)
+        if protocol.transport is not None and self._connection is None:
+            protocol.transport.close()
+
+    def left(self) -> None:
+        """Learn that the connection is lost: what came before that is no longer held back."""
+        self._make_room()
 
     # ---- What the connection tells, once it is open --------------------------------------------------------------
 
     def _heard(self, event: Event) -> asyncio.Future[None] | None:
-        """Queue a message. Returns what has to be awaited before the next one, if too many wait."""
-        if self.stage is Stage.OPEN:
-            self._queue.put_nowait(event)
-            if self._queue.qsize() > self._max_queue:
-                self._room = asyncio.get_running_loop().create_future()
+        """Queue a message. Returns what has to be awaited before the next one, if too much waits."""
+        if self.stage is not Stage.OPEN:
+            return None
+        self._queue.put_nowait(event)
+        self._size += _size_of(event)
+        if self._queue.qsize() <= self._max_queue and self._size <= MUCH:
+            return None
+        if self.protocol is None or self.protocol.transport is None:  # no more will come
+            return None
+        self._room = asyncio.get_running_loop().create_future()
         return self._room
+
+    def _make_room(self) -> None:
+        """Have more messages read."""
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
 
     def _closed(self, code: int, reason: str) -> None:
         self._connection = None
@@ -358,6 +400,11 @@ class Session:
         self._end(Stage.GONE, {"code": 1006})
 
 
+def _size_of(event: Event) -> int:
+    """Count the bytes of memory that a message takes."""
+    return getsizeof(event["text"] if "text" in event else event["bytes"])
+
+
 def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else bytes(value).decode("latin-1")
 
@@ -394,4 +441,5 @@ def hub_of(**options: Any) -> Hub:
     hub.register("on_binary", _on_binary)
     hub.register("on_close", _on_close)
     hub.register("on_drain", _on_drain)
+    hub.drains_at_once = True  # behind messages, it would wait for an application that waits for it
     return hub

@@ -33,6 +33,20 @@ QUERY: Final = punctuation
 """Characters of a query that the log shows as they are, besides letters and digits."""
 
 
+class Closed(asyncio.Transport):
+    """Stands for a transport that is closed, and is not kept."""
+
+    def is_closing(self) -> bool:
+        """It is."""
+        return True
+
+    def close(self) -> None:
+        """Nothing is left to close."""
+
+
+CLOSED: Final = Closed()
+
+
 class WebSocketProtocol(asyncio.Protocol):
     """One WebSocket connection under uvicorn.
 
@@ -143,6 +157,14 @@ class WebSocketProtocol(asyncio.Protocol):
 
     async def _run(self, session: Session, scope: Scope) -> None:
         try:
+            await self._call(session, scope)
+            await session.finish()
+        except asyncio.CancelledError:
+            session.cut()
+            raise
+
+    async def _call(self, session: Session, scope: Scope) -> None:
+        try:
             result = await self._config.loaded_app(scope, session.receive, session.send)
             if session.stage is Stage.CONNECTING:
                 logger.error("ASGI callable returned without completing handshake.")
@@ -150,18 +172,19 @@ class WebSocketProtocol(asyncio.Protocol):
                 logger.error("ASGI callable should return None, but returned '%s'.", result)
         except ClientDisconnected:
             pass
-        except asyncio.CancelledError:
-            session.cut()
-            raise
-        except BaseException:
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
             logger.exception("Exception in ASGI application\n")
-        await session.finish()
 
     def _mount(self, server: WebSocketServer, scope: Scope) -> None:
         """Have a server take the connection over, to which the application has routed it."""
         engine, session, protocol = engine_of(self._loop), self._session, self._protocol
-        if session is None or protocol is None:
+        if protocol is None:
             raise ClientDisconnected("the client has gone")
+        if session is None:
+            raise RuntimeError("a WebSocketServer has the connection already")
         engine.mount(server)
         head, early = session.give()
         opening = MountedOpening(engine.site, protocol, scope, partial(_tell, scope))
@@ -178,14 +201,16 @@ class WebSocketProtocol(asyncio.Protocol):
         return self._session
 
     def left(self, protocol: Protocol) -> None:
-        """Count a mounted server's connection as one that is gone, and whose handlers run on."""
+        """Learn that the connection is lost, and that handlers run on, or messages wait."""
         engine_of(self._loop).site.left(protocol)
+        if self._session is not None:
+            self._session.left()
 
     def ended(self, protocol: Protocol) -> None:
         """Count the connection no longer."""
         self._state.connections.discard(self)
         engine_of(self._loop).site.leave_seat(protocol)
-        self._protocol = None
+        self._protocol, self.transport = None, CLOSED  # a transport of the loop's refers to this
         if self._session is not None:
             self._session.protocol = None  # which refers to this, and is not seen by the garbage collector
             self._session = None

@@ -5,9 +5,9 @@ they do if a write in it finds that the peer has reset the connection. Hence not
 waits for the loop's next step.
 """
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 
-from crest.io.life.calls cimport DRAIN
+from crest.io.life.calls cimport DRAIN, call
 from crest.io.life.heartbeat cimport hear
 from crest.io.life.patience cimport Patience
 from crest.io.life.phase cimport is_lost
@@ -53,9 +53,13 @@ cdef class Writing(Patience):
         """Deliver on_drain if the peer, which has taken some of what waited for it, has taken all."""
         cdef Outbox connection = self.connection
         cdef uint32_t since
+        cdef uint8_t awaited
         if self.hub.on_drain is None or connection.state != ACCEPTING or connection.blocked or connection.count \
                 or (self.inbox is not None and self.inbox.drain_waits):
             return 0
         since = begin_service(self.hub, self.turn.clock)
-        self.deliver(DRAIN, None, None)
+        if self.hub.drains_at_once:
+            call(self, DRAIN, None, None, &awaited)
+        else:
+            self.deliver(DRAIN, None, None)
         return end_service(self.hub, self.turn.clock, connection, since)

@@ -16,6 +16,7 @@ from crest.wire.meter cimport Rates
 
 cdef class Hub:
     cdef public object on_connect, on_message, on_binary, on_close, on_error, on_drain
+    cdef public bint drains_at_once     # on_drain is a plain function that waits for no handler before it
     cdef readonly uint64_t max_message_size, max_backlog
     cdef readonly uint32_t max_fragments, max_queue, fanout_threads
     cdef readonly uint32_t send_ahead   # bytes; UINT32_MAX: as many as the system likes

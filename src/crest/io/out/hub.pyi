@@ -26,6 +26,7 @@ class Hub:
     on_close: _Handler
     on_error: _Handler
     on_drain: _Handler
+    drains_at_once: bool
     relay: Relay | None
     def __new__(
         cls,
