@@ -220,6 +220,29 @@ async def test_a_client_that_does_not_answer_does_not_hold_up_a_shutdown() -> No
         assert (await client.frame()).code == 1012
 
 
+@pytest.mark.parametrize("closes", [False, True], ids=["returns", "closes"])
+@on_each_loop
+async def test_a_client_leaves_that_was_behind_at_the_end(closes: bool) -> None:
+    """Nothing waits for it any more."""
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        sending = asyncio.create_task(send({"type": "websocket.send", "bytes": bytes(1 << 24)}))
+        await asyncio.sleep(0)
+        if closes:
+            await send({"type": "websocket.close"})
+            await sending
+
+    async with under_uvicorn(app) as server, tcp(server, receive_buffer=2048) as client:
+        client.stop_reading()
+        await client.send(handshake())
+        await spin(lambda: any(map(is_behind, server.state.connections)))
+        await turns(20)
+        assert server.state.tasks
+        client.reset()
+        await spin(lambda: not server.state.connections and not server.state.tasks)
+
+
 @on_each_loop
 async def test_the_last_wait_is_cancelled() -> None:
     """A client takes nothing of what the application has sent, and uvicorn has waited long enough."""

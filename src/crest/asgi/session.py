@@ -290,8 +290,7 @@ class Session:
         self.stage = stage
         self._queue.put_nowait({"type": "websocket.disconnect", **disconnect})
         self._make_room()
-        if self._drained is not None:
-            self._drained.set()
+        self._has_drained()
 
     async def finish(self) -> None:
         """End what the application has left open, when it has returned or raised. An open connection is closed without
@@ -358,8 +357,14 @@ class Session:
         if room is not None and not room.done():
             room.set_result(None)
 
+    def _has_drained(self) -> None:
+        """Have those look again that wait for the client."""
+        if self._drained is not None:
+            self._drained.set()
+
     def _closed(self, code: int, reason: str) -> None:
         self._connection = None
+        self._has_drained()
         self._end(Stage.GONE, {"code": code} if code == 1006 else {"code": code, "reason": reason})
 
     # ---- What it is asked as the connection's opening ------------------------------------------------------------
@@ -429,9 +434,7 @@ def _on_close(connection: Connection, code: int, reason: str) -> None:
 
 
 def _on_drain(connection: Connection) -> None:
-    drained = connection.session._drained
-    if drained is not None:
-        drained.set()
+    connection.session._has_drained()
 
 
 def hub_of(**options: Any) -> Hub:
