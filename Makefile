@@ -35,9 +35,9 @@ mounted: $(VENV)/installed ## Run the tests of servers once more, mounted in an 
 	@CREST_TESTS_MOUNTED=1 $(BIN)/python -m pytest -n $(TESTERS) --dist load $(ARGS) \
 		$$(PYTHONPATH=tests $(BIN)/python tests/support/mounting.py)
 
-uvicorn: $(VENV)/installed ## Run uvicorn's own WebSocket tests with crest's class: its oldest release that takes it, and the newest
+uvicorn: $(VENV)/installed ## Run uvicorn's own WebSocket tests with crest's class; ARGS=0.55.0 for another release
 	@echo "Running uvicorn's own tests"
-	@$(BIN)/python tests/asgi/own_tests.py
+	@$(BIN)/python tests/asgi/own_tests.py $(ARGS)
 
 eager: ## Run the tests with tasks that begin at once, in a venv of its own; PYTHON=one that is 3.12 or newer
 	@$(PYTHON) -c "import sys; sys.version_info >= (3, 12) or sys.exit('eager tasks need CPython 3.12 or newer: set PYTHON')"

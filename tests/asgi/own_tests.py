@@ -1,7 +1,8 @@
 """uvicorn's own WebSocket tests, with crest's class in place of its own: `make uvicorn`.
 
-They are no part of what uvicorn installs. So its source distributions are fetched from the package index: the oldest
-release that takes crest's class, and the newest. Both run in a venv of their own. A test that fails is a failure here,
+Usage: own_tests.py [RELEASE...]   by default the oldest release that takes crest's class, and the newest that was tried
+
+They are no part of what uvicorn installs. So its source distributions are fetched from the package index. Both run in a venv of their own. A test that fails is a failure here,
 but for those of `EXCEPTIONS`, and one among those that passes is as well. `MOCKED` are not run: most of them
 would wait for ever.
 """
@@ -13,13 +14,14 @@ import re
 import subprocess
 import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 VENV: Final = ROOT / ".venv-uvicorn"
 FOLDER: Final = ROOT / "build" / "uvicorn"
-OLDEST: Final = "uvicorn==0.36.0"
+RELEASES: Final = ("0.36.0", "0.54.0")
 
 NEEDS: Final = (
     *("anyio", "a2wsgi", "cryptography", "httptools", "httpx", "httpx2", "multidict", "pytest", "pytest-mock"),
@@ -50,16 +52,17 @@ EXCEPTIONS: Final = {
 }
 
 
-def make_venv() -> str:
-    """Make the venv, and return its Python."""
+def make_venv(releases: Sequence[str]) -> str:
+    """Make the venv, and return its Python; fetch the releases."""
     python = VENV / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
     pip = [python, "-m", "pip", "-qq", "--disable-pip-version-check"]
     subprocess.run([*pip, "install", *NEEDS], check=True)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for each in (OLDEST, "uvicorn"):
-        subprocess.run([*pip, "download", "--no-binary", ":all:", "--no-deps", "--dest", FOLDER, each], check=True)
+    fetch = [*pip, "download", "--no-binary", ":all:", "--no-deps", "--dest", FOLDER]
+    for each in releases:
+        subprocess.run([*fetch, f"uvicorn=={each}"], check=True)
     return str(python)
 
 
@@ -114,10 +117,9 @@ def run(python: str, folder: Path) -> bool:
 
 
 def main() -> None:
-    python = make_venv()
-    archives = sorted(FOLDER.glob("uvicorn-*.tar.gz"))
-    assert len(archives) >= 2, archives
-    results = [run(python, unpacked(each)) for each in archives]
+    releases = sys.argv[1:] or RELEASES
+    python = make_venv(releases)
+    results = [run(python, unpacked(FOLDER / f"uvicorn-{each}.tar.gz")) for each in releases]
     sys.exit(not all(results))
 
 
