@@ -2,9 +2,9 @@
 
 Usage: own_tests.py [RELEASE...]   by default the oldest release that takes crest's class, and the newest that was tried
 
-They are no part of what uvicorn installs. So its source distributions are fetched from the package index. Both run in a venv of their own. A test that fails is a failure here,
-but for those of `EXCEPTIONS`, and one among those that passes is as well. `MOCKED` are not run: most of them
-would wait for ever.
+They are no part of what uvicorn installs. So its source distributions are fetched from the package index. They run in a
+venv of their own. A test that fails is a failure here, but for those of `EXCEPTIONS`; one among those that passes is a
+failure, too. `MOCKED` are not run: most of them would wait for ever.
 """
 
 from __future__ import annotations
