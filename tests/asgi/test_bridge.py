@@ -1,7 +1,10 @@
 """A WebSocketServer under ASGI servers that have no descriptors to give: it gets events, and all is as elsewhere."""
 
 import asyncio
+import errno
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,6 +16,9 @@ from support.events import KINDS, Events, of_kind, on_each_loop, until
 from support.uvicorns import under_uvicorn
 
 from crest import Reject, WebSocketServer
+from crest.asgi import engine
+from crest.asgi.bridge import Bridge, Site
+from crest.asgi.engine import Engine
 
 
 def with_its_own_class(app: Any) -> Any:
@@ -169,8 +175,6 @@ def play(ws: WebSocketServer, script: list[dict[str, Any]], **scope: Any) -> Cal
         async def send(event: dict[str, Any]) -> None:
             sent.append(event)
             answered.set()
-            if scope.get("fails") and event["type"] == "websocket.send":
-                raise OSError("the client has gone")
 
         asgi = {"type": "websocket", "path": "/ws", "headers": [], **scope}
         await ws(asgi, receive, send)
@@ -234,13 +238,70 @@ async def test_a_scope_with_little_in_it() -> None:
 @on_each_loop
 async def test_sending_fails() -> None:
     """The client has gone, and the next event says so."""
-    ws, closed = WebSocketServer(), Events()
-    ws.on_message(lambda conn, text: [conn.send("1"), conn.send("2")])
+    ws, closed, failed = WebSocketServer(), Events(), asyncio.Event()
+    ws.on_connect(lambda conn: [conn.send("1"), conn.send("2")])
     ws.on_close(lambda conn, code, reason: closed.add(code))
-    script = [{"type": "websocket.receive", "text": "x"}, {"type": "websocket.disconnect", "code": 1006}]
-    sent = await play(ws, script, fails=True)()
-    assert sent[0]["type"] == "websocket.accept" and len(sent) <= 2
+    events = iter(["websocket.connect", "websocket.disconnect"])
+
+    async def receive() -> dict[str, Any]:
+        event = next(events)
+        if event == "websocket.disconnect":
+            await until(failed)
+        return {"type": event, "code": 1006}
+
+    async def send(event: dict[str, Any]) -> None:
+        if event["type"] == "websocket.send":
+            assert not failed.is_set(), "once is enough"
+            failed.set()
+            raise OSError("the client has gone")
+
+    await ws({"type": "websocket", "path": "/", "headers": []}, receive, send)
     assert await closed.reach(1) == [1006]
+
+
+@on_each_loop
+async def test_there_is_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = []
+
+    def pair() -> tuple[socket.socket, socket.socket]:
+        pairs.extend(socketpair())
+        return pairs[0], pairs[1]
+
+    async def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    socketpair = socket.socketpair
+    monkeypatch.setattr(socket, "socketpair", pair)
+    monkeypatch.setattr(Engine, "adopt", fail)
+    with pytest.raises(OSError, match="too many open files"):
+        await play(WebSocketServer(), [])()
+    assert [each.fileno() for each in pairs] == [-1, -1]
+
+
+@on_each_loop
+async def test_where_there_are_no_pollers(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Missing:
+        exists = False
+
+    monkeypatch.setattr(engine, "Poller", Missing)
+    ws = WebSocketServer()
+    ws.on_message(lambda conn, text: conn.close(3000, text))
+    sent = await play(ws, [{"type": "websocket.receive", "text": "x"}])()
+    assert sent[-1] == {"type": "websocket.close", "code": 3000, "reason": "x"}
+
+
+@on_each_loop
+async def test_the_engine_resets_its_end() -> None:
+    """It has ended, as far as anything can be read."""
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=theirs)
+    reader.set_exception(ConnectionResetError())
+    assert await Bridge(reader, writer, None, None, 1.0)._read() == b""  # type: ignore[arg-type]
+    assert Site(engine.engine_of(asyncio.get_running_loop()), {}).farewell() is None
+    writer.close()
+    ours.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 @on_each_loop

@@ -208,6 +208,24 @@ async def test_an_application_that_does_not_look_whether_its_client_is_there(cap
 
 
 @on_each_loop
+async def test_sending_finds_that_the_client_has_gone() -> None:
+    go, sent = asyncio.Event(), Events()
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        await go.wait()
+        while len(sent.seen) < 10:
+            sent.add(None)
+            await send({"type": "websocket.send", "bytes": bytes(1 << 16)})
+
+    async with under_uvicorn(app) as server, upgraded(server) as client:
+        client.reset()
+        go.set()  # the application runs before the connection is read
+        await spin(lambda: not server.state.tasks)
+        assert len(sent.seen) < 10
+
+
+@on_each_loop
 async def test_sending_while_the_connection_fails() -> None:
     """Its close frame is on its way, and the client has not answered."""
     go, raised = asyncio.Event(), Events()

@@ -225,8 +225,12 @@ async def test_nothing_is_left_over(secure: bool, pair: Pair, monkeypatch: pytes
             async with upgraded(server, tls=tls) as client:
                 await client.send(frame(TEXT, "x"))
                 await client.frame()
-        while server.state.connections or server.state.tasks:
-            await asyncio.sleep(0)
+            (served,) = server.state.connections
+            while server.state.connections or server.state.tasks:
+                await asyncio.sleep(0)
+            assert served.transport.is_closing()
+            served.shutdown()
+        del served
         await turns(3)
         gc.collect()
         assert [each() for each in sessions] == [None] * 3

@@ -321,8 +321,7 @@ class Session:
     def shutdown(self) -> None:
         """End it: the server is about to. A client that does not answer is not waited for."""
         protocol = self.protocol
-        if protocol is None:
-            return
+        assert protocol is not None
         if self.stage is Stage.OPEN:
             self._end(Stage.GONE, {"code": 1012})
             protocol.stop(1012, "")
