@@ -244,14 +244,14 @@ class Opening:
             admission.refused[kind_of(error)] += 1
             raise
         subprotocol = offer.choose(server.subprotocols)
+        response, agreed = offer.accept(subprotocol, (), server._deflate)
         connection = WebSocketConnection(head.raw, self._client or transport, scheme, subprotocol)
-        welcome = connection, *offer.accept(subprotocol, (), server._deflate)
         if later:
             self._begin_request()
             self._deciding = server
-            self._begin(self._upgrade_later(server, welcome, user), user)
+            self._begin(self._upgrade_later(server, (connection, response, agreed), user), user)
             return self._protocol.opening is None
-        self._let_in(server, welcome, user)
+        self._let_in(server, (connection, response, agreed), user)
         return True
 
     async def _upgrade_later(self, server: WebSocketServer, welcome: Welcome, answer: Awaitable[Any]) -> None:
