@@ -235,7 +235,8 @@ cdef void write(char* target, const Header* header, const Message* message, byte
     if key is not None:
         memcpy(target, PyBytes_AS_STRING(key), header.key_size)
         target += header.key_size
-    memcpy(target, message.data, message.size)
+    if message.size:  # else `data` may be NULL, which memcpy must not get
+        memcpy(target, message.data, message.size)
 
 
 cdef char* write_addresses(char* target, tuple addresses) noexcept:
