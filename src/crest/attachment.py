@@ -28,7 +28,7 @@ class Attachable(Protocol):
 
 
 class Running(Protocol):
-    """What may serve a server, and no other at the same time."""
+    """An app, or another that serves servers: each server is served by one at a time."""
 
     def _is_running(self) -> bool: ...
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-"""What an ASGI application is called with."""
+"""The two functions that an ASGI server calls an application with."""
 
 OverEvents = Callable[["WebSocketServer[Any]", MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 

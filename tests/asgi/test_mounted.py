@@ -13,7 +13,7 @@ pytest.importorskip("uvicorn", reason="needs the group `asgi`")
 from support.certificates import Pair
 from support.client import BINARY, CLOSE, TEXT, Frame, close_frame, connect, frame, handshake, tcp, upgraded
 from support.events import KINDS, Events, of_kind, on_each_loop, turns, until
-from support.uvicorns import Receive, Send, under_uvicorn
+from support.uvicorns import Receive, Send, certified, under_uvicorn
 
 from crest import Accept, App, Reject, WebSocketServer
 from crest.asgi.engine import engine_of
@@ -48,7 +48,7 @@ async def test_handlers_rooms_and_broadcasts(secure: bool, pair: Pair) -> None:
     def closed(conn: Any, code: int, reason: str) -> None:
         events.add(code, reason)
 
-    options = {"ssl_certfile": str(pair.certfile), "ssl_keyfile": str(pair.keyfile)} if secure else {}
+    options = certified(pair) if secure else {}
     tls = pair.client() if secure else None
     async with under_uvicorn(ws, **options) as server:
         async with upgraded(server, "/any?q=1", tls=tls) as one, upgraded(server, "/any?q=2", tls=tls) as two:
@@ -337,7 +337,7 @@ def test_one_loop_after_the_other(run: Any) -> None:
 @on_each_loop
 async def test_nothing_is_left_over(secure: bool, pair: Pair) -> None:
     ws, gone = WebSocketServer(), []
-    options = {"ssl_certfile": str(pair.certfile), "ssl_keyfile": str(pair.keyfile)} if secure else {}
+    options = certified(pair) if secure else {}
     tls = pair.client() if secure else None
     ws.on_connect(lambda conn: gone.append(weakref.ref(conn)))
     async with under_uvicorn(ws, **options) as server:

@@ -10,7 +10,7 @@ pytest.importorskip("uvicorn", reason="needs the group `asgi`")
 from support.certificates import Pair
 from support.client import BINARY, CLOSE, TEXT, Frame, close_frame, frame, handshake, tcp, upgraded
 from support.events import Events, on_each_loop, turns, until
-from support.uvicorns import Receive, Send, echo, spin, under_uvicorn
+from support.uvicorns import Receive, Send, certified, echo, spin, under_uvicorn
 
 from crest.asgi import uvicorn
 
@@ -32,7 +32,7 @@ async def test_send_waits_for_the_client(leaves: bool, secure: bool, pair: Pair)
             sent.add("left")
         over.set()
 
-    options = {"ssl_certfile": str(pair.certfile), "ssl_keyfile": str(pair.keyfile)} if secure else {}
+    options = certified(pair) if secure else {}
     tls = pair.client() if secure else None
     async with under_uvicorn(app, **options) as server, tcp(server, receive_buffer=2048, tls=tls) as client:
         client.stop_reading()

@@ -12,7 +12,7 @@ pytest.importorskip("uvicorn", reason="needs the group `asgi`")
 from support.certificates import Pair
 from support.client import BINARY, CLOSE, TEXT, Frame, close_frame, frame, handshake, tcp, upgraded
 from support.events import Events, on_each_loop, turns, until
-from support.uvicorns import Receive, Send, echo, spin, under_uvicorn
+from support.uvicorns import Receive, Send, certified, echo, spin, under_uvicorn
 
 from crest.io.net.stream import StreamTransport
 
@@ -22,7 +22,7 @@ from crest.io.net.stream import StreamTransport
 @on_each_loop
 async def test_messages(pair: Pair) -> None:
     for tls in (None, pair):
-        options = {} if tls is None else {"ssl_certfile": str(pair.certfile), "ssl_keyfile": str(pair.keyfile)}
+        options = {} if tls is None else certified(pair)
         context = None if tls is None else tls.client()
         async with under_uvicorn(echo, **options) as server, upgraded(server, tls=context) as client:
             await client.send(frame(TEXT, "Grüße"), frame(BINARY, bytes(100_000)), frame(TEXT, ""))

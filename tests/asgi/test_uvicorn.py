@@ -15,7 +15,7 @@ pytest.importorskip("uvicorn", reason="needs the group `asgi`")
 from support.certificates import Pair
 from support.client import GUARD, TEXT, close_frame, connect, frame, handshake, tcp, upgraded
 from support.events import Events, on_each_loop, turns, until
-from support.uvicorns import Receive, Send, echo, under_uvicorn
+from support.uvicorns import Receive, Send, certified, echo, under_uvicorn
 
 from crest.asgi import uvicorn
 
@@ -209,7 +209,7 @@ async def test_an_application_that_returns_something(caplog: pytest.LogCaptureFi
 @on_each_loop
 async def test_nothing_is_left_over(secure: bool, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     sessions: list[Any] = []
-    options = {"ssl_certfile": str(pair.certfile), "ssl_keyfile": str(pair.keyfile)} if secure else {}
+    options = certified(pair) if secure else {}
     tls = pair.client() if secure else None
 
     class Session(uvicorn.Session):

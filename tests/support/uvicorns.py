@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from crest.asgi import WebSocketProtocol
+from support.certificates import Pair
 from support.client import GUARD
 
 Receive = Callable[[], Any]
@@ -31,6 +32,11 @@ class Served:
         self.state = server.server_state
         self.sockets = [sock]
         self.host, self.port = sock.getsockname()[:2] if sock.family == socket.AF_INET else ("", 0)
+
+
+def certified(pair: Pair) -> dict[str, str]:
+    """The options with which uvicorn speaks TLS."""
+    return {"ssl_certfile": str(pair.certfile), "ssl_keyfile": str(pair.keyfile)}
 
 
 @asynccontextmanager

@@ -51,7 +51,7 @@ ANY_SIZE: Final = 1 << 62
 
 
 class Site:
-    """What crest's end of one socket pair reports to."""
+    """The site of crest's end of one socket pair."""
 
     def __init__(self, engine: Engine, scope: Mapping[str, Any]) -> None:
         self._engine = engine
@@ -242,9 +242,8 @@ async def over_events(server: WebSocketServer, scope: Mapping[str, Any], receive
         raise
     bridge = Bridge(reader, writer, receive, send, server.close_timeout)
     try:
-        scheme = "https" if scope.get("scheme") in ("wss", "https") else "http"
         head = parse_head(_head_of(scope))
-        run_beside(protocol.transport, protocol.opening.begin, server, head, scheme, b"")
+        run_beside(protocol.transport, protocol.opening.begin, server, head, b"")
         await bridge.run("websocket.http.response" in (scope.get("extensions") or {}))
     finally:
         writer.close()

@@ -37,7 +37,7 @@ STREAMS: Final = frozenset({socket.AF_INET, socket.AF_INET6, getattr(socket, "AF
 
 
 class Engine:
-    """What the connections of one event loop share. There is one for each loop: see `engine_of`."""
+    """Serves the connections of one event loop. There is one for each loop: see `engine_of`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         serving = Serving()

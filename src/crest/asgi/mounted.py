@@ -32,7 +32,7 @@ class MountedOpening(Opening):
         limits: In place of those of the server, and of `on_upgrade`; by the names that `Accept` has for them.
     """
 
-    __slots__ = ("_limits", "_params", "_state", "_tell", "_user")
+    __slots__ = ("_limits", "_params", "_scheme", "_state", "_tell", "_user")
 
     def __init__(
         self,
@@ -46,21 +46,21 @@ class MountedOpening(Opening):
         self._user = scope.get("user")
         self._state = scope.get("state")
         self._params = scope.get("path_params")
+        self._scheme = "https" if scope.get("scheme") in ("wss", "https") else "http"  # a proxy may have ended TLS
         self._tell = tell
         self._limits = limits or {}
 
-    def begin(self, server: WebSocketServer, head: RequestHead, scheme: str, early: bytes) -> None:
+    def begin(self, server: WebSocketServer, head: RequestHead, early: bytes) -> None:
         """Decide; or begin to, if that takes time.
 
         Args:
             server: To which the request was routed.
             head: Of the request.
-            scheme: How the client has addressed the server: "http" or "https".
             early: What the client has sent behind the request.
         """
         self._pending = early
         try:
-            self._upgrade(server, head, scheme)
+            self._upgrade(server, head, self._scheme)
         except HandshakeError as error:
             self._refuse(error)
 

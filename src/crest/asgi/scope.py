@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote
 
+from crest.io.net.peer import client_address, scheme_of
 from crest.wire.head import RequestHead
 
 Scope = dict[str, Any]
@@ -34,14 +35,14 @@ def scope_of(
         state: What its lifespan has kept; the connection gets a copy.
     """
     path, _, query = head.target.partition("?")
-    server, client = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+    server = transport.get_extra_info("sockname")
     return {
         "type": "websocket",
         "asgi": {"version": asgi_version, "spec_version": "2.4"},
         "http_version": "1.1",
-        "scheme": "ws" if transport.get_extra_info("sslcontext") is None else "wss",
+        "scheme": "wss" if scheme_of(transport, False) == "https" else "ws",
         "server": (server, None) if isinstance(server, str) else server and tuple(server[:2]),
-        "client": tuple(client[:2]) if isinstance(client, tuple | list) else None,
+        "client": client_address(transport),
         "root_path": root_path,
         "path": root_path + unquote(path),
         "raw_path": (root_path + path).encode("latin-1"),

@@ -19,6 +19,7 @@ from crest.connection import WebSocketConnection
 from crest.exceptions import HandshakeError
 from crest.http.messages import Response, error_response, serialize
 from crest.io.life.protocol import Protocol
+from crest.io.net.peer import scheme_of
 from crest.io.out.hub import Hub
 from crest.wire.extensions import Deflate
 from crest.wire.fields import Field
@@ -50,7 +51,7 @@ class ClientDisconnected(OSError):
 
 
 class Stage(Enum):
-    """How far a session is. What an application may send at each is said by `Session.send`."""
+    """How far a session is. `Session.send` says which events an application may send at each."""
 
     CONNECTING = 0
     ANSWERING = 1  # a denial response has begun
@@ -241,8 +242,7 @@ class Session:
         protocol = self.protocol
         assert protocol is not None
         transport = protocol.transport
-        secure = transport.get_extra_info("sslcontext") is not None
-        connection = Connection(self._head.raw, transport, "https" if secure else "http", subprotocol or None)
+        connection = Connection(self._head.raw, transport, scheme_of(transport, False), subprotocol or None)
         connection.session = self
         connection._may_refer_to_itself()
         self._connection = connection

@@ -34,14 +34,14 @@ QUERY: Final = punctuation
 
 
 class Closed(asyncio.Transport):
-    """Stands for a transport that is closed, and is not kept."""
+    """A transport that is closed: stands for one that is not kept."""
 
     def is_closing(self) -> bool:
-        """It is."""
+        """True: it is closed."""
         return True
 
     def close(self) -> None:
-        """Nothing is left to close."""
+        """Do nothing: it is closed."""
 
 
 CLOSED: Final = Closed()
@@ -190,8 +190,7 @@ class WebSocketProtocol(asyncio.Protocol):
         opening = MountedOpening(engine.site, protocol, scope, partial(_tell, scope))
         protocol.reopen(opening)
         self._session = None
-        secure = scope["scheme"] in ("wss", "https")
-        run_beside(self.transport, opening.begin, server, head, "https" if secure else "http", early)
+        run_beside(self.transport, opening.begin, server, head, early)
 
     # ---- What the connection's protocol tells its site -----------------------------------------------------------
 
