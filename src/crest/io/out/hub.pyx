@@ -120,6 +120,7 @@ cdef class Hub:
             other.tally = self.tally
             other.on_connect, other.on_message, other.on_binary = self.on_connect, self.on_message, self.on_binary
             other.on_close, other.on_error, other.on_drain = self.on_close, self.on_error, self.on_drain
+            other.drains_at_once = self.drains_at_once
             self.made[limits] = other
         other.fanout, other.compressing, other.compression = self.fanout, self.compressing, self.compression
         return other
