@@ -23,6 +23,7 @@ from crest.io.loop.poller import Poller
 from crest.io.loop.turn import Turn
 from crest.io.net.stream import StreamTransport
 from crest.io.out.hub import Hub
+from crest.limits import Limits
 from crest.opening.opening import Opening
 from crest.opening.site import Site
 from crest.server import WebSocketServer
@@ -30,8 +31,6 @@ from crest.serving import Serving
 from crest.wire.extensions import Deflate
 
 ANY_NUMBER: Final = 1 << 62
-
-MOST_FRAGMENTS: Final = 1 << 17
 
 STREAMS: Final = frozenset({socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_UNIX", socket.AF_INET)})
 
@@ -72,14 +71,15 @@ class Engine:
         limits = max_size, ping_interval, ping_timeout, deflate
         found = self._hubs.get(limits)
         if found is None:
+            usual = Limits()
             found = self._hubs[limits] = hub_of(
                 max_message_size=max_size,
-                max_fragments=MOST_FRAGMENTS,
+                max_fragments=usual.max_fragments,
                 max_backlog=ANY_NUMBER,  # `Session.send` waits
                 on_backlog="close",
                 max_queue=1,
-                close_timeout=10.0,
-                fanout_slice=0.01,
+                close_timeout=usual.close_timeout,
+                fanout_slice=usual.fanout_slice,
                 ping_interval=ping_interval,
                 ping_timeout=ping_timeout,
                 deflate=deflate,
